@@ -1,0 +1,26 @@
+"""Uniform cubic B-splines: the weights that turn a few control points into a smooth field."""
+
+import functools
+
+import numpy as np
+
+
+@functools.cache
+def spline_matrix(n_points: int, size: int) -> np.ndarray:
+    """(P, size) float32 weights of ``n_points`` control points at ``size`` positions; each column sums to 1.
+
+    The first and last position lie one interval inside the first and last control point.
+    """
+    positions = np.linspace(1.0, n_points - 2.0, size)
+    distance = np.abs(positions - np.arange(n_points)[:, None])
+    near = 2 / 3 - distance**2 + distance**3 / 2
+    far = np.clip(2 - distance, 0, None) ** 3 / 6
+    return np.where(distance < 1, near, far).astype(np.float32)
+
+
+def smooth_field(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Field (*S,) of the control points (*P,): at least 4 along each axis."""
+    field = points
+    for n_points, size in zip(points.shape, shape, strict=True):
+        field = np.tensordot(field, spline_matrix(n_points, size), axes=[[0], [0]])  # the axis moves to the end
+    return field

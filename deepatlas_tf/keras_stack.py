@@ -1,0 +1,47 @@
+"""The one place that knows which Keras is in use.
+
+voxelmorph and neurite 0.2 are written for Keras 2: ``tf.keras`` of TensorFlow 2.15, or the tf-keras package with newer
+TensorFlow (where ``tf.keras`` would otherwise be Keras 3). Import ``tf``, ``keras``, ``tfds``, ``vxm`` and ``ne`` from here.
+"""
+
+import importlib.metadata
+import inspect
+import os
+import sys
+
+# TensorFlow 2.15 prints errors about CUDA libraries at every start on a machine without a GPU; real ones are raised.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["VXM_BACKEND"] = "tensorflow"
+os.environ["NEURITE_BACKEND"] = "tensorflow"
+
+_TF_VERSION = tuple(int(part) for part in importlib.metadata.version("tensorflow").split(".")[:2])
+_NEEDS_TF_KERAS = _TF_VERSION >= (2, 16)
+
+if _NEEDS_TF_KERAS and os.environ.get("TF_USE_LEGACY_KERAS") != "1":
+    if "tensorflow" in sys.modules:
+        raise ImportError(
+            "TensorFlow was imported before deepatlas_tf, with Keras 3: import deepatlas_tf first, "
+            "or set the environment variable TF_USE_LEGACY_KERAS=1"
+        )
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+
+if not hasattr(inspect, "getargspec"):  # removed in Python 3.11; neurite 0.2 calls it on import
+    inspect.getargspec = lambda function: inspect.getfullargspec(function)[:4]
+
+import neurite as ne  # noqa: E402
+import tensorflow as tf  # noqa: E402
+import tensorflow_datasets as tfds  # noqa: E402
+import voxelmorph as vxm  # noqa: E402
+
+keras = tf.keras
+
+__all__ = ["keras", "ne", "tf", "tfds", "versions", "vxm"]
+
+_KERAS_PACKAGE = "tf-keras" if _NEEDS_TF_KERAS else "keras"
+_PACKAGES = ("tensorflow", _KERAS_PACKAGE, "voxelmorph", "neurite", "tensorflow-datasets", "nibabel", "numpy", "scipy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and the packages that a run depends on, for ``experiment.json``."""
+    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": sys.version.split()[0], **found}

@@ -1,0 +1,60 @@
+"""Dissimilarity of two images; 0 is a perfect match. Each returns one value for each example, ``(B,)`` float32."""
+
+from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.ops.filters import box_sum
+
+_EPSILON = 1e-5
+
+
+@tf.function(jit_compile=True)
+def ncc(warped, fixed):
+    """One minus the global normalised cross-correlation (Xu & Niethammer, MICCAI 2019, image similarity term).
+
+    ``1 - cov(a, b) / sqrt(var(a) var(b))`` over all voxels; in [0, 2]. A constant image gives 1.
+
+    Args:
+        warped: ``(B, *S, 1)``.
+        fixed: ``(B, *S, 1)``.
+    """
+    a, b = _centred(warped), _centred(fixed)
+    covariance = tf.reduce_mean(a * b, axis=1)
+    variances = tf.reduce_mean(a * a, axis=1) * tf.reduce_mean(b * b, axis=1)
+    return 1 - covariance * tf.math.rsqrt(variances + _EPSILON**2)
+
+
+@tf.function(jit_compile=True)
+def local_ncc(warped, fixed, window: int = 9):
+    """One minus the mean squared local cross-correlation, as voxelmorph's ``NCC`` (after Avants et al. 2008); in [0, 1].
+
+    ``cc = cov(a, b)^2 / (var(a) var(b))`` in the cube of ``window`` voxels around each voxel, zero-padded at the border.
+    Covariance and variances are held above 1e-5: so patches that are constant in both images count as a match and never
+    give NaN, and patches that correlate negatively count as no match.
+
+    Args:
+        warped: ``(B, *S, 1)``.
+        fixed: ``(B, *S, 1)``.
+        window: odd number of voxels.
+    """
+    a, b = warped, fixed
+    n_voxels = float(window ** (a.shape.rank - 2))
+    sums = box_sum(tf.concat([a, b, a * a, b * b, a * b], axis=-1), window)
+    sum_a, sum_b, sum_aa, sum_bb, sum_ab = tf.split(sums, 5, axis=-1)
+    covariance = tf.maximum(sum_ab - sum_a * sum_b / n_voxels, _EPSILON)
+    variance_a = tf.maximum(sum_aa - sum_a * sum_a / n_voxels, _EPSILON)
+    variance_b = tf.maximum(sum_bb - sum_b * sum_b / n_voxels, _EPSILON)
+    return 1 - _mean_over_voxels((covariance / variance_a) * (covariance / variance_b))
+
+
+@tf.function(jit_compile=True)
+def mse(warped, fixed):
+    """Mean squared intensity difference of two ``(B, *S, 1)`` images (Balakrishnan et al., TMI 2019, eq. 5)."""
+    return _mean_over_voxels(tf.math.squared_difference(warped, fixed))
+
+
+def _centred(image):
+    flat = tf.reshape(image, (tf.shape(image)[0], -1))
+    return flat - tf.reduce_mean(flat, axis=1, keepdims=True)
+
+
+def _mean_over_voxels(x):
+    return tf.reduce_mean(x, axis=list(range(1, x.shape.rank)))

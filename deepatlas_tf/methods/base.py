@@ -1,0 +1,127 @@
+"""What every method shares: alternating turns, one update, and one name for a term from its equation to its plot."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from deepatlas_tf.keras_stack import keras, tf
+
+
+class Method(keras.Model):
+    """Networks trained in turns.
+
+    A turn is the name of the network that it updates; what is minimised is ``sum_t weight[turn][t] * term[t]``, where the
+    terms come from the method ``<turn>_terms(data) -> {name: (B,)}``. A term whose weight is 0 or missing is neither
+    computed nor logged. Metrics are called ``<turn>/<term>``, and ``<turn>/loss`` is the weighted sum.
+
+    Use it as any Keras model: ``method.compile(...)``, ``method.fit(batches, steps_per_epoch=...)``.
+
+    Args:
+        nets: Keras models by name, such as ``{"registration": ..., "segmentation": ...}``.
+        turns: names of the nets in the order in which they are updated, again and again. A net that is never named is
+            frozen.
+
+    Raises:
+        ValueError: if there are no turns, or a turn names no net.
+    """
+
+    default_weights: Mapping[str, Mapping[str, float]] = {}
+
+    def __init__(self, nets: Mapping[str, keras.Model], turns: Sequence[str], **kwargs):
+        super().__init__(**kwargs)
+        unknown = sorted(set(turns) - set(nets))
+        if not turns or unknown:
+            raise ValueError(f"turns must name the nets {sorted(nets)}; got {unknown or 'no turns'}")
+        self.nets = dict(nets)
+        self.turns = tuple(turns)
+        self.built = True  # the nets are; fit under a strategy asks for it
+
+    def compile(self, optimizers=None, weights=None, **kwargs):
+        """Give each updated net an optimizer, and each term its weight.
+
+        Args:
+            optimizers: by net name; Adam with a learning rate of 1e-3 where missing.
+            weights: ``{turn: {term: weight}}``; a turn that is left out keeps the method's ``default_weights``.
+
+        Raises:
+            ValueError: if a turn or a term is not one of the method's.
+        """
+        super().compile(**kwargs)
+        optimizers = optimizers or {}
+        self.optimizers_by_net = {turn: optimizers.get(turn) or keras.optimizers.Adam(1e-3) for turn in set(self.turns)}
+        self.weights_by_turn = _complete_weights(self.default_weights, weights or {})
+        for turn, optimizer in self.optimizers_by_net.items():
+            optimizer.build(self.nets[turn].trainable_variables)
+        names = [f"{turn}/{term}" for turn in sorted(set(self.turns)) for term in ("loss", *self._terms_of(turn))]
+        self.term_metrics = {name: keras.metrics.Mean(name=name) for name in names}
+        self._turn_functions = {}
+        self.train_function = None
+
+    @property
+    def metrics(self):
+        return list(self.term_metrics.values())
+
+    @property
+    def steps(self) -> int:
+        """Updates done so far, of all nets together."""
+        return sum(int(optimizer.iterations.numpy()) for optimizer in self.optimizers_by_net.values())
+
+    def turn_at(self, step: int) -> str:
+        """The net that is updated at a step, counted from 0."""
+        return self.turns[step % len(self.turns)]
+
+    def update(self, turn: str, data) -> None:
+        """One step of the turn's optimizer on the weighted sum of its terms. Changes the turn's net and nothing else."""
+        net, optimizer = self.nets[turn], self.optimizers_by_net[turn]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(net.trainable_variables)
+            terms = {name: tf.reduce_mean(value) for name, value in getattr(self, f"{turn}_terms")(data).items()}
+            loss = tf.add_n([self.weight(turn, name) * value for name, value in terms.items()])
+            scaled = loss / self.distribute_strategy.num_replicas_in_sync  # gradients are summed over the replicas
+        gradients = tape.gradient(scaled, net.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, net.trainable_variables, strict=True))
+        for name, value in {"loss": loss, **terms}.items():
+            self.term_metrics[f"{turn}/{name}"].update_state(value)
+
+    def weight(self, turn: str, term: str) -> float:
+        """Weight of a term in a turn; 0 where it is not used."""
+        return self.weights_by_turn[turn].get(term, 0.0)
+
+    def train_step(self, data):
+        """The update of the turn that is due; for use outside of ``fit``, which compiles one function for each turn."""
+        self.update(self.turn_at(self.steps), data)
+        return self.get_metrics_result()
+
+    def make_train_function(self, force=False):
+        """One compiled function for each net, and a Python dispatcher that follows ``turns`` from the step reached.
+
+        A ``tf.cond`` in one function would do on one device, but not under a ``MirroredStrategy``.
+        """
+        if force or not self._turn_functions:
+            self._turn_functions = {turn: tf.function(partial(self._replicated_update, turn)) for turn in set(self.turns)}
+        position = iter(range(self.steps, 1 << 62))
+
+        def train_function(iterator):
+            self._turn_functions[self.turn_at(next(position))](iterator)
+            return self.get_metrics_result()
+
+        return train_function
+
+    def _replicated_update(self, turn, iterator):
+        self.distribute_strategy.run(self.update, args=(turn, next(iterator)))
+        self._train_counter.assign_add(1)
+
+    def _terms_of(self, turn):
+        return [term for term, weight in self.weights_by_turn[turn].items() if weight]
+
+
+def _complete_weights(defaults, given):
+    """The given weights of each turn, checked against the terms that the method knows."""
+    for turn, terms in given.items():
+        unknown = sorted(set(terms) - set(defaults.get(turn, {})))
+        if turn not in defaults or unknown:
+            raise ValueError(f"unknown weight {turn}/{(unknown or ['*'])[0]}; there are {_names(defaults)}")
+    return {turn: dict(given.get(turn, terms)) for turn, terms in defaults.items()}
+
+
+def _names(weights):
+    return ", ".join(f"{turn}/{term}" for turn, terms in weights.items() for term in terms)

@@ -1,0 +1,34 @@
+"""Supervised segmentation: the baseline of DeepAtlas, and the pre-training of its segmentation network.
+
+    L = L_sp(S(I), A),   over the labelled samples
+
+``L_sp`` is the soft multi-class Dice of Xu & Niethammer (MICCAI 2019; setting ``supervised``), to which the voxelwise
+cross-entropy can be added (``supervised_cross_entropy``): with a dozen small structures and one scan a batch, soft Dice
+alone learns slowly.
+"""
+
+from deepatlas_tf.losses.overlap import cross_entropy, soft_dice
+from deepatlas_tf.methods.base import Method
+from deepatlas_tf.ops.labels import one_hot
+
+
+class Segmentation(Method):
+    """A segmentation network trained on a stream of :class:`~deepatlas_tf.types.Sample`.
+
+    Args:
+        segmentation: Keras model ``image (B, *S, 1) -> probabilities (B, *S, C)``.
+    """
+
+    stream = "samples"
+    default_weights = {"segmentation": {"supervised": 1.0, "supervised_cross_entropy": 1.0}}
+
+    def __init__(self, segmentation, **kwargs):
+        super().__init__({"segmentation": segmentation}, turns=("segmentation",), **kwargs)
+
+    def segmentation_terms(self, sample):
+        """Terms for each example, ``(B,)``; samples without a label count nothing."""
+        prediction = self.nets["segmentation"](sample["image"], training=True)
+        reference = one_hot(sample["label"], prediction.shape[-1])
+        losses = {"supervised": soft_dice, "supervised_cross_entropy": cross_entropy}
+        used = {name: loss for name, loss in losses.items() if self.weight("segmentation", name)}
+        return {name: sample["label_weight"] * loss(prediction, reference) for name, loss in used.items()}

@@ -1,0 +1,89 @@
+"""Keras layers shared by the networks: voxelmorph's warp for a whole batch, integration, and padding to any size."""
+
+from deepatlas_tf.keras_stack import keras, tf, vxm
+from deepatlas_tf.ops.velocity import integrate
+from deepatlas_tf.ops.warp import warp
+
+_register = keras.utils.register_keras_serializable("deepatlas_tf")
+
+
+@_register
+class SpatialTransformer(vxm.layers.SpatialTransformer):
+    """voxelmorph's spatial transformer, with the same values, for the whole batch at once.
+
+    The original maps a function over the examples and is bound to the number of channels it was built with; this one
+    takes any number of channels, so that one layer warps images and anatomies. Always float32.
+
+    Call it with ``[image (B, *S, C), u (B, *S, D) in voxels]``; ``interp_method`` is ``"linear"`` or ``"nearest"``.
+    """
+
+    def __init__(self, interp_method="linear", **kwargs):
+        for name, only in (("indexing", "ij"), ("fill_value", None), ("single_transform", False)):
+            if kwargs.get(name, only) != only:
+                raise ValueError(f"SpatialTransformer supports {name}={only!r} only")
+        super().__init__(interp_method=interp_method, dtype="float32", **_without(kwargs, "dtype"))
+
+    def build(self, input_shape):
+        keras.layers.Layer.build(self, input_shape)
+
+    def call(self, inputs):
+        image, u = inputs
+        return warp(image, u, self.interp_method)
+
+
+@_register
+class VecInt(keras.layers.Layer):
+    """Displacement field of a stationary velocity field by scaling and squaring, for the whole batch; float32.
+
+    Gives what voxelmorph's ``VecInt(method="ss")`` gives (its constructor cannot be inherited from).
+    """
+
+    def __init__(self, int_steps=7, **kwargs):
+        super().__init__(dtype="float32", **_without(kwargs, "dtype"))
+        self.int_steps = int_steps
+
+    def call(self, velocity):
+        return integrate(velocity, self.int_steps)
+
+    def get_config(self):
+        return {**super().get_config(), "int_steps": self.int_steps}
+
+
+@_register
+class PadToMultiple(keras.layers.Layer):
+    """Zero-pad ``(B, *S, C)`` at the far end of each spatial axis to a multiple of ``stride``."""
+
+    def __init__(self, stride, **kwargs):
+        super().__init__(**kwargs)
+        self.stride = stride
+
+    def call(self, x):
+        shape = tf.shape(x)
+        paddings = [[0, 0]]
+        for axis, length in enumerate(x.shape[1:-1], start=1):
+            paddings.append([0, -(shape[axis] if length is None else length) % self.stride])
+        return tf.pad(x, [*paddings, [0, 0]])
+
+    def compute_output_shape(self, input_shape):
+        spatial = [None if length is None else length + -length % self.stride for length in input_shape[1:-1]]
+        return tf.TensorShape([input_shape[0], *spatial, input_shape[-1]])
+
+    def get_config(self):
+        return {**super().get_config(), "stride": self.stride}
+
+
+@_register
+class CropLike(keras.layers.Layer):
+    """Crop the first input to the spatial size of the second: the inverse of :class:`PadToMultiple`."""
+
+    def call(self, inputs):
+        x, like = inputs
+        shape = tf.shape(like)
+        sizes = [shape[axis] if n is None else n for axis, n in enumerate(like.shape[1:-1], start=1)]
+        cropped = x[(slice(None), *(slice(0, size) for size in sizes))]
+        cropped.set_shape([x.shape[0], *like.shape[1:-1], x.shape[-1]])
+        return cropped
+
+
+def _without(kwargs, name):
+    return {key: value for key, value in kwargs.items() if key != name}

@@ -1,0 +1,64 @@
+"""Segmentation networks: the light U-Net in the style of DeepAtlas, and voxelmorph's U-Net with a softmax."""
+
+from collections.abc import Sequence
+
+from deepatlas_tf.keras_stack import keras
+from deepatlas_tf.models.layers import CropLike, PadToMultiple
+from deepatlas_tf.models.voxelmorph import unet_features
+
+
+def light_unet(shape: Sequence[int | None], n_classes: int, widths: Sequence[int] = (16, 32, 64, 128)):
+    """A Keras model ``image (B, *S, 1) -> class probabilities (B, *S, C)``, float32.
+
+    Two convolutions a level, each followed by instance normalisation and leaky ReLU; max-pooling down, nearest
+    upsampling and concatenation up. Instance rather than batch normalisation, because with one or two scans a batch
+    running statistics lag behind the weights for hundreds of steps. Any image size works.
+
+    Args:
+        shape: spatial size ``*S``; ``None`` for an axis of any length.
+        n_classes: number of classes, background included.
+        widths: channels of each level; the stride is ``2 ** (len(widths) - 1)``.
+    """
+    n_axes = len(shape)
+    pool = getattr(keras.layers, f"MaxPooling{n_axes}D")
+    upsample = getattr(keras.layers, f"UpSampling{n_axes}D")
+    image = keras.Input((*shape, 1), name="image")
+    x = PadToMultiple(2 ** (len(widths) - 1), name="pad")(image)
+    skips = []
+    for level, width in enumerate(widths):
+        x = _conv_block(x, width, f"down{level}")
+        if level < len(widths) - 1:
+            skips.append(x)
+            x = pool(2, name=f"pool{level}")(x)
+    for level in reversed(range(len(widths) - 1)):
+        x = keras.layers.Concatenate(name=f"skip{level}")([upsample(2, name=f"upsample{level}")(x), skips[level]])
+        x = _conv_block(x, widths[level], f"up{level}")
+    return keras.Model(image, _class_probabilities(x, image, n_classes), name="segmentation")
+
+
+def voxelmorph_unet(
+    shape: Sequence[int | None],
+    n_classes: int,
+    encoder: Sequence[int] = (16, 32, 32, 32),
+    decoder: Sequence[int] = (32, 32, 32, 32, 16, 16),
+):
+    """The same interface as :func:`light_unet` on voxelmorph's ``Unet``: one convolution a level, no normalisation."""
+    image = keras.Input((*shape, 1), name="image")
+    padded = PadToMultiple(2 ** len(encoder), name="pad")(image)
+    features = unet_features([image], padded, encoder, decoder)
+    return keras.Model(image, _class_probabilities(features, image, n_classes), name="segmentation")
+
+
+def _conv_block(x, width, name):
+    conv = getattr(keras.layers, f"Conv{len(x.shape) - 2}D")
+    for index in range(2):
+        x = conv(width, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv{index}")(x)
+        x = keras.layers.GroupNormalization(groups=-1, epsilon=1e-5, name=f"{name}_norm{index}")(x)
+        x = keras.layers.LeakyReLU(0.01, name=f"{name}_activation{index}")(x)
+    return x
+
+
+def _class_probabilities(features, image, n_classes):
+    conv = getattr(keras.layers, f"Conv{len(image.shape) - 2}D")
+    logits = CropLike(name="crop", dtype="float32")([conv(n_classes, 1, dtype="float32", name="logits")(features), image])
+    return keras.layers.Softmax(dtype="float32", name="probabilities")(logits)

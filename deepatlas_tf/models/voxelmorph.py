@@ -1,0 +1,49 @@
+"""Registration network: voxelmorph's U-Net with a displacement or a diffeomorphic head."""
+
+from collections.abc import Sequence
+
+from deepatlas_tf.keras_stack import keras, vxm
+from deepatlas_tf.models.layers import CropLike, PadToMultiple, VecInt
+
+# Widths of DeepAtlas' registration network, which are those of VoxelMorph (CVPR 2018), on voxelmorph 0.2's U-Net.
+ENCODER = (16, 32, 32, 32)
+DECODER = (32, 32, 32, 32, 8, 8)
+
+
+def registration_net(
+    shape: Sequence[int | None],
+    encoder: Sequence[int] = ENCODER,
+    decoder: Sequence[int] = DECODER,
+    diffeomorphic: bool = False,
+    int_steps: int = 7,
+):
+    """A Keras model ``[moving (B, *S, 1), fixed (B, *S, 1)] -> u (B, *S, D)`` in voxels (Balakrishnan et al., TMI 2019).
+
+    Any image size works: it is padded to the stride of the U-Net and cropped back. The last convolution starts near
+    zero, so that training starts from the identity. The field is float32 under any precision policy.
+
+    Args:
+        shape: spatial size ``*S``; ``None`` for an axis of any length.
+        encoder: widths of the encoder, one a level.
+        decoder: widths of the decoder; those beyond the encoder's levels are convolutions at full resolution.
+        diffeomorphic: the network predicts a velocity field, integrated by :class:`VecInt`.
+        int_steps: squarings of the integration.
+    """
+    moving = keras.Input((*shape, 1), name="moving")
+    fixed = keras.Input((*shape, 1), name="fixed")
+    both = keras.layers.Concatenate(name="moving_fixed")([moving, fixed])
+    padded = PadToMultiple(2 ** len(encoder), name="pad")(both)
+    features = unet_features([moving, fixed], padded, encoder, decoder)
+    conv = getattr(keras.layers, f"Conv{len(shape)}D")
+    small = keras.initializers.RandomNormal(stddev=1e-5)
+    flow = conv(len(shape), 3, padding="same", kernel_initializer=small, dtype="float32", name="flow")(features)
+    u = CropLike(name="crop", dtype="float32")([flow, both])
+    if diffeomorphic:
+        u = VecInt(int_steps, name="integrate")(u)
+    return keras.Model([moving, fixed], u, name="registration")
+
+
+def unet_features(inputs, x, encoder: Sequence[int], decoder: Sequence[int]):
+    """Features of voxelmorph's ``Unet`` on ``x``, a Keras tensor computed from ``inputs`` whose size fits the stride."""
+    widths = (list(encoder), list(decoder))
+    return vxm.networks.Unet(input_model=keras.Model(inputs, x), nb_features=widths, name="unet").output

@@ -1,0 +1,77 @@
+"""What the commands do: put an experiment together, train it, measure it, draw it."""
+
+import dataclasses
+from pathlib import Path
+
+from deepatlas_tf.data.sources import load_dataset
+from deepatlas_tf.evaluation.draw import draw
+from deepatlas_tf.evaluation.evaluate import evaluate
+from deepatlas_tf.evaluation.report import comparison_table
+from deepatlas_tf.experiments import get_experiment
+from deepatlas_tf.training.experiment import Data, Experiment, set_value
+from deepatlas_tf.training.files import read_json
+from deepatlas_tf.training.loop import train
+from deepatlas_tf.types import DataError
+
+
+def run(args) -> None:
+    """``deepatlas train``: everything from the scans to the pictures. Takes the parsed options of the command."""
+    experiment = experiment_of(args)
+    workdir = args.workdir or Path("runs") / experiment.data.dataset
+    dataset = _load(experiment.data, args)
+    labels = len(dataset.labelled["train"]) if experiment.data.labels is None else experiment.data.labels
+    print(f"{_title(dataset)}: {len(dataset.subjects['train'])} training subjects, {labels} with a label map; {workdir}")
+    train(experiment, dataset, workdir)
+    _report(dataset, workdir, experiment.evaluation.pairs_per_subject, "test")
+
+
+def evaluate_again(args) -> None:
+    """``deepatlas evaluate``: measure and draw the finished stages of a run."""
+    path = args.workdir / "experiment.json"
+    if not path.exists():
+        raise DataError(f"{args.workdir} is not the folder of a run: it has no experiment.json")
+    settings = read_json(path)["experiment"]
+    dataset = _load(_data_settings(settings["data"]), args)
+    _report(dataset, args.workdir, settings["evaluation"]["pairs_per_subject"], args.split)
+
+
+def experiment_of(args) -> Experiment:
+    """The experiment of the data set, with the command's options applied."""
+    experiment = get_experiment(args.dataset, tiny=args.tiny)
+    if args.labels is not None:
+        experiment = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, labels=args.labels))
+    if args.seed is not None:
+        experiment = dataclasses.replace(experiment, seed=args.seed)
+    experiment = experiment.only_method(args.method).scaled(args.steps_scale)
+    for assignment in args.set:
+        experiment = set_value(experiment, assignment)
+    return experiment
+
+
+def _data_settings(values: dict) -> Data:
+    return Data(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _load(data: Data, args):
+    return load_dataset(
+        data.dataset,
+        data_dir=args.data_dir,
+        manual_dir=args.manual_dir,
+        shape=data.shape,
+        spacing=data.spacing,
+        n_subjects=data.n_subjects,
+    )
+
+
+def _report(dataset, workdir, pairs_per_subject, split) -> None:
+    evaluation = evaluate(workdir, dataset, split, pairs_per_subject)
+    pictures = draw(workdir, evaluation, dataset)
+    print(f"\n{_title(dataset)}, {split} split ({len(dataset.labelled[split])} subjects)\n")
+    print(comparison_table(evaluation.summary))
+    print("\nPictures:")
+    for picture in pictures:
+        print(f"  {picture}")
+
+
+def _title(dataset) -> str:
+    return f"{dataset.name} (synthetic)" if dataset.synthetic else dataset.name

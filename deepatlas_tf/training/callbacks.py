@@ -1,0 +1,79 @@
+"""What happens at the end of an epoch: validate, keep the best nets, log, checkpoint."""
+
+import math
+import time
+
+from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.training.files import read_json_lines, replacing, write_json_lines
+
+SELECTED_BY = {"segmentation": "val_segmentation_dice", "registration": "val_registration_dice"}
+
+
+class DivergedError(RuntimeError):
+    """A loss term is no longer finite."""
+
+
+class EpochEnd(keras.callbacks.Callback):
+    """Validates, writes ``metrics.jsonl`` and TensorBoard scalars, keeps the best nets, and saves the checkpoint, in this
+    order; so a run that is killed at any point resumes from the last whole epoch.
+
+    Args:
+        folder: of the stage.
+        validation: called without arguments, returns a dict of numbers.
+        manager: a ``tf.train.CheckpointManager``.
+        writer: a ``tf.summary`` writer.
+        panels: called with the step, draws image summaries; or None.
+    """
+
+    def __init__(self, folder, validation, manager, writer, panels=None):
+        super().__init__()
+        self.folder, self.validation, self.manager = folder, validation, manager
+        self.writer, self.panels = writer, panels
+        self.rows = []
+
+    def on_train_begin(self, logs=None):
+        self.rows = read_json_lines(self.folder / "metrics.jsonl")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        terms = {name: float(value) for name, value in (logs or {}).items()}
+        bad = [name for name, value in terms.items() if not math.isfinite(value)]
+        if bad:
+            raise DivergedError(f"{bad[0]} is not finite in epoch {epoch} (step {self.model.steps}); try a lower rate")
+        training_seconds = time.perf_counter() - self.started
+        measured = self.validation()
+        row = {"epoch": epoch, "step": self.model.steps, **terms, **measured, **self._learning_rates()}
+        self.rows = [r for r in self.rows if r["epoch"] < epoch]
+        self._keep_best(measured)
+        self.rows.append({**row, "seconds": round(training_seconds, 3)})
+        write_json_lines(self.folder / "metrics.jsonl", self.rows)
+        self._summarise(row)
+        self.manager.save(checkpoint_number=epoch)
+        if logs is not None:
+            logs.update(measured)
+
+    def _keep_best(self, measured):
+        for name, net in self.model.nets.items():
+            key = SELECTED_BY[name]
+            best_before = max((r.get(key, -math.inf) for r in self.rows), default=-math.inf)
+            if measured.get(key, math.inf) >= best_before:
+                with replacing(self.folder / "checkpoints" / f"best_{name}.weights.h5") as temporary:
+                    net.save_weights(str(temporary))
+
+    def _learning_rates(self):
+        rates = {}
+        for name, optimizer in self.model.optimizers_by_net.items():
+            rates[f"learning_rate/{name}"] = float(optimizer.learning_rate)
+        return rates
+
+    def _summarise(self, row):
+        stage = self.folder.name
+        with self.writer.as_default(step=row["step"]):
+            for name, value in row.items():
+                if name not in ("epoch", "step"):
+                    tf.summary.scalar(f"{stage}/{name}", value)
+            if self.panels:
+                self.panels(stage)
+        self.writer.flush()

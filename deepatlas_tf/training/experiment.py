@@ -1,0 +1,183 @@
+"""An experiment as data: frozen settings that say what is trained on what, and how ``--set a.b=v`` reaches each of them."""
+
+import ast
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deepatlas_tf.data.augment import Augmentation
+from deepatlas_tf.models.voxelmorph import DECODER, ENCODER
+
+
+class SettingError(ValueError):
+    """A setting that does not exist or cannot have the given value; one line that names what could be meant."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Which data, on which grid, and how many labels are used.
+
+    dataset: name of a folder of ``datasets/``. shape, spacing (mm): the network's grid, None for the data set's default.
+    n_subjects: of a synthetic data set, None for its default. labels: training subjects whose label map is used, None for
+    all. memory_gib: bound on the volumes kept in memory for drawing pairs.
+    """
+
+    dataset: str
+    shape: tuple[int, ...] | None = None
+    spacing: tuple[float, ...] | None = None
+    n_subjects: int | None = None
+    labels: int | None = None
+    memory_gib: float = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """Widths of the two networks. segmentation: ``"light"`` (``segmentation_widths``) or ``"voxelmorph"`` (its defaults)."""
+
+    registration_encoder: tuple[int, ...] = ENCODER
+    registration_decoder: tuple[int, ...] = DECODER
+    diffeomorphic: bool = False
+    segmentation: str = "light"
+    segmentation_widths: tuple[int, ...] = (16, 32, 64, 128)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One training of some nets by one method.
+
+    name: also the folder in WORKDIR, and the row of the tables. method: a file of ``methods/``. steps: updates of all nets
+    together. epochs: how many times they are interrupted for validation and a checkpoint. turns: updates of each net in
+    one cycle, for methods with two nets; a net with 0 is frozen. labelled_fraction: how often the (moving, fixed) side is
+    drawn from the labelled subjects, None for no preference; a stream of samples takes the first. learning_rates: Adam's,
+    by net, at the start; they fall by a cosine to ``final_learning_rate`` times that. weights: ``{turn: {term: weight}}``.
+    start_from: net -> earlier stage whose net it continues from.
+    """
+
+    name: str
+    method: str
+    steps: int
+    epochs: int = 10
+    turns: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    batch_size: int = 1
+    labelled_fraction: tuple[float | None, float | None] = (None, None)
+    learning_rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    final_learning_rate: float = 0.02
+    weights: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    similarity: str = "ncc"
+    augmentation: Augmentation | None = None
+    start_from: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.steps // self.epochs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """pairs_per_subject: each subject of the split is registered to that many next ones (at most all others)."""
+
+    pairs_per_subject: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything that a run depends on, besides the data and the code."""
+
+    name: str
+    data: Data
+    stages: tuple[Stage, ...]
+    networks: Networks = Networks()
+    evaluation: Evaluation = Evaluation()
+    seed: int = 0
+
+    def __post_init__(self):
+        names = [stage.name for stage in self.stages]
+        for position, stage in enumerate(self.stages):
+            missing = [source for source in stage.start_from.values() if source not in names[:position]]
+            if missing:
+                raise SettingError(f"stage {stage.name} starts from {missing[0]}, which is no earlier stage of {names}")
+
+    def only_method(self, method: str) -> "Experiment":
+        """The stages of one method, with those that they start from.
+
+        Raises:
+            SettingError: if no stage uses the method.
+        """
+        methods = sorted({stage.method for stage in self.stages})
+        if method not in methods:
+            raise SettingError(f"experiment {self.name} has no method {method!r}; there are {', '.join(methods)}")
+        needed = {stage.name for stage in self.stages if stage.method == method}
+        for stage in reversed(self.stages):
+            if stage.name in needed:
+                needed |= set(stage.start_from.values())
+        return dataclasses.replace(self, stages=tuple(s for s in self.stages if s.name in needed))
+
+    def scaled(self, factor: float) -> "Experiment":
+        """The same with ``factor`` times the steps in every stage, at least one an epoch."""
+        stages = (dataclasses.replace(s, steps=max(s.epochs, round(s.steps * factor))) for s in self.stages)
+        return dataclasses.replace(self, stages=tuple(stages))
+
+
+def set_value(experiment: Experiment, assignment: str) -> Experiment:
+    """A copy with one setting changed.
+
+    Args:
+        experiment: the settings.
+        assignment: ``path=value``, such as ``stages.deepatlas.weights.registration.anatomy=0.5`` or
+            ``data.spacing=(2,2,2)``; the value is a Python literal, or a plain string. Stages are addressed by name.
+
+    Raises:
+        SettingError: if there is no such setting (the near ones are named), or the value has another type.
+    """
+    path, equals, text = assignment.partition("=")
+    if not equals:
+        raise SettingError(f"--set takes path=value, not {assignment!r}")
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    return _replace(experiment, path.strip().replace("-", "_").split("."), value, assignment)
+
+
+def settings_dict(experiment: Experiment) -> dict[str, Any]:
+    """The settings as plain JSON types; stages stay a list."""
+    return dataclasses.asdict(experiment)
+
+
+def _replace(node, keys: Sequence[str], value, assignment):
+    if not keys:
+        return _converted(node, value, assignment)
+    children = _children(node)
+    if keys[0] not in children:
+        near = difflib.get_close_matches(keys[0], children, n=3, cutoff=0.4) or list(children)
+        raise SettingError(f"--set {assignment}: there is no {keys[0]!r} here; near: {', '.join(near) or 'nothing'}")
+    child = _replace(children[keys[0]], keys[1:], value, assignment)
+    if dataclasses.is_dataclass(node):
+        return dataclasses.replace(node, **{keys[0]: child})
+    if isinstance(node, tuple):
+        return tuple(child if stage.name == keys[0] else stage for stage in node)
+    return {**node, keys[0]: child}
+
+
+def _children(node) -> dict[str, Any]:
+    if dataclasses.is_dataclass(node):
+        return {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
+    if isinstance(node, Mapping):
+        return dict(node)
+    if isinstance(node, tuple) and node and isinstance(node[0], Stage):
+        return {stage.name: stage for stage in node}
+    return {}
+
+
+def _converted(old, value, assignment):
+    """The value as the type of the setting that it replaces."""
+    if old is None or value is None:
+        return tuple(value) if isinstance(value, list) else value
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(old, tuple) and isinstance(value, list):
+        return tuple(value)
+    if type(old) is not type(value):
+        raise SettingError(f"--set {assignment}: a {type(old).__name__} is needed, such as {old!r}")
+    return value

@@ -1,0 +1,113 @@
+"""The one loop: a run is a tuple of stages, each trained, validated, checkpointed and resumed in the same way."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from deepatlas_tf.keras_stack import keras, tf, versions
+from deepatlas_tf.training.callbacks import EpochEnd
+from deepatlas_tf.training.experiment import Experiment, Stage, settings_dict
+from deepatlas_tf.training.files import read_json, through_json, write_json
+from deepatlas_tf.training.panels import Panels
+from deepatlas_tf.training.predict import read_samples
+from deepatlas_tf.training.stages import build_method, build_stream, stage_seed
+from deepatlas_tf.training.validation import Validation
+from deepatlas_tf.types import DataError
+
+
+def train(experiment: Experiment, dataset, workdir: Path) -> None:
+    """Train every stage that is not finished in ``workdir``, and continue one that was interrupted.
+
+    Args:
+        experiment: the settings.
+        dataset: a :class:`~deepatlas_tf.data.sources.DataSet`.
+        workdir: see the README for what is written there.
+
+    Raises:
+        DataError: if ``workdir`` holds a run with other settings, or the data cannot be drawn from as the stages ask.
+    """
+    write_settings(experiment, workdir)
+    writer = tf.summary.create_file_writer(str(workdir / "tensorboard"))
+    samples = read_samples(dataset.samples("validation"), dataset.labelled["validation"])
+    for stage in experiment.stages:
+        if is_finished(stage, workdir):
+            print(f"[{stage.name}] already trained")
+            continue
+        print(f"[{stage.name}] {stage.method}, {stage.steps} steps", flush=True)
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(stage_seed(stage, experiment))
+        train_stage(stage, experiment, dataset, samples, workdir, writer)
+    writer.close()
+
+
+def train_stage(stage: Stage, experiment: Experiment, dataset, validation_samples, workdir: Path, writer) -> None:
+    """Train one stage from its last checkpoint, and leave the nets that were best on the validation subjects."""
+    folder = workdir / stage.name
+    method = build_method(stage, experiment.networks, dataset, workdir)
+    checkpoint = tf.train.Checkpoint(
+        nets=method.nets, optimizers=method.optimizers_by_net, random=tf.random.get_global_generator()
+    )
+    manager = tf.train.CheckpointManager(checkpoint, str(folder / "checkpoints"), max_to_keep=2, checkpoint_name="epoch")
+    first_epoch = _restore(checkpoint, manager)
+    updated = {name: method.nets[name] for name in set(method.turns)}
+    validation = Validation(validation_samples, len(dataset.class_names), updated)
+    panels = Panels(list(validation_samples.values())[:2], method.nets)
+    method.fit(
+        build_stream(stage, method, experiment, dataset, first_epoch),
+        steps_per_epoch=stage.steps_per_epoch,
+        epochs=stage.epochs,
+        initial_epoch=first_epoch,
+        callbacks=[EpochEnd(folder, validation, manager, writer, panels)],
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+    _save_nets(method.nets, folder)
+
+
+def _save_nets(nets, folder: Path) -> None:
+    """Write the best weights of each net as ``nets/<name>.keras``; the folder appears when all are written."""
+    unfinished = folder / "unfinished_nets"
+    unfinished.mkdir(exist_ok=True)
+    for name, net in nets.items():
+        best = folder / "checkpoints" / f"best_{name}.weights.h5"
+        if best.exists():
+            net.load_weights(str(best))
+        net.save(unfinished / f"{name}.keras", save_format="keras")
+    unfinished.rename(folder / "nets")
+
+
+def is_finished(stage: Stage, workdir: Path) -> bool:
+    """Whether the stage has left its nets."""
+    return (workdir / stage.name / "nets").is_dir()
+
+
+def write_settings(experiment: Experiment, workdir: Path) -> None:
+    """Write ``experiment.json``, or check that the one which is there has the same settings."""
+    path = workdir / "experiment.json"
+    settings = through_json(settings_dict(experiment))
+    if path.exists():
+        found = read_json(path)["experiment"]
+        different = [key for key in settings if settings[key] != found.get(key)]
+        if different:
+            raise DataError(
+                f"{path} is of a run with other settings ({', '.join(different)}): choose another --workdir, or delete it"
+            )
+        return
+    write_json(path, {"experiment": settings, "versions": versions(), "git_commit": _git_commit()})
+
+
+def _restore(checkpoint, manager) -> int:
+    """Restore the newest checkpoint, if there is one; the epoch to go on with."""
+    if manager.latest_checkpoint is None:
+        return 0
+    checkpoint.restore(manager.latest_checkpoint).assert_existing_objects_matched()
+    return int(manager.latest_checkpoint.rsplit("-", 1)[1]) + 1
+
+
+def _git_commit() -> str | None:
+    git = shutil.which("git")
+    if git is None:
+        return None
+    where = Path(__file__).parent
+    found = subprocess.run([git, "-C", str(where), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None

@@ -1,0 +1,113 @@
+"""Warp and integration against SciPy and voxelmorph, in 2D and 3D, eagerly and in a graph."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import map_coordinates
+
+from deepatlas_tf.keras_stack import tf, vxm
+from deepatlas_tf.models.layers import SpatialTransformer, VecInt
+from deepatlas_tf.ops.velocity import integrate
+from deepatlas_tf.ops.warp import warp
+
+SHAPES = [(7, 9), (6, 7, 8)]
+
+
+def _random(shape, channels=3, batch=2, size=2.0):
+    rng = np.random.default_rng(0)
+    image = rng.random((batch, *shape, channels), dtype=np.float32)
+    u = rng.normal(scale=size, size=(batch, *shape, len(shape))).astype(np.float32)
+    return image, u
+
+
+def _scipy_warp(image, u, order):
+    grid = np.stack(np.meshgrid(*map(np.arange, image.shape[1:-1]), indexing="ij"))
+    result = np.empty_like(image)
+    for b in range(image.shape[0]):
+        location = grid + np.moveaxis(u[b], -1, 0)
+        for c in range(image.shape[-1]):
+            result[b, ..., c] = map_coordinates(image[b, ..., c], location, order=order, mode="nearest")
+    return result
+
+
+@pytest.mark.parametrize("in_graph", [False, True])
+@pytest.mark.parametrize("interpolation", ["linear", "nearest"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_warp_equals_scipy(shape, interpolation, in_graph):
+    image, u = _random(shape)
+    function = tf.function(warp) if in_graph else warp
+    expected = _scipy_warp(image, u, order=1 if interpolation == "linear" else 0)
+    np.testing.assert_allclose(function(image, u, interpolation), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_layer_equals_voxelmorphs(shape):
+    image, u = _random(shape)
+    expected = vxm.layers.SpatialTransformer()([image, u])
+    np.testing.assert_allclose(SpatialTransformer()([image, u]), expected, atol=2e-6)
+
+
+def test_direction_is_that_of_the_field():
+    image = tf.reshape(tf.range(5.0), (1, 5, 1, 1))
+    u = tf.constant([1.0, 0.0]) * tf.ones((1, 5, 1, 2))
+    assert warp(image, u)[0, :, 0, 0].numpy().tolist() == [1, 2, 3, 4, 4]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradients_equal_finite_differences(shape):
+    image, u = _random(shape, channels=2, batch=1, size=0.4)
+    u += 0.05 * np.sign(u)  # away from whole voxels, where linear interpolation has a kink
+    weight = np.random.default_rng(1).normal(size=image.shape).astype(np.float32)
+    _, numeric = tf.test.compute_gradient(lambda x: tf.reduce_sum(weight * warp(x, u)), [tf.constant(image)], delta=0.1)
+    with tf.GradientTape() as tape:
+        x = tf.constant(image)
+        tape.watch(x)
+        total = tf.reduce_sum(weight * warp(x, u))
+    np.testing.assert_allclose(tf.reshape(tape.gradient(total, x), [-1]), numeric[0][0], atol=5e-3)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradient_of_field_is_slope_of_image(shape):
+    slopes = np.arange(1.0, len(shape) + 1).astype(np.float32)
+    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1).astype(np.float32)
+    ramp = tf.constant((grid @ slopes)[None, ..., None])
+    u = tf.Variable(0.3 * tf.ones((1, *shape, len(shape))))
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(warp(ramp, u))
+    inside = (0, *([slice(0, -1)] * len(shape)))
+    np.testing.assert_allclose(tape.gradient(total, u)[inside], np.broadcast_to(slopes, u[inside].shape), atol=1e-4)
+
+
+def test_label_map_stays_a_label_map():
+    label = tf.constant(np.random.default_rng(0).integers(0, 4, (1, 6, 6, 6, 1)))
+    u = 0.5 * tf.random.stateless_normal((1, 6, 6, 6, 3), (0, 1))
+    warped = warp(label, u, "nearest")
+    assert warped.dtype == label.dtype and set(np.unique(warped)) <= set(range(4))
+
+
+def test_wrong_calls_are_refused():
+    image, u = _random((7, 9))
+    with pytest.raises(ValueError, match="'linear' or 'nearest'"):
+        warp(tf.constant(image), tf.constant(u), "cubic")
+    with pytest.raises(ValueError, match="2 components, the image 3"):
+        warp(tf.zeros((1, 4, 4, 4, 1)), tf.zeros((1, 4, 4, 4, 2)))
+    with pytest.raises(ValueError, match="indexing"):
+        SpatialTransformer(indexing="xy")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_integration_equals_voxelmorphs(shape):
+    _, velocity = _random(shape, size=1.0)
+    expected = vxm.layers.VecInt(method="ss", int_steps=5)(velocity)
+    np.testing.assert_allclose(VecInt(5)(velocity), expected, atol=1e-5)
+    np.testing.assert_allclose(tf.function(integrate)(velocity, 5), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_integration_of_opposite_velocities_are_inverse(shape):
+    shape = tuple(2 * n for n in shape)
+    smooth = [np.sin(np.pi * np.arange(n) / (n - 1)) for n in shape]
+    bump = np.prod(np.meshgrid(*smooth, indexing="ij"), axis=0)
+    velocity = np.stack([bump] * len(shape), axis=-1)[None].astype(np.float32)
+    forward, backward = integrate(velocity), integrate(-velocity)
+    composed = backward + warp(forward, backward)
+    assert np.abs(forward).max() > 0.9 and np.abs(composed).max() < 0.05
