@@ -1,4 +1,4 @@
-"""The command line: ``deepatlas train`` and ``deepatlas evaluate``. Options can be written with hyphens or underscores."""
+"""The command line: ``deepatlas train`` and ``deepatlas evaluate``. Options take hyphens or underscores."""
 
 import argparse
 import sys
@@ -45,14 +45,18 @@ def _add_train(commands) -> None:
     raw = argparse.RawDescriptionHelpFormatter
     train = commands.add_parser("train", help="train, evaluate and draw", epilog=TRAIN_EXAMPLES, formatter_class=raw)
     train.add_argument("--dataset", default="phantom_knee", help="default: phantom_knee, synthetic, needs no download")
-    train.add_argument("--data-dir", type=Path, help="where prepared data sets are kept; default: TFDS's, ~/tensorflow_datasets")
+    train.add_argument(
+        "--data-dir", type=Path, help="where prepared data sets are kept; default: TFDS's, ~/tensorflow_datasets"
+    )
     train.add_argument("--manual-dir", type=Path, help="folder with the scans; default: DATA_DIR/downloads/manual")
     train.add_argument("--workdir", type=Path, help="where the run is written, and resumed from; default: runs/DATASET")
     train.add_argument("--method", default="deepatlas", help="default: deepatlas, with its baselines")
     train.add_argument("--labels", type=int, metavar="N", help="how many training subjects keep their label map")
     train.add_argument("--seed", type=int, help="of the choice of labels, first weights and pairs")
     train.add_argument("--steps-scale", type=float, default=1.0, metavar="X", help="X times the steps of every stage")
-    train.add_argument("--set", action="append", default=[], metavar="A.B=V", help="change any setting of experiment.json")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="A.B=V", help="change any setting of experiment.json"
+    )
     train.add_argument("--tiny", action="store_true", help="a very short run that shows that everything works")
     train.set_defaults(command=_train)
 

@@ -1,7 +1,8 @@
 """The one place that knows which Keras is in use.
 
 voxelmorph and neurite 0.2 are written for Keras 2: ``tf.keras`` of TensorFlow 2.15, or the tf-keras package with newer
-TensorFlow (where ``tf.keras`` would otherwise be Keras 3). Import ``tf``, ``keras``, ``tfds``, ``vxm`` and ``ne`` from here.
+TensorFlow (where ``tf.keras`` would otherwise be Keras 3). Import ``tf``, ``keras``, ``tfds``, ``vxm`` and ``ne`` from
+here.
 """
 
 import importlib.metadata

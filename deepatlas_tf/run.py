@@ -20,7 +20,9 @@ def run(args) -> None:
     workdir = args.workdir or Path("runs") / experiment.data.dataset
     dataset = _load(experiment.data, args)
     labels = len(dataset.labelled["train"]) if experiment.data.labels is None else experiment.data.labels
-    print(f"{_title(dataset)}: {len(dataset.subjects['train'])} training subjects, {labels} with a label map; {workdir}")
+    print(
+        f"{_title(dataset)}: {len(dataset.subjects['train'])} training subjects, {labels} with a label map; {workdir}"
+    )
     train(experiment, dataset, workdir)
     _report(dataset, workdir, experiment.evaluation.pairs_per_subject, "test")
 
@@ -65,7 +67,7 @@ def _load(data: Data, args):
 
 def _report(dataset, workdir, pairs_per_subject, split) -> None:
     evaluation = evaluate(workdir, dataset, split, pairs_per_subject)
-    pictures = draw(workdir, evaluation, dataset)
+    pictures = draw(workdir, evaluation, dataset, split)
     print(f"\n{_title(dataset)}, {split} split ({len(dataset.labelled[split])} subjects)\n")
     print(comparison_table(evaluation.summary))
     print("\nPictures:")

@@ -23,7 +23,8 @@ from deepatlas_tf.types import DataError
 class Evaluation:
     """Rows of the two CSV files, their summary, and the functions that were measured, for drawing.
 
-    segmenters: method -> function ``image (*S, 1) -> label map``. registrars: method -> function ``moving, fixed -> u``.
+    segmenters: method -> function ``image (*S, 1) -> label map``. registrars: method -> function ``moving, fixed ->
+    u``.
     """
 
     segmenters: dict[str, Any]
@@ -52,7 +53,7 @@ def evaluate(workdir: Path, dataset, split: str = "test", pairs_per_subject: int
     if not labelled:
         raise DataError(f"no subject of the {split} split of {dataset.name} has a label map to compare with")
     samples = (s for s in dataset.samples(split).as_numpy_iterator() if s["subject"].decode() in labelled)
-    samples = tqdm(samples, total=len(labelled), desc=f"evaluating ({split})", unit="subject")
+    samples = tqdm(samples, total=len(labelled), desc=f"evaluating ({split})", unit="subject", disable=None)
     for subject, pairs in _pairs_as_they_come(samples, min(pairs_per_subject, len(labelled) - 1)):
         evaluation.segmentation_rows += _segmentation_rows(subject, evaluation.segmenters, dataset)
         for moving, fixed in pairs:

@@ -9,8 +9,8 @@ _EPSILON = 1e-5
 def soft_dice(prediction, reference):
     """One minus the mean soft Dice over the foreground classes (Xu & Niethammer, MICCAI 2019, anatomy loss).
 
-    ``1 - 1/(C-1) sum_c (2 sum_x p_c q_c + e) / (sum_x p_c + sum_x q_c + e)``; class 0, the background, is left out. It is
-    symmetric in its arguments, and a class that is absent from both costs nothing.
+    ``1 - 1/(C-1) sum_c (2 sum_x p_c q_c + e) / (sum_x p_c + sum_x q_c + e)``; class 0, the background, is left out. It
+    is symmetric in its arguments, and a class that is absent from both costs nothing.
 
     Args:
         prediction: ``(B, *S, C)`` probabilities or a (warped) one-hot label map.

@@ -24,11 +24,11 @@ def ncc(warped, fixed):
 
 @tf.function(jit_compile=True)
 def local_ncc(warped, fixed, window: int = 9):
-    """One minus the mean squared local cross-correlation, as voxelmorph's ``NCC`` (after Avants et al. 2008); in [0, 1].
+    """One minus the mean squared local cross-correlation, as voxelmorph's ``NCC`` (Avants et al. 2008); in [0, 1].
 
-    ``cc = cov(a, b)^2 / (var(a) var(b))`` in the cube of ``window`` voxels around each voxel, zero-padded at the border.
-    Covariance and variances are held above 1e-5: so patches that are constant in both images count as a match and never
-    give NaN, and patches that correlate negatively count as no match.
+    ``cc = cov(a, b)^2 / (var(a) var(b))`` in the cube of ``window`` voxels around each voxel, zero-padded at the
+    border. Covariance and variances are held above 1e-5: so patches that are constant in both images count as a match
+    and never give NaN, and patches that correlate negatively count as no match.
 
     Args:
         warped: ``(B, *S, 1)``.

@@ -1,4 +1,4 @@
-"""Regularity of a displacement field; 0 for a translation. Each returns one value for each example, ``(B,)`` float32."""
+"""Regularity of a displacement field; 0 for a translation. Each returns a value for each example, ``(B,)`` float32."""
 
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.ops.filters import difference
@@ -8,9 +8,10 @@ from deepatlas_tf.ops.filters import difference
 def bending_energy(u):
     """Mean squared second derivative of the field, mixed derivatives counted twice (Rueckert et al., TMI 1999).
 
-    ``1/|V| sum_x sum_ij |d2u / dx_i dx_j|^2`` with forward differences, in voxel units. It is zero for any affine field.
-    For the same deformation in millimetres it is proportional to the square of the voxel size ``h``: a weight tuned at
-    ``h1`` has to be multiplied by ``(h1 / h2)^2`` for voxels of ``h2``, and ``weight * h^2`` is the weight in millimetres.
+    ``1/|V| sum_x sum_ij |d2u / dx_i dx_j|^2`` with forward differences, in voxel units. It is zero for any affine
+    field. For the same deformation in millimetres it is proportional to the square of the voxel size ``h``: a weight
+    tuned at ``h1`` has to be multiplied by ``(h1 / h2)^2`` for voxels of ``h2``, and ``weight * h^2`` is the weight in
+    millimetres.
 
     Args:
         u: displacement field ``(B, *S, D)`` in voxels.

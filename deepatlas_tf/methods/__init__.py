@@ -19,5 +19,9 @@ def method_class(name: str):
         raise ValueError(f"there is no method {name!r}; there are {', '.join(method_names())}")
     module = importlib.import_module(f"{__name__}.{name}")
     base = importlib.import_module(f"{__name__}.base").Method
-    own = [v for v in vars(module).values() if isinstance(v, type) and issubclass(v, base) and v.__module__ == module.__name__]
+    own = [
+        v
+        for v in vars(module).values()
+        if isinstance(v, type) and issubclass(v, base) and v.__module__ == module.__name__
+    ]
     return own[0]

@@ -9,9 +9,10 @@ from deepatlas_tf.keras_stack import keras, tf
 class Method(keras.Model):
     """Networks trained in turns.
 
-    A turn is the name of the network that it updates; what is minimised is ``sum_t weight[turn][t] * term[t]``, where the
-    terms come from the method ``<turn>_terms(data) -> {name: (B,)}``. A term whose weight is 0 or missing is neither
-    computed nor logged. Metrics are called ``<turn>/<term>``, and ``<turn>/loss`` is the weighted sum.
+    A turn is the name of the network that it updates; what is minimised is ``sum_t weight[turn][t] * term[t]``, where
+    the terms come from the method ``<turn>_terms(data) -> {name: (B,)}``. A term whose weight is 0 or missing is not
+    logged, and the compiled step does not compute it. Metrics are called ``<turn>/<term>``, and ``<turn>/loss`` is the
+    weighted sum.
 
     Use it as any Keras model: ``method.compile(...)``, ``method.fit(batches, steps_per_epoch=...)``.
 
@@ -51,7 +52,7 @@ class Method(keras.Model):
         self.weights_by_turn = _complete_weights(self.default_weights, weights or {})
         for turn, optimizer in self.optimizers_by_net.items():
             optimizer.build(self.nets[turn].trainable_variables)
-        names = [f"{turn}/{term}" for turn in sorted(set(self.turns)) for term in ("loss", *self._terms_of(turn))]
+        names = [f"{turn}/{term}" for turn in sorted(set(self.turns)) for term in ("loss", *self.weights_by_turn[turn])]
         self.term_metrics = {name: keras.metrics.Mean(name=name) for name in names}
         self._turn_functions = {}
         self.train_function = None
@@ -70,21 +71,18 @@ class Method(keras.Model):
         return self.turns[step % len(self.turns)]
 
     def update(self, turn: str, data) -> None:
-        """One step of the turn's optimizer on the weighted sum of its terms. Changes the turn's net and nothing else."""
+        """One step of the turn's optimizer on the weighted sum of its terms. Changes only the turn's net."""
         net, optimizer = self.nets[turn], self.optimizers_by_net[turn]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(net.trainable_variables)
             terms = {name: tf.reduce_mean(value) for name, value in getattr(self, f"{turn}_terms")(data).items()}
-            loss = tf.add_n([self.weight(turn, name) * value for name, value in terms.items()])
+            terms = {name: terms[name] for name in self.weights_by_turn[turn]}
+            loss = tf.add_n([weight * terms[name] for name, weight in self.weights_by_turn[turn].items()])
             scaled = loss / self.distribute_strategy.num_replicas_in_sync  # gradients are summed over the replicas
         gradients = tape.gradient(scaled, net.trainable_variables)
         optimizer.apply_gradients(zip(gradients, net.trainable_variables, strict=True))
         for name, value in {"loss": loss, **terms}.items():
             self.term_metrics[f"{turn}/{name}"].update_state(value)
-
-    def weight(self, turn: str, term: str) -> float:
-        """Weight of a term in a turn; 0 where it is not used."""
-        return self.weights_by_turn[turn].get(term, 0.0)
 
     def train_step(self, data):
         """The update of the turn that is due; for use outside of ``fit``, which compiles one function for each turn."""
@@ -97,7 +95,9 @@ class Method(keras.Model):
         A ``tf.cond`` in one function would do on one device, but not under a ``MirroredStrategy``.
         """
         if force or not self._turn_functions:
-            self._turn_functions = {turn: tf.function(partial(self._replicated_update, turn)) for turn in set(self.turns)}
+            self._turn_functions = {
+                turn: tf.function(partial(self._replicated_update, turn)) for turn in set(self.turns)
+            }
         position = iter(range(self.steps, 1 << 62))
 
         def train_function(iterator):
@@ -110,17 +110,15 @@ class Method(keras.Model):
         self.distribute_strategy.run(self.update, args=(turn, next(iterator)))
         self._train_counter.assign_add(1)
 
-    def _terms_of(self, turn):
-        return [term for term, weight in self.weights_by_turn[turn].items() if weight]
-
 
 def _complete_weights(defaults, given):
-    """The given weights of each turn, checked against the terms that the method knows."""
+    """The given weights of each turn where they are not 0, checked against the terms that the method knows."""
     for turn, terms in given.items():
         unknown = sorted(set(terms) - set(defaults.get(turn, {})))
         if turn not in defaults or unknown:
             raise ValueError(f"unknown weight {turn}/{(unknown or ['*'])[0]}; there are {_names(defaults)}")
-    return {turn: dict(given.get(turn, terms)) for turn, terms in defaults.items()}
+    chosen = {turn: given.get(turn, terms) for turn, terms in defaults.items()}
+    return {turn: {term: weight for term, weight in terms.items() if weight} for turn, terms in chosen.items()}
 
 
 def _names(weights):

@@ -6,17 +6,19 @@ The two networks teach each other, in turns, each frozen while the other is upda
     A(k)   = w_k onehot(L_k) + (1 - w_k) S(I_k)                 anatomy: the manual label, else the predicted one
 
     registration turn   w_i L_i(I_m o (id + u), I_f) + w_r L_r(u) + w_a L_a(A(m) o (id + u), A(f))
-    segmentation turn   w_a max(w_m, w_f) L_a(A(m) o (id + u), A(f)) + w_sp [w_m L_sp(S(I_m), L_m) + w_f L_sp(S(I_f), L_f)]
+    segmentation turn   w_a max(w_m, w_f) L_a(A(m) o (id + u), A(f)) + w_sp [w_m L_sp(S(I_m), L_m) + w_f L_sp(S(I_f),
+    L_f)]
 
-``L_i`` is 1 - global NCC, ``L_r`` the bending energy, ``L_a`` and ``L_sp`` the soft multi-class Dice. The label weights ``w_m``,
-``w_f`` are 1 for a manual label and 0 for none, which gives the paper's four cases; for two unlabelled images the
-segmentation turn has no term, as the paper has it.
+``L_i`` is 1 - global NCC, ``L_r`` the bending energy, ``L_a`` and ``L_sp`` the soft multi-class Dice. The label weights
+``w_m``, ``w_f`` are 1 for a manual label and 0 for none, which gives the paper's four cases; for two unlabelled images
+the segmentation turn has no term, as the paper has it.
 
 Settings: ``turns`` is 20 registrations to 1 segmentation as in the paper; turns of one kind only are Semi-DeepAtlas.
 Weights: ``registration/similarity`` (w_i), ``registration/smoothness`` (w_r), ``registration/anatomy`` and
-``segmentation/anatomy`` (w_a), ``segmentation/supervised`` (w_sp). Beyond the paper, ``segmentation/anatomy_cross_entropy`` and
-``segmentation/supervised_cross_entropy`` add the voxelwise cross-entropy to the two Dice terms; weights of 0 give the
-paper's loss. The weight of the bending energy depends on the voxel size, see :mod:`deepatlas_tf.losses.smoothness`.
+``segmentation/anatomy`` (w_a), ``segmentation/supervised`` (w_sp). Beyond the paper,
+``segmentation/anatomy_cross_entropy`` and ``segmentation/supervised_cross_entropy`` add the voxelwise cross-entropy to
+the two Dice terms; weights of 0 give the paper's loss. The weight of the bending energy depends on the voxel size, see
+:mod:`deepatlas_tf.losses.smoothness`.
 """
 
 from deepatlas_tf.keras_stack import tf
@@ -73,18 +75,16 @@ class DeepAtlas(Method):
         """Terms of the segmentation turn for each pair, ``(B,)``; the registration network is frozen."""
         moving, fixed = pair["moving"], pair["fixed"]
         predictions = self._predictions(pair, training=True)
-        used = {name for name, weight in self.weights_by_turn["segmentation"].items() if weight}
-        terms = {}
-        if used & {"anatomy", "anatomy_cross_entropy"}:
-            u = self.nets["registration"]([moving["image"], fixed["image"]], training=False)
-            anatomy_moving, anatomy_fixed = _anatomies(pair, *predictions)
-            warped = self.warp([anatomy_moving, u])
-            one_labelled = tf.maximum(moving["label_weight"], fixed["label_weight"])
-            terms["anatomy"] = one_labelled * soft_dice(warped, anatomy_fixed)
-            terms["anatomy_cross_entropy"] = _anatomy_cross_entropy(pair, warped, anatomy_fixed)
-        for name, loss in (("supervised", soft_dice), ("supervised_cross_entropy", cross_entropy)):
-            terms[name] = _supervised(pair, predictions, loss)
-        return {name: value for name, value in terms.items() if name in used}
+        u = self.nets["registration"]([moving["image"], fixed["image"]], training=False)
+        anatomy_moving, anatomy_fixed = _anatomies(pair, *predictions)
+        warped = self.warp([anatomy_moving, u])
+        one_labelled = tf.maximum(moving["label_weight"], fixed["label_weight"])
+        return {
+            "anatomy": one_labelled * soft_dice(warped, anatomy_fixed),
+            "anatomy_cross_entropy": _anatomy_cross_entropy(pair, warped, anatomy_fixed),
+            "supervised": _supervised(pair, predictions, soft_dice),
+            "supervised_cross_entropy": _supervised(pair, predictions, cross_entropy),
+        }
 
     def _predictions(self, pair, training):
         """Class probabilities of the moving and of the fixed image, from one call of the network."""
@@ -98,7 +98,7 @@ def _anatomies(pair, *predictions):
 
 
 def _anatomy_cross_entropy(pair, warped, anatomy_fixed):
-    """Cross-entropy of the predicted side against the labelled one; not defined, so 0, where both or none are labelled."""
+    """Cross-entropy of the predicted side against the labelled one; 0 where both sides or none are labelled."""
     w_moving, w_fixed = pair["moving"]["label_weight"], pair["fixed"]["label_weight"]
     towards_fixed = w_moving * (1 - w_fixed) * cross_entropy(anatomy_fixed, warped)
     return towards_fixed + w_fixed * (1 - w_moving) * cross_entropy(warped, anatomy_fixed)

@@ -3,10 +3,10 @@
     u = R(I_m, I_f)
     L = w_i L_i(I_m o (id + u), I_f) + w_r L_r(u) + w_a [both labelled] L_a(A_m o (id + u), A_f)
 
-``L_i`` is 1 - NCC by default (setting ``similarity``: ``ncc``, ``local_ncc`` or ``mse``), ``L_r`` the bending energy and
-``L_a`` the soft Dice; weights ``registration/similarity``, ``smoothness`` and ``anatomy``. With the weight of ``anatomy`` at
-0, the default, it is unsupervised. A pair with a label on one side or none is registered by its images alone: this is the
-weakly supervised baseline of DeepAtlas.
+``L_i`` is 1 - NCC by default (setting ``similarity``: ``ncc``, ``local_ncc`` or ``mse``), ``L_r`` the bending energy
+and ``L_a`` the soft Dice; weights ``registration/similarity``, ``smoothness`` and ``anatomy``. With the weight of
+``anatomy`` at 0, the default, it is unsupervised. A pair with a label on one side or none is registered by its images
+alone: this is the weakly supervised baseline of DeepAtlas.
 """
 
 from deepatlas_tf.keras_stack import tf
@@ -40,9 +40,10 @@ class Registration(Method):
         """Terms for each pair, ``(B,)``."""
         moving, fixed = pair["moving"], pair["fixed"]
         u = self.nets["registration"]([moving["image"], fixed["image"]], training=True)
-        terms = {"similarity": self.similarity(self.warp([moving["image"], u]), fixed["image"]), "smoothness": bending_energy(u)}
-        if self.weight("registration", "anatomy"):
-            both_labelled = tf.minimum(moving["label_weight"], fixed["label_weight"])
-            warped = self.warp([one_hot(moving["label"], self.n_classes), u])
-            terms["anatomy"] = both_labelled * soft_dice(warped, one_hot(fixed["label"], self.n_classes))
-        return terms
+        both_labelled = tf.minimum(moving["label_weight"], fixed["label_weight"])
+        warped_label = self.warp([one_hot(moving["label"], self.n_classes), u])
+        return {
+            "similarity": self.similarity(self.warp([moving["image"], u]), fixed["image"]),
+            "smoothness": bending_energy(u),
+            "anatomy": both_labelled * soft_dice(warped_label, one_hot(fixed["label"], self.n_classes)),
+        }

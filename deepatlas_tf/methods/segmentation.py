@@ -29,6 +29,7 @@ class Segmentation(Method):
         """Terms for each example, ``(B,)``; samples without a label count nothing."""
         prediction = self.nets["segmentation"](sample["image"], training=True)
         reference = one_hot(sample["label"], prediction.shape[-1])
-        losses = {"supervised": soft_dice, "supervised_cross_entropy": cross_entropy}
-        used = {name: loss for name, loss in losses.items() if self.weight("segmentation", name)}
-        return {name: sample["label_weight"] * loss(prediction, reference) for name, loss in used.items()}
+        return {
+            "supervised": sample["label_weight"] * soft_dice(prediction, reference),
+            "supervised_cross_entropy": sample["label_weight"] * cross_entropy(prediction, reference),
+        }

@@ -50,6 +50,29 @@ class VecInt(keras.layers.Layer):
 
 
 @_register
+class InstanceNormalization(keras.layers.Layer):
+    """Zero mean and unit variance of each channel of each example, then a learned scale and offset; ``(B, *S, C)``.
+
+    Keras 2's ``GroupNormalization(groups=-1)`` gives the same, at several times the cost.
+    """
+
+    def __init__(self, epsilon=1e-5, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        self.scale = self.add_weight("scale", (input_shape[-1],), initializer="ones")
+        self.offset = self.add_weight("offset", (input_shape[-1],), initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, x):
+        return _normalise(x, tf.identity(self.scale), tf.identity(self.offset), self.epsilon)
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+@_register
 class PadToMultiple(keras.layers.Layer):
     """Zero-pad ``(B, *S, C)`` at the far end of each spatial axis to a multiple of ``stride``."""
 
@@ -58,14 +81,19 @@ class PadToMultiple(keras.layers.Layer):
         self.stride = stride
 
     def call(self, x):
-        shape = tf.shape(x)
-        paddings = [[0, 0]]
-        for axis, length in enumerate(x.shape[1:-1], start=1):
-            paddings.append([0, -(shape[axis] if length is None else length) % self.stride])
-        return tf.pad(x, [*paddings, [0, 0]])
+        # Not tf.pad: TensorFlow's graph optimiser drops it in front of a 3D convolution
+        for axis in range(1, x.shape.rank - 1):
+            missing = self._missing(tf.shape(x)[axis] if x.shape[axis] is None else x.shape[axis])
+            if not isinstance(missing, int) or missing:
+                slab = tf.concat([tf.shape(x)[:axis], [missing], tf.shape(x)[axis + 1 :]], axis=0)
+                x = tf.concat([x, tf.zeros(slab, x.dtype)], axis=axis)
+        return x
+
+    def _missing(self, length):
+        return -length % self.stride
 
     def compute_output_shape(self, input_shape):
-        spatial = [None if length is None else length + -length % self.stride for length in input_shape[1:-1]]
+        spatial = [None if n is None else n + self._missing(n) for n in input_shape[1:-1]]
         return tf.TensorShape([input_shape[0], *spatial, input_shape[-1]])
 
     def get_config(self):
@@ -83,6 +111,14 @@ class CropLike(keras.layers.Layer):
         cropped = x[(slice(None), *(slice(0, size) for size in sizes))]
         cropped.set_shape([x.shape[0], *like.shape[1:-1], x.shape[-1]])
         return cropped
+
+
+@tf.function(jit_compile=True)
+def _normalise(x, scale, offset, epsilon):
+    axes = list(range(1, x.shape.rank - 1))
+    centred = x - tf.reduce_mean(x, axis=axes, keepdims=True)
+    variance = tf.reduce_mean(centred * centred, axis=axes, keepdims=True)
+    return centred * (tf.math.rsqrt(variance + epsilon) * scale) + offset
 
 
 def _without(kwargs, name):

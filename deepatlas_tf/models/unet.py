@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from deepatlas_tf.keras_stack import keras
-from deepatlas_tf.models.layers import CropLike, PadToMultiple
+from deepatlas_tf.models.layers import CropLike, InstanceNormalization, PadToMultiple
 from deepatlas_tf.models.voxelmorph import unet_features
 
 
@@ -52,13 +52,17 @@ def voxelmorph_unet(
 def _conv_block(x, width, name):
     conv = getattr(keras.layers, f"Conv{len(x.shape) - 2}D")
     for index in range(2):
-        x = conv(width, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv{index}")(x)
-        x = keras.layers.GroupNormalization(groups=-1, epsilon=1e-5, name=f"{name}_norm{index}")(x)
+        x = conv(width, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv{index}")(
+            x
+        )
+        x = InstanceNormalization(name=f"{name}_norm{index}")(x)
         x = keras.layers.LeakyReLU(0.01, name=f"{name}_activation{index}")(x)
     return x
 
 
 def _class_probabilities(features, image, n_classes):
     conv = getattr(keras.layers, f"Conv{len(image.shape) - 2}D")
-    logits = CropLike(name="crop", dtype="float32")([conv(n_classes, 1, dtype="float32", name="logits")(features), image])
+    logits = CropLike(name="crop", dtype="float32")(
+        [conv(n_classes, 1, dtype="float32", name="logits")(features), image]
+    )
     return keras.layers.Softmax(dtype="float32", name="probabilities")(logits)

@@ -17,7 +17,7 @@ def registration_net(
     diffeomorphic: bool = False,
     int_steps: int = 7,
 ):
-    """A Keras model ``[moving (B, *S, 1), fixed (B, *S, 1)] -> u (B, *S, D)`` in voxels (Balakrishnan et al., TMI 2019).
+    """A Keras model ``[moving (B, *S, 1), fixed (B, *S, 1)] -> u (B, *S, D)`` in voxels (Balakrishnan et al. 2019).
 
     Any image size works: it is padded to the stride of the U-Net and cropped back. The last convolution starts near
     zero, so that training starts from the identity. The field is float32 under any precision policy.
@@ -44,6 +44,6 @@ def registration_net(
 
 
 def unet_features(inputs, x, encoder: Sequence[int], decoder: Sequence[int]):
-    """Features of voxelmorph's ``Unet`` on ``x``, a Keras tensor computed from ``inputs`` whose size fits the stride."""
+    """Features of voxelmorph's ``Unet`` on ``x``, a Keras tensor made from ``inputs`` whose size fits the stride."""
     widths = (list(encoder), list(decoder))
     return vxm.networks.Unet(input_model=keras.Model(inputs, x), nb_features=widths, name="unet").output

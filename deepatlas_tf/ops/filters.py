@@ -4,7 +4,7 @@ from deepatlas_tf.keras_stack import tf
 
 
 def difference(x, axis: int):
-    """Forward difference ``x[i + 1] - x[i]`` along a spatial axis (0 is the first after the batch); one shorter there."""
+    """Forward difference ``x[i + 1] - x[i]`` along a spatial axis, 0 the first after the batch; one shorter there."""
     return _cut(x, axis, 1, None) - _cut(x, axis, 0, -1)
 
 

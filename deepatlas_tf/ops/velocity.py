@@ -6,8 +6,8 @@ from deepatlas_tf.ops.warp import warp
 def integrate(velocity, n_steps: int = 7):
     """Displacement field of the flow of a stationary velocity field at time 1.
 
-    Starts from ``u = v / 2**n`` and composes it with itself ``n`` times, ``u(x) <- u(x) + u(x + u(x))`` (Arsigny et al.,
-    MICCAI 2006; the same scheme as voxelmorph's ``VecInt``).
+    Starts from ``u = v / 2**n`` and composes it with itself ``n`` times, ``u(x) <- u(x) + u(x + u(x))`` (Arsigny et
+    al., MICCAI 2006; the same scheme as voxelmorph's ``VecInt``).
 
     Args:
         velocity: ``(B, *S, D)`` in voxels for each unit of time.

@@ -14,8 +14,9 @@ class DivergedError(RuntimeError):
 
 
 class EpochEnd(keras.callbacks.Callback):
-    """Validates, writes ``metrics.jsonl`` and TensorBoard scalars, keeps the best nets, and saves the checkpoint, in this
-    order; so a run that is killed at any point resumes from the last whole epoch.
+    """Validates, logs to ``metrics.jsonl`` and TensorBoard, keeps the best nets, saves the checkpoint.
+
+    In this order, so that a run that is killed at any point resumes from the last whole epoch.
 
     Args:
         folder: of the stage.

@@ -1,4 +1,4 @@
-"""An experiment as data: frozen settings that say what is trained on what, and how ``--set a.b=v`` reaches each of them."""
+"""An experiment as data: frozen settings that say what is trained on what; ``--set a.b=v`` reaches each of them."""
 
 import ast
 import dataclasses
@@ -8,9 +8,10 @@ from typing import Any
 
 from deepatlas_tf.data.augment import Augmentation
 from deepatlas_tf.models.voxelmorph import DECODER, ENCODER
+from deepatlas_tf.types import DataError
 
 
-class SettingError(ValueError):
+class SettingError(DataError):
     """A setting that does not exist or cannot have the given value; one line that names what could be meant."""
 
 
@@ -18,9 +19,9 @@ class SettingError(ValueError):
 class Data:
     """Which data, on which grid, and how many labels are used.
 
-    dataset: name of a folder of ``datasets/``. shape, spacing (mm): the network's grid, None for the data set's default.
-    n_subjects: of a synthetic data set, None for its default. labels: training subjects whose label map is used, None for
-    all. memory_gib: bound on the volumes kept in memory for drawing pairs.
+    dataset: name of a folder of ``datasets/``. shape, spacing (mm): the network's grid, None for the data set's
+    default. n_subjects: of a synthetic data set, None for its default. labels: training subjects whose label map is
+    used, None for all. memory_gib: bound on the volumes kept in memory for drawing pairs.
     """
 
     dataset: str
@@ -33,7 +34,7 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
-    """Widths of the two networks. segmentation: ``"light"`` (``segmentation_widths``) or ``"voxelmorph"`` (its defaults)."""
+    """Widths of the two networks. segmentation: ``"light"`` (``segmentation_widths``) or ``"voxelmorph"`` (its own)."""
 
     registration_encoder: tuple[int, ...] = ENCODER
     registration_decoder: tuple[int, ...] = DECODER
@@ -46,12 +47,12 @@ class Networks:
 class Stage:
     """One training of some nets by one method.
 
-    name: also the folder in WORKDIR, and the row of the tables. method: a file of ``methods/``. steps: updates of all nets
-    together. epochs: how many times they are interrupted for validation and a checkpoint. turns: updates of each net in
-    one cycle, for methods with two nets; a net with 0 is frozen. labelled_fraction: how often the (moving, fixed) side is
-    drawn from the labelled subjects, None for no preference; a stream of samples takes the first. learning_rates: Adam's,
-    by net, at the start; they fall by a cosine to ``final_learning_rate`` times that. weights: ``{turn: {term: weight}}``.
-    start_from: net -> earlier stage whose net it continues from.
+    name: also the folder in WORKDIR, and the row of the tables. method: a file of ``methods/``. steps: updates of all
+    nets together. epochs: how many times they are interrupted for validation and a checkpoint. turns: updates of each
+    net in one cycle, for methods with two nets; a net with 0 is frozen. labelled_fraction: how often the (moving,
+    fixed) side is drawn from the labelled subjects, None for no preference; a stream of samples takes the first.
+    learning_rates: Adam's, by net, at the start; they fall by a cosine to ``final_learning_rate`` times that. weights:
+    ``{turn: {term: weight}}``. start_from: net -> earlier stage whose net it continues from.
     """
 
     name: str
@@ -99,7 +100,7 @@ class Experiment:
                 raise SettingError(f"stage {stage.name} starts from {missing[0]}, which is no earlier stage of {names}")
 
     def only_method(self, method: str) -> "Experiment":
-        """The stages of one method, with those that they start from.
+        """The stages of one method, with those that they start from; for the last method all stages, as its baselines.
 
         Raises:
             SettingError: if no stage uses the method.
@@ -107,11 +108,19 @@ class Experiment:
         methods = sorted({stage.method for stage in self.stages})
         if method not in methods:
             raise SettingError(f"experiment {self.name} has no method {method!r}; there are {', '.join(methods)}")
+        if method == self.stages[-1].method:
+            return self
         needed = {stage.name for stage in self.stages if stage.method == method}
         for stage in reversed(self.stages):
             if stage.name in needed:
                 needed |= set(stage.start_from.values())
         return dataclasses.replace(self, stages=tuple(s for s in self.stages if s.name in needed))
+
+    def tiny(self) -> "Experiment":
+        """Eight steps a stage with narrow networks: to see that everything works."""
+        stages = tuple(dataclasses.replace(stage, steps=8, epochs=2) for stage in self.stages)
+        networks = Networks((8, 8, 8), (8, 8, 8, 8), segmentation_widths=(8, 8, 8))
+        return dataclasses.replace(self, stages=stages, networks=networks)
 
     def scaled(self, factor: float) -> "Experiment":
         """The same with ``factor`` times the steps in every stage, at least one an epoch."""

@@ -48,7 +48,9 @@ def train_stage(stage: Stage, experiment: Experiment, dataset, validation_sample
     checkpoint = tf.train.Checkpoint(
         nets=method.nets, optimizers=method.optimizers_by_net, random=tf.random.get_global_generator()
     )
-    manager = tf.train.CheckpointManager(checkpoint, str(folder / "checkpoints"), max_to_keep=2, checkpoint_name="epoch")
+    manager = tf.train.CheckpointManager(
+        checkpoint, str(folder / "checkpoints"), max_to_keep=2, checkpoint_name="epoch"
+    )
     first_epoch = _restore(checkpoint, manager)
     updated = {name: method.nets[name] for name in set(method.turns)}
     validation = Validation(validation_samples, len(dataset.class_names), updated)
@@ -90,7 +92,8 @@ def write_settings(experiment: Experiment, workdir: Path) -> None:
         different = [key for key in settings if settings[key] != found.get(key)]
         if different:
             raise DataError(
-                f"{path} is of a run with other settings ({', '.join(different)}): choose another --workdir, or delete it"
+                f"{path} is of a run with other settings ({', '.join(different)}): choose another --workdir, "
+                "or delete it"
             )
         return
     write_json(path, {"experiment": settings, "versions": versions(), "git_commit": _git_commit()})

@@ -7,12 +7,14 @@ from pathlib import Path
 from deepatlas_tf.data.pairs import StreamSettings, hide_labels, labelled_subjects, pair_stream, sample_stream
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.methods import method_class
-from deepatlas_tf.models.layers import CropLike, PadToMultiple, SpatialTransformer, VecInt
+from deepatlas_tf.models.layers import CropLike, InstanceNormalization, PadToMultiple, SpatialTransformer, VecInt
 from deepatlas_tf.models.unet import light_unet, voxelmorph_unet
 from deepatlas_tf.models.voxelmorph import registration_net
 from deepatlas_tf.training.experiment import Experiment, Networks, SettingError, Stage
 
-CUSTOM_OBJECTS = {layer.__name__: layer for layer in (CropLike, PadToMultiple, SpatialTransformer, VecInt)}
+CUSTOM_OBJECTS = {
+    layer.__name__: layer for layer in (CropLike, InstanceNormalization, PadToMultiple, SpatialTransformer, VecInt)
+}
 
 
 def net_path(workdir: Path, stage: str, net: str) -> Path:

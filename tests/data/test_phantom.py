@@ -78,6 +78,6 @@ def test_contrast_differs_between_subjects(subjects):
 
 
 def test_a_subject_of_the_demo_is_drawn_in_under_a_second():
-    start = time.perf_counter()
+    start = time.process_time()
     knee(0, (40, 48, 40), (3.0, 3.0, 3.0))
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0

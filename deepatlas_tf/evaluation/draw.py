@@ -1,0 +1,101 @@
+"""The pictures of a run: which ones there are, and from which subjects, rows and fields."""
+
+from pathlib import Path
+
+import numpy as np
+
+from deepatlas_tf.evaluation import figures, panels
+from deepatlas_tf.evaluation.report import method_order
+from deepatlas_tf.metrics.overlap import dice
+from deepatlas_tf.training.files import read_json, read_json_lines
+from deepatlas_tf.training.predict import read_samples, registration_pairs, warp_image, warp_label
+
+SUBJECTS = 3
+
+
+def draw(workdir: Path, evaluation, dataset, split: str = "test") -> list[Path]:
+    """Draw ``workdir/figures/*.png``; pictures of tasks that were not trained are left out.
+
+    Args:
+        workdir: of the run.
+        evaluation: an :class:`~deepatlas_tf.evaluation.evaluate.Evaluation`.
+        dataset: a :class:`~deepatlas_tf.data.sources.DataSet`.
+        split: its first labelled subjects are shown.
+
+    Returns:
+        The files, in the order in which they are best looked at.
+    """
+    folder = workdir / "figures"
+    samples = read_samples(dataset.samples(split), dataset.labelled[split][:SUBJECTS])
+    name = f"{dataset.name}, synthetic" if dataset.synthetic else dataset.name
+    paths = _draw_curves(folder, workdir, name)
+    paths += _draw_segmentation(folder, evaluation, dataset, samples, f"{name}, {split} split")
+    paths += _draw_registration(folder, evaluation, dataset, samples, f"{name}, {split} split")
+    return paths
+
+
+def _draw_curves(folder, workdir, name):
+    stages = [stage["name"] for stage in read_json(workdir / "experiment.json")["experiment"]["stages"]]
+    rows = {stage: read_json_lines(workdir / stage / "metrics.jsonl") for stage in stages}
+    rows = {stage: found for stage, found in rows.items() if found}
+    if not rows:
+        return []
+    path = folder / "training_curves.png"
+    figures.training_curves(path, rows, f"Training ({name})")
+    return [path]
+
+
+def _draw_segmentation(folder, evaluation, dataset, samples, name):
+    if not evaluation.segmenters:
+        return []
+    classes = dataset.class_names[1:]
+    boxes, panel = folder / "dice_segmentation.png", folder / "segmentation.png"
+    figures.dice_boxplots(boxes, evaluation.segmentation_rows, classes, f"Segmentation Dice by subject ({name})")
+    subjects = []
+    for subject, sample in samples.items():
+        found = {m: evaluation.segmenters[m](sample["image"]) for m in method_order(evaluation.segmenters)}
+        notes = {method: f"Dice {_mean_dice(label, sample['label'], dataset):.3f}" for method, label in found.items()}
+        subjects.append(panels.Segmented(subject, sample["image"], sample["label"], found, notes))
+    panels.segmentation_panel(panel, subjects, classes, dataset.spacing, f"Segmentation ({name})")
+    return [boxes, panel]
+
+
+def _draw_registration(folder, evaluation, dataset, samples, name):
+    pairs = registration_pairs(list(samples), pairs_per_subject=1)
+    methods = [method for method in method_order(evaluation.registrars) if method != "identity"]
+    if not methods or not pairs:
+        return []
+    paths = [folder / f"{file}.png" for file in ("dice_registration", "registration", "warped_grid", "jacobian")]
+    classes, spacing = dataset.class_names[1:], dataset.spacing
+    figures.dice_boxplots(paths[0], evaluation.registration_rows, classes, f"Registration Dice by pair ({name})")
+    register = evaluation.registrars[methods[-1]]
+    registered = [_register(register, samples, *pair, dataset) for pair in pairs]
+    title = f"Registration by {figures.spoken(methods[-1])} ({name})"
+    panels.registration_panel(paths[1], registered, classes, spacing, title)
+    moving, fixed = (samples[subject] for subject in pairs[0])
+    fields = {method: evaluation.registrars[method](moving["image"], fixed["image"]) for method in methods}
+    shown = f"{pairs[0][0]} onto {pairs[0][1]} ({name})"
+    panels.warped_grid(paths[2], moving["image"], fixed["label"], fields, spacing, f"Warped grid, {shown}")
+    panels.jacobian_map(paths[3], fixed["label"], fields, spacing, f"Jacobian determinant, {shown}")
+    return paths
+
+
+def _register(register, samples, moving_id, fixed_id, dataset):
+    moving, fixed = samples[moving_id], samples[fixed_id]
+    u = register(moving["image"], fixed["image"])
+    warped_label = warp_label(moving["label"], u)
+    before, after = (_mean_dice(label, fixed["label"], dataset) for label in (moving["label"], warped_label))
+    return panels.Registered(
+        name=f"{moving_id}\nonto {fixed_id}",
+        moving=moving["image"],
+        fixed=fixed["image"],
+        warped=warp_image(moving["image"], u),
+        moving_label=moving["label"],
+        fixed_label=fixed["label"],
+        warped_label=warped_label,
+        note=f"Dice {before:.3f} to {after:.3f}",
+    )
+
+
+def _mean_dice(prediction, reference, dataset):
+    return float(np.nanmean(dice(prediction, reference, len(dataset.class_names))))

@@ -1,0 +1,189 @@
+"""Curves and box plots. NumPy and rows in, a PNG file out; no display is needed and no global state is changed."""
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from deepatlas_tf.evaluation.report import method_order
+from deepatlas_tf.training.files import replacing
+
+DPI = 130
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "legend.frameon": False,
+    "figure.titlesize": 12,
+}
+# Okabe and Ito's colours, which people with colour-blindness can tell apart
+METHOD_COLOURS = {
+    "identity": "#999999",
+    "segmentation_baseline": "#E69F00",
+    "registration_unsupervised": "#56B4E9",
+    "registration_weak": "#0072B2",
+    "deepatlas": "#D55E00",
+}
+OTHER_COLOURS = ("#009E73", "#CC79A7", "#F0E442", "#7F5AA2", "#4D4D4D", "#8C564B")
+CURVES_IN_A_LINE = 5
+VALIDATION = {
+    "validation Dice": {"val_segmentation_dice": "segmentation", "val_registration_dice": "registration"},
+    "validation folds (%)": {"val_folds_percent": "registration"},
+}
+TURN_COLOURS = {"registration": "#0072B2", "segmentation": "#E69F00"}
+
+
+@contextlib.contextmanager
+def figure_file(path: Path, width: float, height: float):
+    """A new figure, in inches, that is written to ``path`` when the block ends without an error."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure
+        with replacing(path) as temporary:
+            figure.savefig(temporary, dpi=DPI)
+
+
+def spoken(name: str) -> str:
+    """A method's, class' or term's name as it is written in a figure."""
+    return name.replace("deepatlas", "DeepAtlas").replace("_", " ")
+
+
+def method_colours(methods: Sequence[str]) -> dict[str, str]:
+    """A colour for each method, the same one in every figure that shows the same methods."""
+    others = [name for name in methods if name not in METHOD_COLOURS]
+    extra = {name: OTHER_COLOURS[i % len(OTHER_COLOURS)] for i, name in enumerate(others)}
+    return {name: METHOD_COLOURS.get(name) or extra[name] for name in methods}
+
+
+def training_curves(path: Path, stages: Mapping[str, list[dict]], title: str) -> None:
+    """Each term of each turn, the validation Dice and the folds against the step, one block of panels a stage.
+
+    Args:
+        path: of the PNG.
+        stages: rows of ``metrics.jsonl`` by stage.
+        title: of the figure.
+    """
+    curves = {stage: _curves(rows) for stage, rows in stages.items()}
+    lines = [math.ceil(len(found) / CURVES_IN_A_LINE) for found in curves.values()]
+    columns = min(CURVES_IN_A_LINE, max(map(len, curves.values())))
+    with figure_file(path, max(6.0, 3.0 * columns), 0.4 + sum(0.4 + 2.0 * n for n in lines)) as figure:
+        figure.suptitle(title)
+        blocks = figure.subfigures(len(curves), 1, squeeze=False, height_ratios=[0.2 + n for n in lines])[:, 0]
+        for block, (stage, found), n in zip(blocks, curves.items(), lines, strict=True):
+            block.suptitle(f"stage: {spoken(stage)}", x=0.01, ha="left", fontsize=10, fontweight="bold")
+            axes = block.subplots(n, columns, squeeze=False).ravel()
+            for axis, (name, keys) in zip(axes, found.items(), strict=False):
+                _plot_curves(axis, name, keys, stages[stage])
+            for axis in axes[len(found) :]:
+                axis.set_axis_off()
+
+
+def _curves(rows):
+    """Title of a panel -> {key in the rows: name of the line}."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    terms = [key for key in keys if key.partition("/")[0] in TURN_COLOURS and "/" in key]
+    curves = {spoken(term.replace("/", ": ")): {term: term.partition("/")[0]} for term in terms}
+    for name, lines in VALIDATION.items():
+        there = {key: line for key, line in lines.items() if key in keys}
+        curves |= {name: there} if there else {}
+    return curves
+
+
+def _plot_curves(axis, name, keys, rows):
+    marker = "." if len(rows) <= 40 else None
+    for key, line in keys.items():
+        steps = [row["step"] for row in rows if key in row]
+        values = [row[key] for row in rows if key in row]
+        axis.plot(steps, values, color=TURN_COLOURS[line], marker=marker, linewidth=1.4, label=line)
+    axis.set_title(name, fontsize=9)
+    axis.set_xlabel("step")
+    axis.locator_params(axis="x", nbins=4)
+    axis.locator_params(axis="y", nbins=5)
+    if len(keys) > 1:
+        axis.legend(fontsize=8)
+
+
+def dice_boxplots(path: Path, rows: list[dict], class_names: Sequence[str], title: str) -> None:
+    """Boxes of the Dice over subjects or pairs: a group for each class, and one of the mean over the classes.
+
+    Boxes show the quartiles and the median, whiskers the whole range, a diamond the mean.
+
+    Args:
+        path: of the PNG.
+        rows: of ``segmentation.csv`` or ``registration.csv``.
+        class_names: of the foreground classes.
+        title: of the figure.
+    """
+    methods = method_order(row["method"] for row in rows)
+    colours = method_colours(methods)
+    groups = ["mean", *class_names] if len(class_names) > 1 else list(class_names)
+    values = {(method, group): _dices(rows, method, group) for method in methods for group in groups}
+    with figure_file(path, max(6.5, 1.2 + len(groups) * (0.35 + 0.16 * len(methods))), 4.4) as figure:
+        axis = figure.add_subplot()
+        step = 0.8 / len(methods)
+        for i, method in enumerate(methods):
+            offset = (i - (len(methods) - 1) / 2) * step
+            found = [values[method, group] for group in groups]
+            _boxes(axis, found, np.arange(len(groups)) + offset, 0.8 * step, colours[method])
+        lowest = min((x.min() for x in values.values() if x.size), default=0)
+        axis.set_ylim(max(0, math.floor(lowest * 10 - 0.5) / 10), 1)
+        axis.set_xlim(-0.5, len(groups) - 0.5)
+        slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(groups) > 6 else {}
+        axis.set_xticks(range(len(groups)), [spoken(group) for group in groups], **slanted)
+        axis.tick_params(axis="x", length=0)
+        axis.grid(False, axis="x")
+        if len(groups) > 1:
+            axis.axvline(0.5, color="#bbbbbb", linewidth=1)
+        axis.set_ylabel("Dice")
+        figure.suptitle(title)
+        legend = [Patch(facecolor=colours[method], alpha=0.75, label=spoken(method)) for method in methods]
+        figure.legend(handles=legend, loc="outside lower center", ncols=min(len(methods), 3 if len(groups) < 6 else 5))
+
+
+def _dices(rows, method, group):
+    """Values of one box without the undefined ones; the group "mean" has one value for each subject or pair."""
+    own = [row for row in rows if row["method"] == method]
+    if group != "mean":
+        values = np.array([row["dice"] for row in own if row["class"] == group], np.float64)
+    else:
+        by_case = {}
+        for row in own:
+            case = tuple(row.get(name) for name in ("subject", "moving", "fixed"))
+            by_case.setdefault(case, []).append(row["dice"])
+        values = np.array([np.mean(kept) for x in by_case.values() if (kept := _defined(x)).size], np.float64)
+    return _defined(values)
+
+
+def _defined(values):
+    values = np.asarray(values, np.float64)
+    return values[~np.isnan(values)]
+
+
+def _boxes(axis, values, positions, width, colour):
+    kept = [(x, position) for x, position in zip(values, positions, strict=True) if x.size]
+    if not kept:
+        return
+    dark = {"color": "#333333", "linewidth": 0.9}
+    axis.boxplot(
+        [x for x, _ in kept],
+        positions=[position for _, position in kept],
+        widths=width,
+        whis=(0, 100),
+        patch_artist=True,
+        showmeans=True,
+        manage_ticks=False,
+        boxprops={"facecolor": colour, "alpha": 0.75, "linewidth": 0.9},
+        medianprops={"color": "black", "linewidth": 1.3},
+        meanprops={"marker": "D", "markersize": 2.5, "markerfacecolor": "white", "markeredgecolor": "black"},
+        whiskerprops=dark,
+        capprops=dark,
+    )

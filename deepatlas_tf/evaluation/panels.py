@@ -1,0 +1,272 @@
+"""Image panels: one plane of 2D or 3D scans, label maps and displacement fields. NumPy in, a PNG file out.
+
+Arrays are in canonical RAS order: the first axis of a plane points right, its second one up, so superior (in an axial
+plane anterior) is at the top and the patient's right on the right.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, Normalize, TwoSlopeNorm, to_rgba
+from matplotlib.patches import Patch
+
+from deepatlas_tf.evaluation.figures import figure_file, spoken
+from deepatlas_tf.metrics.deformation import jacobian_determinant
+
+# Bright enough to be told apart on a grey scan
+CLASS_COLOURS = (
+    "#ff3b4e", "#3ddc58", "#ffd92f", "#4f83ff", "#ff8c1a", "#33e6e6", "#f04be0", "#b8f000",
+    "#ff9ec4", "#a05cff", "#16b39a", "#d0a060", "#fff3a0", "#ff7f6b", "#9ad0ff", "#7fbf3f",
+)  # fmt: skip
+FOLD = "#e00000"
+# Red is for folds only
+SHRINK_TO_GROW = ["#5e3c99", "#b2abd2", "#f7f7f7", "#7fbf7b", "#1b7837"]
+VOLUME_CHANGE = LinearSegmentedColormap.from_list("volume_change", SHRINK_TO_GROW).with_extremes(under=FOLD)
+PANEL_INCHES = 2.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Plane:
+    """A plane of a 3D grid (or the whole of a 2D one).
+
+    axis: orthogonal to the plane; None in 2D. index: of the slice. spacing: of the grid in mm.
+    """
+
+    axis: int | None
+    index: int
+    spacing: tuple[float, ...]
+
+    @classmethod
+    def showing_most(cls, label, spacing: Sequence[float]) -> "Plane":
+        """The plane of ``label (*S,)`` with the most classes, and among these with the largest share of foreground."""
+        spacing = tuple(map(float, spacing))
+        if label.ndim == 2:
+            return cls(None, 0, spacing)
+        best = []
+        for axis in range(3):
+            slices = np.moveaxis(label, axis, 0).reshape(label.shape[axis], -1)
+            scores = [(len(np.unique(x)), np.mean(x > 0)) for x in slices]
+            index = max(range(len(scores)), key=scores.__getitem__)
+            best.append((*scores[index], axis, index))
+        _, _, axis, index = max(best)
+        return cls(axis, index, spacing)
+
+    @property
+    def axes(self) -> tuple[int, int]:
+        """The two axes of the grid that are shown, horizontal and vertical."""
+        return tuple(axis for axis in range(len(self.spacing)) if axis != self.axis)
+
+    def cut(self, array) -> np.ndarray:
+        """The plane of ``(*S, ...)``: ``(width, height, ...)``."""
+        return array if self.axis is None else np.take(array, self.index, axis=self.axis)
+
+    def size_mm(self, shape) -> tuple[float, float]:
+        """Width and height of the plane of a grid."""
+        return tuple(shape[axis] * self.spacing[axis] for axis in self.axes)
+
+    def positions_mm(self, u) -> np.ndarray:
+        """Where the plane's voxel centres are mapped by ``u (*S, D)``, in the plane: ``(width, height, 2)`` in mm."""
+        inside = self.cut(u)[..., list(self.axes)]
+        grid = np.stack(np.meshgrid(*map(np.arange, inside.shape[:2]), indexing="ij"), axis=-1)
+        return (grid + 0.5 + inside) * [self.spacing[axis] for axis in self.axes]
+
+
+@dataclasses.dataclass(frozen=True)
+class Registered:
+    """One registered pair: images ``(*S, 1)``, label maps ``(*S,)``, and texts for the margin and the picture."""
+
+    name: str
+    moving: np.ndarray
+    fixed: np.ndarray
+    warped: np.ndarray
+    moving_label: np.ndarray
+    fixed_label: np.ndarray
+    warped_label: np.ndarray
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmented:
+    """One segmented subject: image ``(*S, 1)``, manual label map ``(*S,)``; by method a label map and a note."""
+
+    name: str
+    image: np.ndarray
+    label: np.ndarray
+    predictions: Mapping[str, np.ndarray]
+    notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def registration_panel(path: Path, pairs: Sequence[Registered], class_names, spacing, title: str) -> None:
+    """A row for each pair: moving, fixed, warped, and the difference warped - fixed.
+
+    Contours are those of the image's own label map; in the difference, of the fixed image's one.
+
+    Args:
+        path: of the PNG.
+        pairs: all on one grid; the plane is chosen by the first fixed label map.
+        class_names: of the foreground classes.
+        spacing: of the grid in mm.
+        title: of the figure.
+    """
+    plane = Plane.showing_most(pairs[0].fixed_label, spacing)
+    names = ("moving", "fixed", "warped")
+    with _panel_figure(path, plane, pairs[0].fixed_label.shape, (len(pairs), 4)) as (figure, axes):
+        for row, pair in zip(axes, pairs, strict=True):
+            for axis, name in zip(row, names, strict=False):
+                show_image(axis, plane, getattr(pair, name))
+                show_contours(axis, plane, getattr(pair, f"{name}_label"))
+            difference = show_image(row[3], plane, pair.warped - pair.fixed, "RdBu_r", (-0.5, 0.5))
+            show_contours(row[3], plane, pair.fixed_label, "black")
+            _note(row[2], pair.note)
+            row[0].set_ylabel(pair.name)
+        _columns(axes, (*names, "warped - fixed"))
+        figure.colorbar(difference, ax=list(axes[:, 3]), shrink=0.8, extend="both")
+        _legend(figure, class_names)
+        figure.suptitle(title)
+
+
+def segmentation_panel(path: Path, subjects: Sequence[Segmented], class_names, spacing, title: str) -> None:
+    """A row for each subject: the image, the manual label map, and that of each method.
+
+    Args:
+        path: of the PNG.
+        subjects: all on one grid and with the same methods; the plane is chosen by the first manual label map.
+        class_names: of the foreground classes.
+        spacing: of the grid in mm.
+        title: of the figure.
+    """
+    plane = Plane.showing_most(subjects[0].label, spacing)
+    methods = list(subjects[0].predictions)
+    with _panel_figure(path, plane, subjects[0].label.shape, (len(subjects), 2 + len(methods))) as (figure, axes):
+        for row, subject in zip(axes, subjects, strict=True):
+            for axis, label in zip(row, (None, subject.label, *subject.predictions.values()), strict=True):
+                show_image(axis, plane, subject.image)
+                if label is not None:
+                    show_areas(axis, plane, label)
+                    show_contours(axis, plane, label)
+            for axis, method in zip(row[2:], methods, strict=True):
+                _note(axis, subject.notes.get(method, ""))
+            row[0].set_ylabel(subject.name)
+        _columns(axes, ("image", "manual", *map(spoken, methods)))
+        _legend(figure, class_names)
+        figure.suptitle(title)
+
+
+def warped_grid(path: Path, moving, label, fields: Mapping[str, np.ndarray], spacing, title: str) -> None:
+    """For each method, where the lines of the fixed image's grid lie in the moving image.
+
+    In 3D the lines are those of one plane, seen from in front of it: the displacement out of it is not shown.
+
+    Args:
+        path: of the PNG.
+        moving: image ``(*S, 1)``.
+        label: the fixed image's label map ``(*S,)``, by which the plane is chosen.
+        fields: displacement field ``(*S, D)`` in voxels by method.
+        spacing: of the grid in mm.
+        title: of the figure.
+    """
+    plane = Plane.showing_most(label, spacing)
+    with _panel_figure(path, plane, label.shape, (1, len(fields)), 3.4) as (figure, axes):
+        for axis, u in zip(axes[0], fields.values(), strict=True):
+            show_image(axis, plane, moving)
+            limits = axis.get_xlim(), axis.get_ylim()
+            lines = plane.positions_mm(u)
+            every = max(1, round(max(lines.shape[:2]) / 32))
+            for line in [*lines[::every], *lines.swapaxes(0, 1)[::every]]:
+                axis.plot(*line.T, color="#ffd92f", linewidth=0.7)
+            axis.set(xlim=limits[0], ylim=limits[1])
+        _columns(axes, map(spoken, fields))
+        figure.suptitle(title)
+
+
+def jacobian_map(path: Path, label, fields: Mapping[str, np.ndarray], spacing, title: str) -> None:
+    """For each method, the Jacobian determinant: 1 (white) keeps the volume, folds are red.
+
+    Args:
+        path: of the PNG.
+        label: the fixed image's label map ``(*S,)``, drawn as contours; the plane is chosen by it.
+        fields: displacement field ``(*S, D)`` in voxels by method.
+        spacing: of the grid in mm.
+        title: of the figure.
+    """
+    plane = Plane.showing_most(label, spacing)
+    with _panel_figure(path, plane, label.shape, (1, len(fields)), 3.4) as (figure, axes):
+        for axis, u in zip(axes[0], fields.values(), strict=True):
+            determinant = jacobian_determinant(u)
+            folds = determinant <= 0
+            shown = np.where(folds, -1, determinant)[..., None]
+            picture = show_image(axis, plane, shown, VOLUME_CHANGE, TwoSlopeNorm(1, 0, 3))
+            show_contours(axis, plane, label, "#444444")
+            axis.set_xlabel(f"{100 * folds.mean():.3g} % folds in the whole image")
+        _columns(axes, map(spoken, fields))
+        bar = figure.colorbar(picture, ax=list(axes[0]), shrink=0.85, extend="both", ticks=[0, 0.5, 1, 2, 3])
+        bar.set_label("Jacobian determinant (red: folds)")
+        figure.suptitle(title)
+
+
+def show_image(axis, plane: Plane, image, colours="gray", limits=(0, 1)):
+    """The plane of an image ``(*S, 1)``, superior up, in mm; ``limits`` are two values or a Normalize."""
+    width, height = plane.size_mm(image.shape)
+    norm = {"norm": limits} if isinstance(limits, Normalize) else {"vmin": limits[0], "vmax": limits[1]}
+    pixels = plane.cut(image)[..., 0].T
+    return axis.imshow(pixels, cmap=colours, origin="lower", extent=(0, width, 0, height), **norm)
+
+
+def show_contours(axis, plane: Plane, label, colour: str | None = None) -> None:
+    """Outlines of the classes, in their colours or in the given one."""
+    columns, rows = ((np.arange(label.shape[i]) + 0.5) * plane.spacing[i] for i in plane.axes)
+    pixels = plane.cut(label).T
+    for index in np.unique(pixels[pixels > 0]):
+        mask = pixels == index
+        if not mask.all():
+            own = colour or class_colour(index)
+            axis.contour(columns, rows, mask.astype(float), [0.5], colors=[own], linewidths=0.7 if colour else 1.1)
+
+
+def show_areas(axis, plane: Plane, label) -> None:
+    """The classes as transparent areas in their colours."""
+    pixels = plane.cut(label).T
+    colours = np.zeros((*pixels.shape, 4))
+    for index in np.unique(pixels[pixels > 0]):
+        colours[pixels == index] = to_rgba(class_colour(index), 0.35)
+    width, height = plane.size_mm(label.shape)
+    axis.imshow(colours, origin="lower", extent=(0, width, 0, height))
+
+
+def class_colour(index: int) -> str:
+    """Colour of a foreground class, by its index from 1."""
+    return CLASS_COLOURS[(int(index) - 1) % len(CLASS_COLOURS)]
+
+
+@contextlib.contextmanager
+def _panel_figure(path, plane, shape, grid, inches=PANEL_INCHES):
+    """A figure of bare panels as high and wide as the plane, the longer side of ``inches``; yields it and its axes."""
+    width, height = (inches * side / max(plane.size_mm(shape)) for side in plane.size_mm(shape))
+    n_rows, n_columns = grid
+    with figure_file(path, max(5.5, 1.2 + n_columns * (width + 0.1)), 1.1 + n_rows * (height + 0.1)) as figure:
+        axes = figure.subplots(n_rows, n_columns, squeeze=False)
+        for axis in axes.flat:
+            axis.set(xticks=[], yticks=[])
+            axis.grid(False)
+            axis.spines[:].set_visible(False)
+        yield figure, axes
+
+
+def _columns(axes, titles):
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title)
+
+
+def _note(axis, text):
+    if text:
+        box = {"facecolor": "black", "alpha": 0.6, "edgecolor": "none", "pad": 2}
+        axis.text(0.03, 0.04, text, transform=axis.transAxes, color="white", fontsize=8, bbox=box)
+
+
+def _legend(figure, class_names):
+    handles = [Patch(color=class_colour(i), label=spoken(name)) for i, name in enumerate(class_names, 1)]
+    columns = min(len(handles), max(2, int(figure.get_figwidth() / 1.7)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8)

@@ -1,0 +1,124 @@
+"""Numbers of a run: CSV rows, their summary, and the table that compares the methods."""
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from deepatlas_tf.training.files import replacing
+
+PER_CLASS = ("dice", "hd95_mm", "assd_mm")
+PER_PAIR = ("folds_percent", "sdlogj")
+TEXT_COLUMNS = {"method", "subject", "moving", "fixed", "class"}
+FIRST = ("identity", "segmentation_baseline", "registration_unsupervised", "registration_weak")
+LAST = ("deepatlas",)
+# Heading, task, measure and digits after the point
+COLUMNS = (
+    ("segmentation Dice", "segmentation", "dice", 3),
+    ("HD95 mm", "segmentation", "hd95_mm", 2),
+    ("registration Dice", "registration", "dice", 3),
+    ("HD95 mm", "registration", "hd95_mm", 2),
+    ("% folds", "registration", "folds_percent", 3),
+)
+
+
+def method_order(methods: Iterable[str]) -> list[str]:
+    """Baselines first, ``deepatlas`` last, what is between in the given order; each once."""
+    given = list(dict.fromkeys(methods))
+    first = [name for name in FIRST if name in given]
+    last = [name for name in LAST if name in given]
+    return first + [name for name in given if name not in FIRST + LAST] + last
+
+
+def summarise_rows(segmentation_rows: list[dict], registration_rows: list[dict], class_names: Sequence[str]) -> dict:
+    """Means of the rows: ``{method: {"segmentation": {measure: ...}, "registration": {measure: ...}}}``.
+
+    Dice and distances become ``{"mean", "per_class": {name: value}}``: for each class the mean over the subjects (or
+    pairs) where the measure is defined, and of these the mean over the classes. ``folds_percent`` and ``sdlogj`` become
+    ``{"mean"}`` over the pairs. A method has only the tasks that it was measured in.
+
+    A class absent from one of two label maps has a Dice of 0 but no distance, so a method that misses structures is not
+    punished in its mean distance: read it together with Dice. What is defined nowhere is None, null in JSON.
+
+    Args:
+        segmentation_rows: with the columns of ``segmentation.csv``.
+        registration_rows: with the columns of ``registration.csv``.
+        class_names: of the foreground classes, in order.
+    """
+    summary = {}
+    for method in method_order(row["method"] for row in [*registration_rows, *segmentation_rows]):
+        summary[method] = {}
+        for task, rows in (("segmentation", segmentation_rows), ("registration", registration_rows)):
+            own = [row for row in rows if row["method"] == method]
+            if own:
+                summary[method][task] = _summarise_task(own, class_names)
+    return summary
+
+
+def _summarise_task(rows, class_names):
+    result = {}
+    for measure in PER_CLASS:
+        per_class = {name: _mean(row[measure] for row in rows if row["class"] == name) for name in class_names}
+        result[measure] = {"mean": _mean(per_class.values()), "per_class": per_class}
+    for measure in PER_PAIR:
+        if measure in rows[0]:
+            # The rows of one pair, one for each class, repeat its value
+            pairs = {(row["moving"], row["fixed"]): row[measure] for row in rows}
+            result[measure] = {"mean": _mean(pairs.values())}
+    return result
+
+
+def _mean(values) -> float | None:
+    values = [value for value in values if value is not None and not math.isnan(value)]
+    return float(np.mean(values)) if values else None
+
+
+def write_rows(path: Path, rows: list[dict]) -> None:
+    """Write rows with equal keys as CSV, floats with six significant digits; an empty file for no rows."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+        if rows:
+            writer.writeheader()
+        for row in rows:
+            writer.writerow({name: f"{x:.6g}" if isinstance(x, float) else x for name, x in row.items()})
+
+
+def read_rows(path: Path) -> list[dict]:
+    """Read rows written by :func:`write_rows`: text for the names, floats for the measures."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [{name: text if name in TEXT_COLUMNS else float(text) for name, text in row.items()} for row in rows]
+
+
+def comparison_table(summary: dict) -> str:
+    """Aligned plain text: one line for each method, ``-`` where a measure does not apply."""
+    rows = _cells(summary)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [_join(row, widths, "  ").rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def markdown_table(summary: dict) -> str:
+    """The table of :func:`comparison_table` in Markdown."""
+    rows = _cells(summary)
+    rule = ["---"] + ["---:"] * len(COLUMNS)
+    return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]])
+
+
+def _cells(summary):
+    rows = [["method", *(heading for heading, *_ in COLUMNS)]]
+    for method in method_order(summary):
+        cells = []
+        for _, task, measure, digits in COLUMNS:
+            value = summary[method].get(task, {}).get(measure, {}).get("mean")
+            cells.append("-" if value is None else f"{value:.{digits}f}")
+        rows.append([method, *cells])
+    return rows
+
+
+def _join(row, widths, separator):
+    first, *others = row
+    cells = [first.ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+    return separator.join(cells)

@@ -1,0 +1,80 @@
+"""One-shot DeepAtlas on T1 brains (OASIS-1 with Neuromorphometrics labels): a single labelled scan, twelve structures.
+
+    deepatlas train --dataset brains --manual-dir DATA --labels 1 --workdir runs/brains1
+
+The one-shot recipe of the paper: unsupervised registration, then segmentation from scratch under that fixed network
+(Semi-DeepAtlas), then both in turns. Grid: 48 x 64 x 48 voxels of 3.3 mm, to which the weight of the bending energy
+belongs.
+"""
+
+from deepatlas_tf.data.augment import Augmentation
+from deepatlas_tf.training.experiment import Data, Evaluation, Experiment, Networks, Stage
+
+STRONG = Augmentation(rotation_degrees=10.0, scale=0.1, translation_voxels=2.0, elastic_voxels=1.5, gamma=0.3)
+MILD = Augmentation(rotation_degrees=4.0, scale=0.05, translation_voxels=1.0, elastic_voxels=0.0, gamma=0.2)
+
+
+def get_experiment(tiny: bool = False) -> Experiment:
+    """The two baselines, Semi-DeepAtlas and DeepAtlas. With one label there are no labelled pairs to register."""
+    experiment = Experiment(
+        name="brains",
+        data=Data("brains", labels=1),
+        networks=Networks(segmentation_widths=(12, 24, 48, 96)),
+        stages=(
+            Stage(
+                name="segmentation_baseline",
+                method="segmentation",
+                steps=1000,
+                epochs=5,
+                labelled_fraction=(1.0, None),
+                augmentation=STRONG,
+            ),
+            Stage(
+                name="registration_unsupervised",
+                method="registration",
+                steps=1500,
+                epochs=5,
+                augmentation=MILD,
+            ),
+            Stage(
+                name="semi_deepatlas",
+                method="deepatlas",
+                steps=1500,
+                epochs=5,
+                turns={"registration": 0, "segmentation": 1},
+                labelled_fraction=(1.0, None),
+                weights={
+                    "segmentation": {
+                        "anatomy": 1.0,
+                        "anatomy_cross_entropy": 1.0,
+                        "supervised": 1.0,
+                        "supervised_cross_entropy": 1.0,
+                    }
+                },
+                augmentation=MILD,
+                start_from={"registration": "registration_unsupervised"},
+            ),
+            Stage(
+                name="deepatlas",
+                method="deepatlas",
+                steps=1600,
+                epochs=8,
+                turns={"registration": 3, "segmentation": 1},
+                labelled_fraction=(0.7, None),
+                learning_rates={"registration": 5e-4, "segmentation": 2e-4},
+                weights={
+                    "registration": {"similarity": 1.0, "smoothness": 1.0, "anatomy": 0.5},
+                    "segmentation": {
+                        "anatomy": 1.0,
+                        "anatomy_cross_entropy": 1.0,
+                        "supervised": 1.0,
+                        "supervised_cross_entropy": 1.0,
+                    },
+                },
+                augmentation=MILD,
+                start_from={"registration": "registration_unsupervised", "segmentation": "semi_deepatlas"},
+            ),
+        ),
+        evaluation=Evaluation(pairs_per_subject=4),
+    )
+    return experiment.tiny() if tiny else experiment

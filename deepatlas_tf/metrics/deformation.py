@@ -1,0 +1,42 @@
+"""Regularity of a displacement field ``u (*S, D)`` in voxels; the map is ``x + u(x)``.
+
+The Jacobian determinant has no unit: it is the same in voxels and in millimetres, as long as all images share one grid.
+"""
+
+import numpy as np
+
+
+def jacobian_determinant(u) -> np.ndarray:
+    """Determinant of the Jacobian of ``x + u(x)``, ``(*S,)`` float64.
+
+    Central differences inside, one-sided ones at the image's edge. 1 keeps the volume; 0 or less is a fold.
+
+    Raises:
+        ValueError: if ``u`` is not ``(X, Y, 2)`` or ``(X, Y, Z, 3)``, or an axis has fewer than two voxels.
+    """
+    u = np.asarray(u, np.float64)
+    n_dims = u.ndim - 1
+    if n_dims not in (2, 3) or u.shape[-1] != n_dims:
+        raise ValueError(f"a displacement field is (X, Y, 2) or (X, Y, Z, 3); got {u.shape}")
+    # rows[i][j] = d(x_i + u_i) / dx_j
+    rows = [list(np.gradient(u[..., i])) for i in range(n_dims)]
+    for i in range(n_dims):
+        rows[i][i] += 1
+    if n_dims == 2:
+        (a, b), (c, d) = rows
+        return a * d - b * c
+    (a, b, c), (d, e, f), (g, h, i) = rows
+    return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+
+
+def folds_percent(u) -> float:
+    """Percentage of voxels whose Jacobian determinant is zero or negative."""
+    return float(100 * np.mean(jacobian_determinant(u) <= 0))
+
+
+def sdlogj(u) -> float:
+    """Standard deviation over the voxels of the log of the Jacobian determinant, which is clipped at 1e-9.
+
+    The smoothness measure of the Learn2Reg challenge (Hering et al., IEEE TMI 2023), here over the whole image.
+    """
+    return float(np.std(np.log(np.maximum(jacobian_determinant(u), 1e-9))))

@@ -1,0 +1,112 @@
+import gzip
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from deepatlas_tf.data import nifti
+from deepatlas_tf.types import DataError
+
+AFFINE = np.array([[0, 0, -2.0, 10], [1.5, 0, 0, -20], [0, -1.0, 0, 30], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def volume():
+    return np.random.default_rng(0).normal(0, 1, (9, 8, 7)).astype(np.float32)
+
+
+def test_read_image(tmp_path, write_nifti, volume):
+    found = nifti.read_image(write_nifti(tmp_path / "a.nii.gz", volume, AFFINE), "a")
+    np.testing.assert_array_equal(found.volume, volume)
+    np.testing.assert_allclose(found.affine, AFFINE)
+    assert found.volume.dtype == np.float32 and found.affine.dtype == np.float64
+
+
+def test_fourth_axis_of_one_is_dropped(tmp_path, write_nifti, volume):
+    assert nifti.read_image(write_nifti(tmp_path / "a.nii", volume[..., None]), "a").volume.shape == volume.shape
+    two = write_nifti(tmp_path / "b.nii", np.stack([volume, volume], -1))
+    with pytest.raises(DataError, match="subject b: .*shape"):
+        nifti.read_image(two, "b")
+
+
+def test_scale_factors_are_applied(tmp_path):
+    image = nib.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.eye(4))
+    image.header.set_slope_inter(0.5, -3)
+    nib.save(image, tmp_path / "a.nii.gz")
+    header = nib.load(tmp_path / "a.nii.gz")
+    np.testing.assert_allclose(nifti.read_image(tmp_path / "a.nii.gz", "a").volume, header.get_fdata())
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
+def test_label_may_be_stored_as_any_type(tmp_path, write_nifti, dtype):
+    label = np.random.default_rng(0).integers(0, 208, (5, 6, 7))
+    found = nifti.read_label(write_nifti(tmp_path / "a.nii.gz", label.astype(dtype)), "a").volume
+    np.testing.assert_array_equal(found, label)
+    assert found.dtype == np.int32
+
+
+def broken_checksum(data):
+    return data[:-8] + bytes([data[-8] ^ 0xFF]) + data[-7:]
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("a.nii.gz", lambda data: data[: len(data) // 2]),
+        ("a.nii.gz", broken_checksum),
+        ("a.nii.gz", lambda data: b"<html>not found</html>"),
+        ("a.nii.gz", lambda data: gzip.compress(gzip.decompress(data)[:-100])),
+        ("a.nii.gz", lambda data: b""),
+        ("a.nii", lambda data: data[:-100]),
+        ("a.nii", lambda data: data[:200]),
+    ],
+    ids=[
+        "gzip truncated",
+        "gzip checksum",
+        "not gzip",
+        "volume truncated",
+        "empty",
+        "nii truncated",
+        "header truncated",
+    ],
+)
+def test_damaged_file_is_one_line_with_subject_and_file(tmp_path, write_nifti, volume, name, damage):
+    path = write_nifti(tmp_path / name, volume)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError) as error:
+        nifti.read_image(path, "a7")
+    message = str(error.value)
+    assert "subject a7" in message and str(path) in message and "\n" not in message
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(DataError, match="subject a: cannot read"):
+        nifti.read_label(tmp_path / "a.nii.gz", "a")
+
+
+def test_image_and_label_checks_run(tmp_path, write_nifti, volume):
+    with pytest.raises(DataError, match="not integers"):
+        nifti.read_label(write_nifti(tmp_path / "a.nii", volume), "a")
+    with pytest.raises(DataError, match="constant"):
+        nifti.read_image(write_nifti(tmp_path / "b.nii", np.ones((3, 3, 3), np.float32)), "b")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])
+def test_saved_file_has_values_affine_and_header(tmp_path, dtype):
+    header = nib.Nifti1Header()
+    header.set_xyzt_units("mm", "sec")
+    header.set_slope_inter(0.01, 5)  # of the scan; must not be applied to the labels
+    header["descrip"] = b"scanner"
+    volume = np.arange(120).reshape(4, 5, 6).astype(dtype)
+    nifti.save(tmp_path / "out.nii.gz", volume, AFFINE, header)
+    found = nib.load(tmp_path / "out.nii.gz")
+    np.testing.assert_array_equal(np.asarray(found.dataobj), volume)
+    np.testing.assert_allclose(found.affine, AFFINE)
+    assert found.header["descrip"].item() == b"scanner" and found.header.get_xyzt_units() == ("mm", "sec")
+    assert found.get_data_dtype() == (np.int32 if dtype == np.int64 else dtype)
+
+
+def test_displacement_field_is_saved_with_its_components(tmp_path):
+    field = np.random.default_rng(0).normal(0, 1, (4, 5, 6, 3)).astype(np.float32)
+    nifti.save(tmp_path / "u.nii.gz", field, AFFINE)
+    np.testing.assert_array_equal(np.asarray(nib.load(tmp_path / "u.nii.gz").dataobj), field)

@@ -1,0 +1,126 @@
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from scipy import ndimage
+
+from deepatlas_tf.data.phantom import CLASS_NAMES, knee
+from deepatlas_tf.evaluation.draw import draw
+from deepatlas_tf.keras_stack import tf
+
+REGISTRATION = ("dice_registration", "registration", "warped_grid", "jacobian")
+SEGMENTATION = ("dice_segmentation", "segmentation")
+
+
+def made_up_dataset(shape, spacing, n=4):
+    """Synthetic knees in the shape of a data set."""
+    subjects = tuple(f"knee{i}" for i in range(n))
+    knees = [knee(seed, shape, spacing) for seed in range(n)]
+    arrays = {
+        "image": np.stack([image for image, _ in knees]).reshape(n, *shape, 1),
+        "label": np.stack([label for _, label in knees]).astype(np.int32),
+        "label_weight": np.ones(n, np.float32),
+        "subject": np.array(subjects),
+    }
+    return SimpleNamespace(
+        name="phantom_knee",
+        class_names=CLASS_NAMES,
+        spacing=spacing,
+        synthetic=True,
+        labelled={"test": subjects},
+        samples=lambda split: tf.data.Dataset.from_tensor_slices(arrays),
+    )
+
+
+def made_up_field(scale, seed=0):
+    def register(moving, fixed):
+        shape = fixed.shape[:-1]
+        noise = np.random.RandomState(seed).randn(*shape, len(shape))
+        smooth = ndimage.gaussian_filter(noise, (*(4,) * len(shape), 0))
+        return (scale * smooth / smooth.std()).astype(np.float32)
+
+    return register
+
+
+def made_up_evaluation(segmenters, registrars, subjects):
+    rng = np.random.RandomState(0)
+    quality = {name: 0.5 + 0.1 * i for i, name in enumerate([*registrars, *segmenters])}
+    segmentation, registration = [], []
+
+    def some_dice(method):
+        return float(np.clip(quality[method] + 0.05 * rng.randn(), 0, 1))
+
+    for subject in subjects:
+        for name in CLASS_NAMES[1:]:
+            segmentation += [{"method": m, "subject": subject, "class": name, "dice": some_dice(m)} for m in segmenters]
+            registration += [
+                {"method": m, "moving": subject, "fixed": "x", "class": name, "dice": some_dice(m)} for m in registrars
+            ]
+    return SimpleNamespace(
+        segmenters=segmenters,
+        registrars=registrars,
+        segmentation_rows=segmentation,
+        registration_rows=registration,
+    )
+
+
+def made_up_run(workdir):
+    stages = {"registration_unsupervised": ["registration"], "deepatlas": ["registration", "segmentation"]}
+    for stage, turns in stages.items():
+        (workdir / stage).mkdir(parents=True)
+        rows = [
+            {"epoch": e, "step": 50 * (e + 1), "seconds": 1.0, "val_registration_dice": 0.8 - 0.3 * 0.9**e}
+            | {f"{turn}/{term}": 0.9**e + 0.1 for turn in turns for term in ("loss", "anatomy", "similarity")}
+            | ({"val_segmentation_dice": 0.9 - 0.3 * 0.9**e} if "segmentation" in turns else {})
+            | {"val_folds_percent": 0.1 * e, **{f"learning_rate/{turn}": 1e-3 for turn in turns}}
+            for e in range(12)
+        ]
+        (workdir / stage / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"experiment": {"stages": [{"name": name} for name in [*stages, "not_started"]]}}
+    (workdir / "experiment.json").write_text(json.dumps(settings))
+
+
+def threshold(image):
+    return (image[..., 0] > 0.6).astype(np.int32)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"), [((64, 48), (2.0, 2.5)), ((32, 40, 32), (3.3, 3.3, 3.3))], ids=["2D", "3D"]
+)
+def test_a_run_is_drawn(tmp_path, shape, spacing):
+    made_up_run(tmp_path)
+    dataset = made_up_dataset(shape, spacing)
+    segmenters = {"segmentation_baseline": threshold, "deepatlas": threshold}
+    registrars = {
+        "identity": made_up_field(0),
+        "registration_unsupervised": made_up_field(1),
+        "deepatlas": made_up_field(3),
+    }
+    evaluation = made_up_evaluation(segmenters, registrars, dataset.labelled["test"])
+    paths = draw(tmp_path, evaluation, dataset)
+    names = ("training_curves", *SEGMENTATION, *REGISTRATION)
+    assert paths == [tmp_path / "figures" / f"{name}.png" for name in names]
+    assert sorted(tmp_path.glob("figures/*")) == sorted(paths)
+    for path in paths:
+        height, width, _ = imread(path).shape
+        assert height > 300 and width > 600
+
+
+def test_what_was_not_trained_is_not_drawn(tmp_path):
+    (tmp_path / "experiment.json").write_text(json.dumps({"experiment": {"stages": [{"name": "not_started"}]}}))
+    dataset = made_up_dataset((32, 24), (2.0, 2.0))
+    subjects, no_field = dataset.labelled["test"], {"identity": made_up_field(0)}
+    only_segmentation = made_up_evaluation({"segmentation_baseline": threshold}, no_field, subjects)
+    assert [path.stem for path in draw(tmp_path, only_segmentation, dataset)] == list(SEGMENTATION)
+    only_registration = made_up_evaluation({}, no_field | {"registration_weak": made_up_field(1)}, subjects)
+    assert [path.stem for path in draw(tmp_path, only_registration, dataset)] == list(REGISTRATION)
+
+
+def test_one_subject_has_no_pairs(tmp_path):
+    made_up_run(tmp_path)
+    dataset = made_up_dataset((32, 24), (2.0, 2.0), n=1)
+    registrars = {"identity": made_up_field(0), "deepatlas": made_up_field(1)}
+    evaluation = made_up_evaluation({}, registrars, dataset.labelled["test"])
+    assert [path.stem for path in draw(tmp_path, evaluation, dataset)] == ["training_curves"]

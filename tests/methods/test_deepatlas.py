@@ -1,0 +1,235 @@
+"""DeepAtlas against the paper's formulas written out in NumPy, and the promises of every method."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import map_coordinates
+
+from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.methods.deepatlas import PAPER_TURNS, DeepAtlas
+from deepatlas_tf.methods.registration import Registration
+from deepatlas_tf.methods.segmentation import Segmentation
+from deepatlas_tf.models.unet import light_unet
+from deepatlas_tf.models.voxelmorph import registration_net
+
+N_CLASSES = 3
+SHAPES = [(9, 10), (6, 7, 8)]
+
+
+def nets(shape, seed=0):
+    keras.utils.set_random_seed(seed)
+    registration = registration_net(shape, (4, 4), (4, 4, 4))
+    flow = registration.get_layer("flow")
+    flow.kernel.assign(tf.random.stateless_normal(flow.kernel.shape, (seed, 1), stddev=0.3))
+    return {"registration": registration, "segmentation": light_unet(shape, N_CLASSES, (4, 8))}
+
+
+def make_pair(shape, moving_weight, fixed_weight, batch=2):
+    rng = np.random.default_rng(0)
+
+    def sample(weight, name):
+        return {
+            "image": rng.random((batch, *shape, 1), dtype=np.float32),
+            "label": rng.integers(0, N_CLASSES, (batch, *shape)).astype(np.int32),
+            "label_weight": np.full(batch, weight, np.float32),
+            "subject": np.array([name] * batch),
+        }
+
+    return {"moving": sample(moving_weight, "m"), "fixed": sample(fixed_weight, "f")}
+
+
+def as_dataset(pair):
+    return tf.data.Dataset.from_tensors(pair).repeat()
+
+
+def np_warp(image, u):
+    grid = np.stack(np.meshgrid(*map(np.arange, image.shape[:-1]), indexing="ij"))
+    location = grid + np.moveaxis(u, -1, 0)
+    channels = [map_coordinates(image[..., c], location, order=1, mode="nearest") for c in range(image.shape[-1])]
+    return np.stack(channels, axis=-1)
+
+
+def np_soft_dice(p, q):
+    p, q = (x.reshape(-1, N_CLASSES)[:, 1:] for x in (p, q))
+    return 1 - np.mean(2 * (p * q).sum(0) / (p.sum(0) + q.sum(0)))
+
+
+def np_cross_entropy(p, q):
+    return -np.mean((q * np.log(np.maximum(p, 1e-7))).sum(-1))
+
+
+def by_hand(method, pair):
+    """For each example: images, field, predictions and one-hot labels in NumPy."""
+    moving, fixed = pair["moving"], pair["fixed"]
+    u = method.nets["registration"]([moving["image"], fixed["image"]]).numpy()
+    predictions = [method.nets["segmentation"](side["image"]).numpy() for side in (moving, fixed)]
+    one_hots = [np.eye(N_CLASSES)[side["label"]] for side in (moving, fixed)]
+    return [
+        (moving["image"][b], fixed["image"][b], u[b], *(p[b] for p in predictions), *(y[b] for y in one_hots))
+        for b in range(len(u))
+    ]
+
+
+CASES = {"both": (1, 1), "moving": (1, 0), "fixed": (0, 1), "none": (0, 0)}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_four_cases_of_the_paper(shape, case):
+    """Xu & Niethammer 2019: the manual label where there is one, else the prediction; no term for two predictions."""
+    method = DeepAtlas(**nets(shape))
+    every_term = dict.fromkeys(DeepAtlas.default_weights["segmentation"], 1.0)
+    method.compile(weights={"segmentation": every_term})
+    has_moving, has_fixed = CASES[case]
+    pair = make_pair(shape, has_moving, has_fixed)
+    registration = {k: v.numpy() for k, v in method.registration_terms(pair).items()}
+    segmentation = {k: v.numpy() for k, v in tf.function(method.segmentation_terms)(pair).items()}
+    for b, (image_m, image_f, u, p_m, p_f, y_m, y_f) in enumerate(by_hand(method, pair)):
+        warped_image = np_warp(image_m, u)
+        similarity = 1 - np.corrcoef(warped_image.ravel(), image_f.ravel())[0, 1]
+        moving_anatomy, fixed_anatomy = (y_m if has_moving else p_m), (y_f if has_fixed else p_f)
+        warped = np_warp(moving_anatomy, u)
+        dice = np_soft_dice(warped, fixed_anatomy)
+        np.testing.assert_allclose(registration["similarity"][b], similarity, atol=1e-4)
+        np.testing.assert_allclose(registration["anatomy"][b], dice, atol=1e-4)
+        np.testing.assert_allclose(segmentation["anatomy"][b], 0 if case == "none" else dice, atol=1e-4)
+        entropy = {"moving": np_cross_entropy(p_f, warped), "fixed": np_cross_entropy(warped, y_f)}
+        np.testing.assert_allclose(segmentation["anatomy_cross_entropy"][b], entropy.get(case, 0), rtol=1e-3, atol=1e-5)
+        supervised = has_moving * np_soft_dice(p_m, y_m) + has_fixed * np_soft_dice(p_f, y_f)
+        np.testing.assert_allclose(segmentation["supervised"][b], supervised, atol=1e-4)
+        entropies = has_moving * np_cross_entropy(p_m, y_m) + has_fixed * np_cross_entropy(p_f, y_f)
+        np.testing.assert_allclose(segmentation["supervised_cross_entropy"][b], entropies, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradient_of_the_segmentation_turn_follows_the_case(case):
+    """With two labels, or none, the anatomy term teaches the segmentation network nothing."""
+    method = DeepAtlas(**nets((9, 10)))
+    method.compile(weights={"segmentation": {"anatomy": 1.0}})
+    with tf.GradientTape() as tape:
+        term = tf.reduce_sum(method.segmentation_terms(make_pair((9, 10), *CASES[case]))["anatomy"])
+    gradients = tape.gradient(term, method.nets["segmentation"].trainable_variables)
+    size = sum(0.0 if g is None else float(tf.reduce_sum(tf.abs(g))) for g in gradients)
+    assert (size > 1e-6) == (case in ("moving", "fixed"))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_only_the_net_of_the_turn_changes(shape):
+    method = DeepAtlas(**nets(shape), turns=("registration", "registration", "segmentation"))
+    method.compile()
+    data = as_dataset(make_pair(shape, 1, 0))
+    for turn in ("registration", "registration", "segmentation", "registration"):
+        before = {name: net.get_weights() for name, net in method.nets.items()}
+        method.fit(data, steps_per_epoch=1, verbose=0)
+        for name, net in method.nets.items():
+            same = all(np.array_equal(x, y) for x, y in zip(before[name], net.get_weights(), strict=True))
+            assert same == (name != turn), (turn, name)
+
+
+def test_turns_follow_the_paper_by_default():
+    method = DeepAtlas(**nets((9, 10)))
+    method.compile()
+    assert [method.turn_at(step) for step in range(42)].count("segmentation") == 2 and len(PAPER_TURNS) == 21
+    assert method.turn_at(20) == method.turn_at(41) == "segmentation"
+
+
+@pytest.mark.parametrize("only", ["registration", "segmentation"])
+def test_semi_deepatlas_is_turns_of_one_kind(only):
+    method = DeepAtlas(**nets((9, 10)), turns=(only,))
+    method.compile()
+    before = {name: net.get_weights() for name, net in method.nets.items()}
+    logs = method.fit(as_dataset(make_pair((9, 10), 1, 0)), steps_per_epoch=3, verbose=0).history
+    assert all(name.startswith(only) for name in logs) and f"{only}/anatomy" in logs
+    frozen = "segmentation" if only == "registration" else "registration"
+    for x, y in zip(before[frozen], method.nets[frozen].get_weights(), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def _method(kind, shape):
+    made = nets(shape)
+    if kind is DeepAtlas:
+        return DeepAtlas(**made, turns=("registration", "segmentation"))
+    if kind is Registration:
+        return Registration(made["registration"], N_CLASSES)
+    return Segmentation(made["segmentation"])
+
+
+@pytest.mark.parametrize("kind", [DeepAtlas, Registration, Segmentation])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_label_of_weight_0_has_no_influence(kind, shape):
+    weights = []
+    for value in (0, 2):
+        pair = make_pair(shape, 1, 0)
+        pair["fixed"]["label"][:] = value
+        method = _method(kind, shape)
+        method.compile(weights={"registration": {"smoothness": 1.0, "anatomy": 1.0}} if kind is Registration else None)
+        data = pair if method.stream == "pairs" else pair["fixed"]
+        method.fit(as_dataset(data), steps_per_epoch=4, verbose=0)
+        weights.append([w for net in method.nets.values() for w in net.get_weights()])
+    for x, y in zip(*weights, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("kind", [DeepAtlas, Registration, Segmentation])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_losses_fall(kind, shape):
+    method = _method(kind, shape)
+    method.compile({name: keras.optimizers.Adam(5e-3) for name in method.nets})
+    pair = make_pair(shape, 1, 0)
+    data = as_dataset(pair if method.stream == "pairs" else pair["moving"])
+    history = method.fit(data, steps_per_epoch=10, epochs=4, verbose=0).history
+    for turn in set(method.turns):
+        assert history[f"{turn}/loss"][-1] < history[f"{turn}/loss"][0]
+        used = {term for term, weight in method.weights_by_turn[turn].items() if weight}
+        assert {f"{turn}/{term}" for term in used} <= set(history)
+
+
+def test_the_logged_loss_is_the_weighted_sum_of_its_terms():
+    method = DeepAtlas(**nets((9, 10)), turns=("registration",))
+    method.compile(weights={"registration": {"similarity": 2.0, "smoothness": 0.5, "anatomy": 3.0}})
+    logs = {
+        k: v[0]
+        for k, v in method.fit(as_dataset(make_pair((9, 10), 1, 0)), steps_per_epoch=1, verbose=0).history.items()
+    }
+    terms = {"similarity": 2.0, "smoothness": 0.5, "anatomy": 3.0}
+    total = sum(weight * logs[f"registration/{name}"] for name, weight in terms.items())
+    np.testing.assert_allclose(logs["registration/loss"], total, rtol=1e-5)
+
+
+def test_train_step_alone_follows_the_turns():
+    method = DeepAtlas(**nets((9, 10)), turns=("segmentation", "registration"))
+    method.compile()
+    pair = make_pair((9, 10), 1, 0)
+    before = method.nets["registration"].get_weights()
+    method.train_step(pair)
+    assert method.steps == 1
+    np.testing.assert_array_equal(before[0], method.nets["registration"].get_weights()[0])
+    method.train_step(pair)
+    assert not np.array_equal(before[0], method.nets["registration"].get_weights()[0])
+
+
+def test_wrong_turns_and_weights_are_refused():
+    with pytest.raises(ValueError, match="turns must name"):
+        DeepAtlas(**nets((9, 10)), turns=("segmentaton",))
+    method = DeepAtlas(**nets((9, 10)))
+    with pytest.raises(ValueError, match="registration/anatomi"):
+        method.compile(weights={"registration": {"anatomi": 1.0}})
+
+
+def test_two_replicas_agree_with_one():
+    pair = make_pair((9, 10), 1, 0, batch=2)
+    pair["fixed"]["label_weight"][1] = 1
+
+    def train(strategy):
+        with strategy.scope():
+            method = DeepAtlas(**nets((9, 10)), turns=("registration", "segmentation"))
+            method.compile({name: keras.optimizers.SGD(0.1) for name in ("registration", "segmentation")})
+        data = tf.data.Dataset.from_tensor_slices(pair).repeat().batch(2, drop_remainder=True)
+        method.fit(data, steps_per_epoch=2, verbose=0)
+        return [w for net in method.nets.values() for w in net.get_weights()]
+
+    devices = [device.name for device in tf.config.list_logical_devices("CPU")]
+    assert len(devices) >= 2, "conftest.py makes two logical CPUs"
+    one = train(tf.distribute.OneDeviceStrategy(devices[0]))
+    two = train(tf.distribute.MirroredStrategy(devices[:2], cross_device_ops=tf.distribute.ReductionToOneDevice()))
+    for x, y in zip(one, two, strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-5)

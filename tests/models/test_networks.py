@@ -1,0 +1,89 @@
+"""The networks: any image size, in 2D and 3D, saved and loaded, and their layers against references."""
+
+import numpy as np
+import pytest
+
+from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.models.layers import CropLike, InstanceNormalization, PadToMultiple
+from deepatlas_tf.models.unet import light_unet, voxelmorph_unet
+from deepatlas_tf.models.voxelmorph import registration_net
+from deepatlas_tf.training.stages import CUSTOM_OBJECTS, load_net
+
+SHAPES = [(13, 18), (9, 12, 7)]
+
+
+def _image(shape, seed=0):
+    return tf.random.stateless_uniform((2, *shape, 1), (seed, 0))
+
+
+@pytest.mark.parametrize("make", [light_unet, voxelmorph_unet])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_segmentation_gives_probabilities_for_any_size(make, shape):
+    net = make(shape, 4)
+    p = net(_image(shape))
+    assert p.shape == (2, *shape, 4) and p.dtype == tf.float32
+    np.testing.assert_allclose(tf.reduce_sum(p, -1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("diffeomorphic", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_registration_starts_at_the_identity_for_any_size(shape, diffeomorphic):
+    net = registration_net(shape, (4, 4), (4, 4, 4), diffeomorphic=diffeomorphic)
+    u = net([_image(shape), _image(shape, 1)])
+    assert u.shape == (2, *shape, len(shape)) and u.dtype == tf.float32
+    assert float(tf.reduce_max(tf.abs(u))) < 0.01
+
+
+@pytest.mark.parametrize(
+    "make", [lambda s: light_unet(s, 3, (4, 8)), lambda s: voxelmorph_unet(s, 3, (4, 4), (4, 4, 4))]
+)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_unknown_size_gives_what_the_known_size_gives(make, shape):
+    known, unknown = make(shape), make((None,) * len(shape))
+    unknown.set_weights(known.get_weights())
+    np.testing.assert_allclose(unknown(_image(shape)), known(_image(shape)), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_padding_is_kept_in_a_graph(shape):
+    """TensorFlow's graph optimiser lost tf.pad in front of a 3D convolution: the eager result is the reference."""
+    net = registration_net(shape, (4, 4), (4, 4, 4))
+    flow = net.get_layer("flow")
+    flow.kernel.assign(tf.random.stateless_normal(flow.kernel.shape, (0, 1)))
+    pair = [_image(shape), _image(shape, 1)]
+    np.testing.assert_allclose(tf.function(net)(pair), net(pair), atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", ["light", "voxelmorph", "displacement", "diffeomorphic"])
+def test_a_saved_net_gives_the_same(tmp_path, shape, kind):
+    nets = {
+        "light": lambda: light_unet(shape, 3, (4, 8)),
+        "voxelmorph": lambda: voxelmorph_unet(shape, 3, (4, 4), (4, 4, 4)),
+        "displacement": lambda: registration_net(shape, (4, 4), (4, 4, 4)),
+        "diffeomorphic": lambda: registration_net(shape, (4, 4), (4, 4, 4), diffeomorphic=True, int_steps=3),
+    }
+    net = nets[kind]()
+    inputs = [_image(shape), _image(shape, 1)][: len(net.inputs)]
+    net.save(tmp_path / "net.keras")
+    np.testing.assert_array_equal(load_net(tmp_path / "net.keras")(inputs), net(inputs))
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 5, 3), (2, 4, 6, 5, 3)])
+def test_instance_normalization_equals_keras(shape):
+    x = 3 + 2 * tf.random.stateless_normal(shape, (0, 0))
+    expected = keras.layers.GroupNormalization(groups=-1, epsilon=1e-5)(x)
+    np.testing.assert_allclose(InstanceNormalization()(x), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_crop_undoes_padding(shape):
+    x = _image(shape)
+    padded = PadToMultiple(8)(x)
+    assert all(n % 8 == 0 for n in padded.shape[1:-1])
+    np.testing.assert_array_equal(CropLike()([padded, x]), x)
+    assert float(tf.reduce_sum(padded)) == pytest.approx(float(tf.reduce_sum(x)), rel=1e-6)
+
+
+def test_every_own_layer_can_be_loaded():
+    assert {"CropLike", "InstanceNormalization", "PadToMultiple", "SpatialTransformer", "VecInt"} == set(CUSTOM_OBJECTS)

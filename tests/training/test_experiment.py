@@ -1,0 +1,79 @@
+"""Settings: every one can be set, and what cannot be set is refused with a hint."""
+
+import dataclasses
+
+import pytest
+
+from deepatlas_tf.experiments import experiment_names, get_experiment
+from deepatlas_tf.methods import method_class, method_names
+from deepatlas_tf.training.experiment import SettingError, set_value
+from deepatlas_tf.types import DataError
+
+
+def test_settings_of_every_depth_can_be_set():
+    experiment = get_experiment("phantom_knee")
+    experiment = set_value(experiment, "stages.deepatlas.weights.registration.anatomy=2")
+    experiment = set_value(experiment, "stages.deepatlas.turns.registration=20")
+    experiment = set_value(experiment, "data.spacing=(2, 2.5, 3)")
+    experiment = set_value(experiment, "networks.segmentation=voxelmorph")
+    experiment = set_value(experiment, "stages.registration-weak.steps=7")
+    stages = {stage.name: stage for stage in experiment.stages}
+    assert stages["deepatlas"].weights["registration"] == {"similarity": 1.0, "smoothness": 0.5, "anatomy": 2.0}
+    assert isinstance(stages["deepatlas"].weights["registration"]["anatomy"], float)
+    assert stages["deepatlas"].turns == {"registration": 20, "segmentation": 1}
+    assert stages["registration_weak"].steps == 7
+    assert experiment.data.spacing == (2, 2.5, 3) and experiment.networks.segmentation == "voxelmorph"
+    assert get_experiment("phantom_knee").data.spacing is None  # the original is untouched
+
+
+@pytest.mark.parametrize(
+    ("assignment", "hint"),
+    [
+        ("stages.deepatls.steps=3", "near: deepatlas"),
+        ("data.lables=3", "near: labels"),
+        ("stages.deepatlas.weights.registration.anatomi=3", "near: anatomy"),
+        ("stages.deepatlas.steps.more=3", "near: nothing"),
+        ("stages.deepatlas.steps=many", "a int is needed"),
+        ("stages.deepatlas.steps", "path=value"),
+    ],
+)
+def test_what_does_not_exist_is_refused_with_the_near_ones(assignment, hint):
+    with pytest.raises(SettingError, match=hint):
+        set_value(get_experiment("phantom_knee"), assignment)
+
+
+@pytest.mark.parametrize("name", experiment_names())
+@pytest.mark.parametrize("tiny", [False, True])
+def test_experiments_are_consistent(name, tiny):
+    experiment = get_experiment(name, tiny=tiny)
+    assert experiment.name == experiment.data.dataset == name
+    for stage in experiment.stages:
+        cls = method_class(stage.method)
+        for turn, terms in stage.weights.items():
+            assert set(terms) <= set(cls.default_weights[turn]), stage.name
+    trained = {stage.method for stage in experiment.stages}
+    assert trained == set(method_names())
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(DataError, match="phantom_knee"):
+        get_experiment("fantom_knee")
+    with pytest.raises(SettingError, match="deepatlas, registration, segmentation"):
+        get_experiment("phantom_knee").only_method("voxelmorf")
+    with pytest.raises(ValueError, match="there is no method"):
+        method_class("voxelmorf")
+    stage = get_experiment("phantom_knee").stages[-1]
+    with pytest.raises(SettingError, match="no earlier stage"):
+        dataclasses.replace(get_experiment("phantom_knee"), stages=(stage,))
+
+
+def test_one_method_keeps_what_it_starts_from():
+    experiment = get_experiment("phantom_knee").only_method("registration")
+    assert [stage.name for stage in experiment.stages] == ["registration_unsupervised", "registration_weak"]
+    assert len(get_experiment("phantom_knee").only_method("deepatlas").stages) == 4
+
+
+def test_steps_are_scaled():
+    experiment = get_experiment("phantom_knee").scaled(0.1)
+    assert [stage.steps for stage in experiment.stages] == [30, 50, 20, 60]
+    assert all(stage.steps >= stage.epochs for stage in get_experiment("phantom_knee").scaled(0).stages)

@@ -1,0 +1,127 @@
+"""The loop: exact resume, what a run leaves, and that it is never half there."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from deepatlas_tf.data.augment import Augmentation
+from deepatlas_tf.data.sources import load_dataset
+from deepatlas_tf.experiments import get_experiment
+from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.training import loop
+from deepatlas_tf.training.callbacks import DivergedError, EpochEnd
+from deepatlas_tf.training.experiment import set_value
+from deepatlas_tf.training.stages import load_net, net_path
+from deepatlas_tf.types import DataError
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return load_dataset(
+        "phantom_knee", data_dir=tmp_path_factory.mktemp("data"), shape=(16, 16), spacing=(8, 8), n_subjects=8
+    )
+
+
+def _experiment():
+    """One DeepAtlas stage of 8 steps in 2 epochs, with augmentation."""
+    tiny = get_experiment("phantom_knee", tiny=True)
+    stage = dataclasses.replace(
+        tiny.stages[-1], start_from={}, augmentation=Augmentation(), turns={"registration": 2, "segmentation": 1}
+    )
+    return dataclasses.replace(tiny, stages=(stage,))
+
+
+def _weights(workdir):
+    nets = [load_net(net_path(workdir, "deepatlas", name)) for name in ("registration", "segmentation")]
+    return [weight for net in nets for weight in net.get_weights()]
+
+
+def _rows(workdir):
+    lines = (workdir / "deepatlas" / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def test_four_steps_resumed_by_four_equal_eight(dataset, tmp_path, monkeypatch):
+    loop.train(_experiment(), dataset, tmp_path / "whole")
+
+    finish_epoch = EpochEnd.on_epoch_end
+
+    def stop_after_the_first(self, epoch, logs=None):
+        finish_epoch(self, epoch, logs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(EpochEnd, "on_epoch_end", stop_after_the_first)
+        loop.train(_experiment(), dataset, tmp_path / "parts")
+    assert not (tmp_path / "parts" / "deepatlas" / "nets").exists()
+    assert [row["step"] for row in _rows(tmp_path / "parts")] == [4]
+    loop.train(_experiment(), dataset, tmp_path / "parts")
+
+    assert _rows(tmp_path / "whole") == _rows(tmp_path / "parts")
+    for whole, parts in zip(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"), strict=True):
+        np.testing.assert_array_equal(whole, parts)
+
+
+def test_a_finished_run_is_left_alone_and_another_is_refused(dataset, tmp_path, capsys):
+    experiment = _experiment()
+    loop.train(experiment, dataset, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.keras")}
+    loop.train(experiment, dataset, tmp_path)
+    assert "already trained" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.keras")} and len(before) == 2
+    with pytest.raises(DataError, match=r"other settings \(seed\)"):
+        loop.train(dataclasses.replace(experiment, seed=1), dataset, tmp_path)
+
+
+def test_what_a_stage_leaves(dataset, tmp_path):
+    loop.train(_experiment(), dataset, tmp_path)
+    row = _rows(tmp_path)[-1]
+    expected = {"epoch", "step", "registration/similarity", "registration/anatomy", "segmentation/supervised"}
+    expected |= {
+        "learning_rate/registration",
+        "learning_rate/segmentation",
+        "val_registration_dice",
+        "val_folds_percent",
+    }
+    assert expected <= set(row) and row["step"] == 8
+    settings = json.loads((tmp_path / "experiment.json").read_text())
+    assert settings["experiment"]["data"]["labels"] == 2 and "tensorflow" in settings["versions"]
+    assert list((tmp_path / "deepatlas" / "checkpoints").glob("epoch-*.index"))
+    events = [str(path) for path in (tmp_path / "tensorboard").iterdir()]
+    tags = {
+        v.tag for path in events for event in tf.compat.v1.train.summary_iterator(path) for v in event.summary.value
+    }
+    assert {"deepatlas/registration/loss", "deepatlas/image_label_prediction"} <= tags
+
+
+def test_the_best_epoch_is_kept(dataset, tmp_path, monkeypatch):
+    """Validation is made to say that the first epoch was the best."""
+    scores = iter([0.9, 0.1])
+    snapshots = []
+
+    def validate(self):
+        snapshots.append(self.nets_for_test.get_weights())
+        return {"val_segmentation_dice": next(scores), "val_registration_dice": 0.5}
+
+    make = loop.Validation.__init__
+
+    def remember(self, samples, n_classes, nets):
+        make(self, samples, n_classes, nets)
+        self.nets_for_test = nets["segmentation"]
+
+    monkeypatch.setattr(loop.Validation, "__init__", remember)
+    monkeypatch.setattr(loop.Validation, "__call__", validate)
+    loop.train(_experiment(), dataset, tmp_path)
+    kept = load_net(net_path(tmp_path, "deepatlas", "segmentation")).get_weights()
+    np.testing.assert_array_equal(kept[0], snapshots[0][0])
+    assert not np.array_equal(kept[0], snapshots[1][0])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(dataset, tmp_path):
+    experiment = set_value(_experiment(), "stages.deepatlas.weights.registration.smoothness=1e38")
+    experiment = set_value(experiment, "stages.deepatlas.learning_rates={'registration': 1e30}")
+    with pytest.raises(DivergedError, match="is not finite in epoch 0"):
+        loop.train(experiment, dataset, tmp_path)
+    assert not (tmp_path / "deepatlas" / "nets").exists()
