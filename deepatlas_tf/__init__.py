@@ -1,0 +1,49 @@
+"""deepatlas_tf: registration and segmentation of medical images, learned together from few labels.
+
+The names below are the public interface; they are loaded when first used, so that the command line starts at once.
+"""
+
+import importlib
+import importlib.metadata
+
+__version__ = importlib.metadata.version("deepatlas_tf")
+
+_MODULES = {
+    "Data": "training.experiment",
+    "DataError": "types",
+    "DataSet": "data.sources",
+    "DeepAtlas": "methods.deepatlas",
+    "Experiment": "training.experiment",
+    "Method": "methods.base",
+    "Pair": "types",
+    "Registration": "methods.registration",
+    "Sample": "types",
+    "Segmentation": "methods.segmentation",
+    "SpatialTransformer": "models.layers",
+    "Stage": "training.experiment",
+    "StreamSettings": "data.pairs",
+    "Augmentation": "data.augment",
+    "evaluate": "evaluation.evaluate",
+    "get_experiment": "experiments",
+    "light_unet": "models.unet",
+    "load_dataset": "data.sources",
+    "load_net": "training.stages",
+    "pair_stream": "data.pairs",
+    "registration_net": "models.voxelmorph",
+    "sample_stream": "data.pairs",
+    "train_experiment": "training.loop",
+    "voxelmorph_unet": "models.unet",
+    "warp": "ops.warp",
+}
+
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__():
+    return [*globals(), *__all__]

@@ -10,7 +10,7 @@ from deepatlas_tf.evaluation.report import comparison_table
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.training.experiment import Data, Experiment, set_value
 from deepatlas_tf.training.files import read_json
-from deepatlas_tf.training.loop import train
+from deepatlas_tf.training.loop import train_experiment
 from deepatlas_tf.types import DataError
 
 
@@ -23,7 +23,7 @@ def run(args) -> None:
     print(
         f"{_title(dataset)}: {len(dataset.subjects['train'])} training subjects, {labels} with a label map; {workdir}"
     )
-    train(experiment, dataset, workdir)
+    train_experiment(experiment, dataset, workdir)
     _report(dataset, workdir, experiment.evaluation.pairs_per_subject, "test")
 
 

@@ -72,7 +72,7 @@ def _load_stages(workdir: Path):
     """The functions to be measured: of each finished stage, the nets that it trained."""
     segmenters, registrars = {}, {"identity": _no_displacement}
     for stage in read_json(workdir / "experiment.json")["experiment"]["stages"]:
-        trained = [name for name, turns in stage["turns"].items() if turns] or [stage["method"]]
+        trained = [name for name, turns in stage["turns"].items() if turns]
         for name, functions, wrap in (("segmentation", segmenters, segmenter), ("registration", registrars, registrar)):
             path = net_path(workdir, stage["name"], name)
             if name in trained and path.exists():

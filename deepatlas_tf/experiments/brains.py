@@ -13,6 +13,64 @@ from deepatlas_tf.training.experiment import Data, Evaluation, Experiment, Netwo
 STRONG = Augmentation(rotation_degrees=10.0, scale=0.1, translation_voxels=2.0, elastic_voxels=1.5, gamma=0.3)
 MILD = Augmentation(rotation_degrees=4.0, scale=0.05, translation_voxels=1.0, elastic_voxels=0.0, gamma=0.2)
 
+SEGMENTATION_BASELINE = Stage(
+    name="segmentation_baseline",
+    method="segmentation",
+    steps=1000,
+    epochs=5,
+    labelled_fraction=(1.0, None),
+    augmentation=STRONG,
+)
+
+REGISTRATION_UNSUPERVISED = Stage(
+    name="registration_unsupervised",
+    method="registration",
+    steps=1500,
+    epochs=5,
+    weights={"registration": {"similarity": 1.0, "smoothness": 0.5}},
+    augmentation=MILD,
+)
+
+SEMI_DEEPATLAS = Stage(
+    name="semi_deepatlas",
+    method="deepatlas",
+    steps=1500,
+    epochs=5,
+    turns={"registration": 0, "segmentation": 1},
+    labelled_fraction=(1.0, None),
+    weights={
+        "segmentation": {
+            "anatomy": 1.0,
+            "anatomy_cross_entropy": 1.0,
+            "supervised": 1.0,
+            "supervised_cross_entropy": 1.0,
+        }
+    },
+    augmentation=MILD,
+    start_from={"registration": "registration_unsupervised"},
+)
+
+DEEPATLAS = Stage(
+    name="deepatlas",
+    method="deepatlas",
+    steps=1600,
+    epochs=8,
+    turns={"registration": 3, "segmentation": 1},
+    labelled_fraction=(0.7, None),
+    learning_rates={"registration": 5e-4, "segmentation": 2e-4},
+    weights={
+        "registration": {"similarity": 1.0, "smoothness": 0.5, "anatomy": 0.5},
+        "segmentation": {
+            "anatomy": 1.0,
+            "anatomy_cross_entropy": 1.0,
+            "supervised": 1.0,
+            "supervised_cross_entropy": 1.0,
+        },
+    },
+    augmentation=MILD,
+    start_from={"registration": "registration_unsupervised", "segmentation": "semi_deepatlas"},
+)
+
 
 def get_experiment(tiny: bool = False) -> Experiment:
     """The two baselines, Semi-DeepAtlas and DeepAtlas. With one label there are no labelled pairs to register."""
@@ -20,61 +78,7 @@ def get_experiment(tiny: bool = False) -> Experiment:
         name="brains",
         data=Data("brains", labels=1),
         networks=Networks(segmentation_widths=(12, 24, 48, 96)),
-        stages=(
-            Stage(
-                name="segmentation_baseline",
-                method="segmentation",
-                steps=1000,
-                epochs=5,
-                labelled_fraction=(1.0, None),
-                augmentation=STRONG,
-            ),
-            Stage(
-                name="registration_unsupervised",
-                method="registration",
-                steps=1500,
-                epochs=5,
-                augmentation=MILD,
-            ),
-            Stage(
-                name="semi_deepatlas",
-                method="deepatlas",
-                steps=1500,
-                epochs=5,
-                turns={"registration": 0, "segmentation": 1},
-                labelled_fraction=(1.0, None),
-                weights={
-                    "segmentation": {
-                        "anatomy": 1.0,
-                        "anatomy_cross_entropy": 1.0,
-                        "supervised": 1.0,
-                        "supervised_cross_entropy": 1.0,
-                    }
-                },
-                augmentation=MILD,
-                start_from={"registration": "registration_unsupervised"},
-            ),
-            Stage(
-                name="deepatlas",
-                method="deepatlas",
-                steps=1600,
-                epochs=8,
-                turns={"registration": 3, "segmentation": 1},
-                labelled_fraction=(0.7, None),
-                learning_rates={"registration": 5e-4, "segmentation": 2e-4},
-                weights={
-                    "registration": {"similarity": 1.0, "smoothness": 1.0, "anatomy": 0.5},
-                    "segmentation": {
-                        "anatomy": 1.0,
-                        "anatomy_cross_entropy": 1.0,
-                        "supervised": 1.0,
-                        "supervised_cross_entropy": 1.0,
-                    },
-                },
-                augmentation=MILD,
-                start_from={"registration": "registration_unsupervised", "segmentation": "semi_deepatlas"},
-            ),
-        ),
+        stages=(SEGMENTATION_BASELINE, REGISTRATION_UNSUPERVISED, SEMI_DEEPATLAS, DEEPATLAS),
         evaluation=Evaluation(pairs_per_subject=4),
     )
     return experiment.tiny() if tiny else experiment

@@ -12,6 +12,55 @@ from deepatlas_tf.training.experiment import Data, Evaluation, Experiment, Netwo
 STRONG = Augmentation(rotation_degrees=15.0, scale=0.15, translation_voxels=4.0, elastic_voxels=2.0, gamma=0.3)
 MILD = Augmentation(rotation_degrees=8.0, scale=0.08, translation_voxels=2.0, elastic_voxels=1.0, gamma=0.3)
 
+SEGMENTATION_BASELINE = Stage(
+    name="segmentation_baseline",
+    method="segmentation",
+    steps=1200,
+    epochs=6,
+    batch_size=2,
+    labelled_fraction=(1.0, None),
+    augmentation=STRONG,
+)
+
+REGISTRATION_UNSUPERVISED = Stage(
+    name="registration_unsupervised",
+    method="registration",
+    steps=1500,
+    epochs=5,
+    augmentation=MILD,
+)
+
+REGISTRATION_WEAK = Stage(
+    name="registration_weak",
+    method="registration",
+    steps=600,
+    epochs=4,
+    labelled_fraction=(0.5, 0.5),
+    learning_rates={"registration": 5e-4},
+    weights={"registration": {"similarity": 1.0, "smoothness": 1.0, "anatomy": 1.0}},
+    augmentation=MILD,
+    start_from={"registration": "registration_unsupervised"},
+)
+
+DEEPATLAS = Stage(
+    name="deepatlas",
+    method="deepatlas",
+    steps=2000,
+    epochs=8,
+    turns={"registration": 3, "segmentation": 1},
+    labelled_fraction=(0.7, None),
+    learning_rates={"registration": 5e-4, "segmentation": 2e-4},
+    weights={
+        "registration": {"similarity": 1.0, "smoothness": 1.0, "anatomy": 1.0},
+        "segmentation": {"anatomy": 0.3, "supervised": 1.0, "supervised_cross_entropy": 1.0},
+    },
+    augmentation=MILD,
+    start_from={
+        "registration": "registration_unsupervised",
+        "segmentation": "segmentation_baseline",
+    },
+)
+
 
 def get_experiment(tiny: bool = False) -> Experiment:
     """Both baselines, the weakly supervised registration, and DeepAtlas from the two pre-trained networks."""
@@ -19,53 +68,7 @@ def get_experiment(tiny: bool = False) -> Experiment:
         name="hippocampus",
         data=Data("hippocampus", labels=5),
         networks=Networks(segmentation_widths=(12, 24, 48, 96)),
-        stages=(
-            Stage(
-                name="segmentation_baseline",
-                method="segmentation",
-                steps=1200,
-                epochs=6,
-                batch_size=2,
-                labelled_fraction=(1.0, None),
-                augmentation=STRONG,
-            ),
-            Stage(
-                name="registration_unsupervised",
-                method="registration",
-                steps=1500,
-                epochs=5,
-                augmentation=MILD,
-            ),
-            Stage(
-                name="registration_weak",
-                method="registration",
-                steps=600,
-                epochs=4,
-                labelled_fraction=(0.5, 0.5),
-                learning_rates={"registration": 5e-4},
-                weights={"registration": {"similarity": 1.0, "smoothness": 1.0, "anatomy": 1.0}},
-                augmentation=MILD,
-                start_from={"registration": "registration_unsupervised"},
-            ),
-            Stage(
-                name="deepatlas",
-                method="deepatlas",
-                steps=2000,
-                epochs=8,
-                turns={"registration": 3, "segmentation": 1},
-                labelled_fraction=(0.7, None),
-                learning_rates={"registration": 5e-4, "segmentation": 2e-4},
-                weights={
-                    "registration": {"similarity": 1.0, "smoothness": 1.0, "anatomy": 1.0},
-                    "segmentation": {"anatomy": 0.3, "supervised": 1.0, "supervised_cross_entropy": 1.0},
-                },
-                augmentation=MILD,
-                start_from={
-                    "registration": "registration_unsupervised",
-                    "segmentation": "segmentation_baseline",
-                },
-            ),
-        ),
+        stages=(SEGMENTATION_BASELINE, REGISTRATION_UNSUPERVISED, REGISTRATION_WEAK, DEEPATLAS),
         evaluation=Evaluation(pairs_per_subject=2),
     )
     return experiment.tiny() if tiny else experiment

@@ -13,6 +13,52 @@ from deepatlas_tf.training.experiment import Data, Evaluation, Experiment, Netwo
 
 AUGMENTATION = Augmentation(rotation_degrees=8.0, scale=0.08, translation_voxels=2.0, elastic_voxels=1.0)
 
+SEGMENTATION_BASELINE = Stage(
+    name="segmentation_baseline",
+    method="segmentation",
+    steps=300,
+    epochs=3,
+    labelled_fraction=(1.0, None),
+    learning_rates={"segmentation": 2e-3},
+    augmentation=AUGMENTATION,
+)
+
+REGISTRATION_UNSUPERVISED = Stage(
+    name="registration_unsupervised",
+    method="registration",
+    steps=500,
+    epochs=4,
+    learning_rates={"registration": 2e-3},
+    weights={"registration": {"similarity": 1.0, "smoothness": 0.5}},
+)
+
+REGISTRATION_WEAK = Stage(
+    name="registration_weak",
+    method="registration",
+    steps=200,
+    epochs=2,
+    labelled_fraction=(0.5, 0.5),
+    weights={"registration": {"similarity": 1.0, "smoothness": 0.5, "anatomy": 1.0}},
+    start_from={"registration": "registration_unsupervised"},
+)
+
+DEEPATLAS = Stage(
+    name="deepatlas",
+    method="deepatlas",
+    steps=600,
+    epochs=6,
+    turns={"registration": 2, "segmentation": 1},
+    labelled_fraction=(0.7, None),
+    weights={
+        "registration": {"similarity": 1.0, "smoothness": 0.5, "anatomy": 1.0},
+        "segmentation": {"anatomy": 1.0, "supervised": 1.0, "supervised_cross_entropy": 1.0},
+    },
+    start_from={
+        "registration": "registration_unsupervised",
+        "segmentation": "segmentation_baseline",
+    },
+)
+
 
 def get_experiment(tiny: bool = False) -> Experiment:
     """Both baselines, the weakly supervised registration, and DeepAtlas from the two pre-trained networks."""
@@ -20,50 +66,7 @@ def get_experiment(tiny: bool = False) -> Experiment:
         name="phantom_knee",
         data=Data("phantom_knee", labels=3),
         networks=Networks(segmentation_widths=(8, 16, 32)),
-        stages=(
-            Stage(
-                name="segmentation_baseline",
-                method="segmentation",
-                steps=300,
-                epochs=3,
-                labelled_fraction=(1.0, None),
-                learning_rates={"segmentation": 2e-3},
-                augmentation=AUGMENTATION,
-            ),
-            Stage(
-                name="registration_unsupervised",
-                method="registration",
-                steps=500,
-                epochs=4,
-                learning_rates={"registration": 2e-3},
-                weights={"registration": {"similarity": 1.0, "smoothness": 0.5}},
-            ),
-            Stage(
-                name="registration_weak",
-                method="registration",
-                steps=200,
-                epochs=2,
-                labelled_fraction=(0.5, 0.5),
-                weights={"registration": {"similarity": 1.0, "smoothness": 0.5, "anatomy": 1.0}},
-                start_from={"registration": "registration_unsupervised"},
-            ),
-            Stage(
-                name="deepatlas",
-                method="deepatlas",
-                steps=600,
-                epochs=6,
-                turns={"registration": 2, "segmentation": 1},
-                labelled_fraction=(0.7, None),
-                weights={
-                    "registration": {"similarity": 1.0, "smoothness": 0.5, "anatomy": 1.0},
-                    "segmentation": {"anatomy": 1.0, "supervised": 1.0, "supervised_cross_entropy": 1.0},
-                },
-                start_from={
-                    "registration": "registration_unsupervised",
-                    "segmentation": "segmentation_baseline",
-                },
-            ),
-        ),
+        stages=(SEGMENTATION_BASELINE, REGISTRATION_UNSUPERVISED, REGISTRATION_WEAK, DEEPATLAS),
         evaluation=Evaluation(pairs_per_subject=2),
     )
     if not tiny:

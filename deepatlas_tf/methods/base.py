@@ -26,6 +26,7 @@ class Method(keras.Model):
     """
 
     default_weights: Mapping[str, Mapping[str, float]] = {}
+    default_turns: Mapping[str, int] = {}
 
     def __init__(self, nets: Mapping[str, keras.Model], turns: Sequence[str], **kwargs):
         super().__init__(**kwargs)

@@ -43,6 +43,7 @@ class DeepAtlas(Method):
     """
 
     stream = "pairs"
+    default_turns = {"registration": 20, "segmentation": 1}
     default_weights = {
         "registration": {"similarity": 1.0, "smoothness": 1.0, "anatomy": 1.0},
         "segmentation": {

@@ -28,6 +28,7 @@ class Registration(Method):
     """
 
     stream = "pairs"
+    default_turns = {"registration": 1}
     default_weights = {"registration": {"similarity": 1.0, "smoothness": 1.0, "anatomy": 0.0}}
 
     def __init__(self, registration, n_classes: int, similarity: str = "ncc", **kwargs):

@@ -20,6 +20,7 @@ class Segmentation(Method):
     """
 
     stream = "samples"
+    default_turns = {"segmentation": 1}
     default_weights = {"segmentation": {"supervised": 1.0, "supervised_cross_entropy": 1.0}}
 
     def __init__(self, segmentation, **kwargs):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deepatlas_tf.data.augment import Augmentation
+from deepatlas_tf.methods import method_class
 from deepatlas_tf.models.voxelmorph import DECODER, ENCODER
 from deepatlas_tf.types import DataError
 
@@ -68,6 +69,24 @@ class Stage:
     similarity: str = "ncc"
     augmentation: Augmentation | None = None
     start_from: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        """Write out what was left to the method's defaults, so that every setting can be seen and set."""
+        try:
+            cls = method_class(self.method)
+        except ValueError as error:
+            raise SettingError(f"stage {self.name}: {error}") from None
+        weights = {
+            turn: {term: float(self.weights.get(turn, terms).get(term, 0.0)) for term in terms}
+            for turn, terms in cls.default_weights.items()
+        }
+        unknown = [f"{turn}.{t}" for turn in self.weights for t in self.weights[turn] if t not in weights.get(turn, {})]
+        if unknown:
+            raise SettingError(f"stage {self.name}: {self.method} has no term {unknown[0]}")
+        turns = {turn: (self.turns or cls.default_turns).get(turn, 0) for turn in weights}
+        rates = {turn: self.learning_rates.get(turn, 1e-3) for turn in weights}
+        for name, value in (("weights", weights), ("turns", turns), ("learning_rates", rates)):
+            object.__setattr__(self, name, value)
 
     @property
     def steps_per_epoch(self) -> int:

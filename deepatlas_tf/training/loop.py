@@ -16,7 +16,7 @@ from deepatlas_tf.training.validation import Validation
 from deepatlas_tf.types import DataError
 
 
-def train(experiment: Experiment, dataset, workdir: Path) -> None:
+def train_experiment(experiment: Experiment, dataset, workdir: Path) -> None:
     """Train every stage that is not finished in ``workdir``, and continue one that was interrupted.
 
     Args:

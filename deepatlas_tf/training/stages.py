@@ -1,7 +1,6 @@
 """From the settings of a stage to its nets, its method and its stream of batches."""
 
 import inspect
-from collections.abc import Mapping
 from pathlib import Path
 
 from deepatlas_tf.data.pairs import StreamSettings, hide_labels, labelled_subjects, pair_stream, sample_stream
@@ -50,11 +49,10 @@ def build_method(stage: Stage, networks: Networks, dataset, workdir: Path):
             nets[name] = load_net(net_path(workdir, source, name))
         else:
             nets[name] = build_net(name, networks, dataset.shape, len(dataset.class_names))
-    settings = {"n_classes": len(dataset.class_names), "similarity": stage.similarity}
-    if stage.turns:
-        settings["turns"] = tuple(name for name, n in stage.turns.items() for _ in range(n))
+    turns = tuple(name for name, n in stage.turns.items() for _ in range(n))
+    settings = {"n_classes": len(dataset.class_names), "similarity": stage.similarity, "turns": turns}
     method = cls(**nets, **{name: value for name, value in settings.items() if name in accepted})
-    method.compile(_optimizers(stage, method.turns), weights=_plain(stage.weights))
+    method.compile(_optimizers(stage, method.turns), weights=stage.weights)
     return method
 
 
@@ -85,11 +83,8 @@ def _optimizers(stage: Stage, turns):
     optimizers = {}
     for name in set(turns):
         updates = max(1, round(stage.steps * turns.count(name) / len(turns)))
-        rate = stage.learning_rates.get(name, 1e-3)
-        schedule = keras.optimizers.schedules.CosineDecay(rate, updates, alpha=stage.final_learning_rate)
+        schedule = keras.optimizers.schedules.CosineDecay(
+            stage.learning_rates[name], updates, alpha=stage.final_learning_rate
+        )
         optimizers[name] = keras.optimizers.Adam(schedule)
     return optimizers
-
-
-def _plain(weights: Mapping) -> dict:
-    return {turn: dict(terms) for turn, terms in weights.items()}

@@ -44,7 +44,7 @@ def _rows(workdir):
 
 
 def test_four_steps_resumed_by_four_equal_eight(dataset, tmp_path, monkeypatch):
-    loop.train(_experiment(), dataset, tmp_path / "whole")
+    loop.train_experiment(_experiment(), dataset, tmp_path / "whole")
 
     finish_epoch = EpochEnd.on_epoch_end
 
@@ -54,10 +54,10 @@ def test_four_steps_resumed_by_four_equal_eight(dataset, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(EpochEnd, "on_epoch_end", stop_after_the_first)
-        loop.train(_experiment(), dataset, tmp_path / "parts")
+        loop.train_experiment(_experiment(), dataset, tmp_path / "parts")
     assert not (tmp_path / "parts" / "deepatlas" / "nets").exists()
     assert [row["step"] for row in _rows(tmp_path / "parts")] == [4]
-    loop.train(_experiment(), dataset, tmp_path / "parts")
+    loop.train_experiment(_experiment(), dataset, tmp_path / "parts")
 
     assert _rows(tmp_path / "whole") == _rows(tmp_path / "parts")
     for whole, parts in zip(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"), strict=True):
@@ -66,17 +66,17 @@ def test_four_steps_resumed_by_four_equal_eight(dataset, tmp_path, monkeypatch):
 
 def test_a_finished_run_is_left_alone_and_another_is_refused(dataset, tmp_path, capsys):
     experiment = _experiment()
-    loop.train(experiment, dataset, tmp_path)
+    loop.train_experiment(experiment, dataset, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.keras")}
-    loop.train(experiment, dataset, tmp_path)
+    loop.train_experiment(experiment, dataset, tmp_path)
     assert "already trained" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.keras")} and len(before) == 2
     with pytest.raises(DataError, match=r"other settings \(seed\)"):
-        loop.train(dataclasses.replace(experiment, seed=1), dataset, tmp_path)
+        loop.train_experiment(dataclasses.replace(experiment, seed=1), dataset, tmp_path)
 
 
 def test_what_a_stage_leaves(dataset, tmp_path):
-    loop.train(_experiment(), dataset, tmp_path)
+    loop.train_experiment(_experiment(), dataset, tmp_path)
     row = _rows(tmp_path)[-1]
     expected = {"epoch", "step", "registration/similarity", "registration/anatomy", "segmentation/supervised"}
     expected |= {
@@ -113,7 +113,7 @@ def test_the_best_epoch_is_kept(dataset, tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop.Validation, "__init__", remember)
     monkeypatch.setattr(loop.Validation, "__call__", validate)
-    loop.train(_experiment(), dataset, tmp_path)
+    loop.train_experiment(_experiment(), dataset, tmp_path)
     kept = load_net(net_path(tmp_path, "deepatlas", "segmentation")).get_weights()
     np.testing.assert_array_equal(kept[0], snapshots[0][0])
     assert not np.array_equal(kept[0], snapshots[1][0])
@@ -123,5 +123,5 @@ def test_a_loss_that_is_not_finite_stops_the_run(dataset, tmp_path):
     experiment = set_value(_experiment(), "stages.deepatlas.weights.registration.smoothness=1e38")
     experiment = set_value(experiment, "stages.deepatlas.learning_rates={'registration': 1e30}")
     with pytest.raises(DivergedError, match="is not finite in epoch 0"):
-        loop.train(experiment, dataset, tmp_path)
+        loop.train_experiment(experiment, dataset, tmp_path)
     assert not (tmp_path / "deepatlas" / "nets").exists()

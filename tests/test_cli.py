@@ -1,0 +1,133 @@
+"""The command line as a user meets it: what it prints, what it leaves, how it fails."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from deepatlas_tf.cli import main
+
+METHODS = ["segmentation_baseline", "registration_unsupervised", "registration_weak", "deepatlas"]
+PHANTOM_2D = ["--set", "data.shape=(24, 24)", "--set", "data.spacing=(5, 5)"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A tiny run of the default recipe on the 2D phantom."""
+    folder = tmp_path_factory.mktemp("run")
+    arguments = ["train", "--tiny", "--data_dir", str(folder / "data"), "--workdir", str(folder / "work"), *PHANTOM_2D]
+    assert main(arguments) == 0
+    return folder
+
+
+def _rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_what_is_promised(run):
+    work = run / "work"
+    for stage in METHODS:
+        assert (work / stage / "metrics.jsonl").read_text().count("\n") == 2
+        assert list((work / stage / "checkpoints").glob("epoch-*"))
+        assert list((work / stage / "nets").glob("*.keras"))
+    assert {p.name for p in (work / "deepatlas" / "nets").iterdir()} == {"registration.keras", "segmentation.keras"}
+    assert len(list((work / "figures").glob("*.png"))) == 7
+    assert list((work / "tensorboard").iterdir())
+    segmentation = _rows(work / "evaluation" / "segmentation.csv")
+    registration = _rows(work / "evaluation" / "registration.csv")
+    assert list(segmentation[0]) == ["method", "subject", "class", "dice", "hd95_mm", "assd_mm"]
+    columns = ["method", "moving", "fixed", "class", "dice", "hd95_mm", "assd_mm", "folds_percent", "sdlogj"]
+    assert list(registration[0]) == columns
+    assert {row["method"] for row in segmentation} == {"segmentation_baseline", "deepatlas"}
+    assert {row["method"] for row in registration} == {"identity", *METHODS[1:]}
+    assert all(row["moving"] != row["fixed"] for row in registration)
+
+
+def test_the_summary_is_the_mean_of_the_rows(run):
+    summary = json.loads((run / "work" / "evaluation" / "summary.json").read_text())
+    rows = _rows(run / "work" / "evaluation" / "registration.csv")
+    dice = [float(r["dice"]) for r in rows if r["method"] == "identity" and r["class"] == "femur"]
+    assert summary["identity"]["registration"]["dice"]["per_class"]["femur"] == pytest.approx(np.mean(dice), rel=1e-4)
+    folds = [float(r["folds_percent"]) for r in rows if r["method"] == "deepatlas"]
+    assert summary["deepatlas"]["registration"]["folds_percent"]["mean"] == pytest.approx(np.mean(folds), abs=1e-6)
+    assert set(summary["deepatlas"]) == {"segmentation", "registration"}
+
+
+def test_evaluate_measures_again(run, capsys):
+    summary = run / "work" / "evaluation" / "summary.json"
+    before = json.loads(summary.read_text())
+    summary.unlink()
+    assert main(["evaluate", str(run / "work"), "--split", "test", "--data-dir", str(run / "data")]) == 0
+    printed = capsys.readouterr().out
+    assert json.loads(summary.read_text()) == before
+    assert "phantom_knee (synthetic), test split" in printed
+    assert all(method in printed for method in ["identity", *METHODS])
+    assert str(run / "work" / "figures" / "registration.png") in printed
+
+
+def test_nifti_scans_go_through_every_stage(write_scans, tmp_path, capsys):
+    """Small random scans in the layout of the Decathlon, through TFDS, as a user would call it."""
+    scans = write_scans(tmp_path / "Task04_Hippocampus", [f"hippocampus_{i:03d}" for i in range(12)])
+    arguments = ["train", "--dataset", "hippocampus", "--manual_dir", str(scans.parent), "--labels", "3", "--tiny"]
+    arguments += ["--set", "data.shape=(16, 16, 16)", "--data-dir", str(tmp_path / "data")]
+    assert main([*arguments, "--workdir", str(tmp_path / "work")]) == 0
+    assert "training subjects, 3 with a label map" in capsys.readouterr().out
+    rows = _rows(tmp_path / "work" / "evaluation" / "segmentation.csv")
+    assert {row["class"] for row in rows} == {"anterior", "posterior"}
+
+
+def test_one_method_alone(tmp_path, run):
+    arguments = ["train", "--tiny", "--method", "segmentation", "--data-dir", str(run / "data"), *PHANTOM_2D]
+    assert main([*arguments, "--workdir", str(tmp_path / "work")]) == 0
+    assert {p.name for p in (tmp_path / "work").iterdir() if (p / "nets").exists()} == {"segmentation_baseline"}
+    assert not (tmp_path / "work" / "figures" / "registration.png").exists()
+
+
+def test_missing_knees_say_what_to_get(tmp_path):
+    """As the card calls it: a process of its own, its status and its text."""
+    command = [sys.executable, "-m", "deepatlas_tf.train", "--dataset", "oai_knee"]
+    command += ["--data-dir", str(tmp_path), "--workdir", str(tmp_path / "work")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    for hint in ("nda.nih.gov", "OAIZIB-CM", "imagesTr/oaizib_NNN_0000.nii.gz", "--dataset phantom_knee"):
+        assert hint in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "hint"),
+    [
+        (["train", "--dataset", "hipocampus"], 1, "hippocampus"),
+        (["train", "--set", "data.lables=3"], 1, "labels"),
+        (["train", "--method", "voxelmorf"], 1, "deepatlas, registration, segmentation"),
+        (["train", "--tiny", "--labels", "99"], 1, "99"),
+        (["evaluate", "nowhere"], 1, "experiment.json"),
+    ],
+)
+def test_a_wrong_call_is_one_line(arguments, status, hint, tmp_path, capsys, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
+    extra = ["--data-dir", str(run / "data")]
+    assert main([*arguments, *extra]) == status
+    error = capsys.readouterr().err.strip()
+    assert hint in error and error.startswith("error: ") and "\n" not in error
+
+
+def test_an_unfinished_run_says_so(tmp_path, run, capsys):
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "experiment.json").write_text((run / "work" / "experiment.json").read_text())
+    assert main(["evaluate", str(work), "--data-dir", str(run / "data")]) == 1
+    assert "no stage of this run is finished" in capsys.readouterr().err
+
+
+def test_help_is_fast_and_has_examples():
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "deepatlas_tf", "train", "--help"], capture_output=True, text=True
+    )
+    assert result.returncode == 0 and "--steps-scale" in result.stdout and "examples:" in result.stdout
+    assert "tensorflow" not in result.stderr
