@@ -34,8 +34,8 @@ REGISTRATION_UNSUPERVISED = Stage(
 SEMI_DEEPATLAS = Stage(
     name="semi_deepatlas",
     method="deepatlas",
-    steps=1500,
-    epochs=5,
+    steps=1200,
+    epochs=4,
     turns={"registration": 0, "segmentation": 1},
     labelled_fraction=(1.0, None),
     weights={
@@ -53,11 +53,11 @@ SEMI_DEEPATLAS = Stage(
 DEEPATLAS = Stage(
     name="deepatlas",
     method="deepatlas",
-    steps=1600,
-    epochs=8,
-    turns={"registration": 3, "segmentation": 1},
+    steps=1000,
+    epochs=5,
+    turns={"registration": 2, "segmentation": 1},
     labelled_fraction=(0.7, None),
-    learning_rates={"registration": 5e-4, "segmentation": 2e-4},
+    learning_rates={"registration": 3e-4, "segmentation": 3e-4},
     weights={
         "registration": {"similarity": 1.0, "smoothness": 0.5, "anatomy": 0.5},
         "segmentation": {

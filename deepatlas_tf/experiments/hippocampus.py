@@ -10,6 +10,7 @@ from deepatlas_tf.training.experiment import Data, Evaluation, Experiment, Netwo
 
 # One scan in five labels: large changes keep the segmentation network from learning the five by heart
 STRONG = Augmentation(rotation_degrees=15.0, scale=0.15, translation_voxels=4.0, elastic_voxels=2.0, gamma=0.3)
+MEDIUM = Augmentation(rotation_degrees=12.0, scale=0.12, translation_voxels=3.0, elastic_voxels=1.5, gamma=0.3)
 MILD = Augmentation(rotation_degrees=8.0, scale=0.08, translation_voxels=2.0, elastic_voxels=1.0, gamma=0.3)
 
 SEGMENTATION_BASELINE = Stage(
@@ -42,23 +43,33 @@ REGISTRATION_WEAK = Stage(
     start_from={"registration": "registration_unsupervised"},
 )
 
+# The segmentation network is by far the stronger one: it first teaches the registration network alone
+SEMI_DEEPATLAS = Stage(
+    name="semi_deepatlas",
+    method="deepatlas",
+    steps=1500,
+    epochs=5,
+    turns={"registration": 1, "segmentation": 0},
+    labelled_fraction=(0.3, None),
+    weights={"registration": {"similarity": 1.0, "smoothness": 1.0, "anatomy": 2.0}},
+    augmentation=MILD,
+    start_from={"registration": "registration_unsupervised", "segmentation": "segmentation_baseline"},
+)
+
 DEEPATLAS = Stage(
     name="deepatlas",
     method="deepatlas",
-    steps=2000,
-    epochs=8,
-    turns={"registration": 3, "segmentation": 1},
-    labelled_fraction=(0.7, None),
-    learning_rates={"registration": 5e-4, "segmentation": 2e-4},
+    steps=1200,
+    epochs=6,
+    turns={"registration": 1, "segmentation": 1},
+    labelled_fraction=(0.8, None),
+    learning_rates={"registration": 3e-4, "segmentation": 3e-4},
     weights={
-        "registration": {"similarity": 1.0, "smoothness": 1.0, "anatomy": 1.0},
+        "registration": {"similarity": 1.0, "smoothness": 1.0, "anatomy": 2.0},
         "segmentation": {"anatomy": 0.3, "supervised": 1.0, "supervised_cross_entropy": 1.0},
     },
-    augmentation=MILD,
-    start_from={
-        "registration": "registration_unsupervised",
-        "segmentation": "segmentation_baseline",
-    },
+    augmentation=MEDIUM,
+    start_from={"registration": "semi_deepatlas", "segmentation": "segmentation_baseline"},
 )
 
 
@@ -68,7 +79,7 @@ def get_experiment(tiny: bool = False) -> Experiment:
         name="hippocampus",
         data=Data("hippocampus", labels=5),
         networks=Networks(segmentation_widths=(12, 24, 48, 96)),
-        stages=(SEGMENTATION_BASELINE, REGISTRATION_UNSUPERVISED, REGISTRATION_WEAK, DEEPATLAS),
+        stages=(SEGMENTATION_BASELINE, REGISTRATION_UNSUPERVISED, REGISTRATION_WEAK, SEMI_DEEPATLAS, DEEPATLAS),
         evaluation=Evaluation(pairs_per_subject=2),
     )
     return experiment.tiny() if tiny else experiment

@@ -22,7 +22,8 @@ def surface_metrics(prediction, reference, n_classes: int, spacing: Sequence[flo
         spacing: of the voxels in mm, one for each axis.
 
     Returns:
-        ``(n_classes - 1,)`` float64 each; NaN where the class is absent from either label map.
+        ``(n_classes - 1,)`` float64 each; NaN where the class is absent from either label map: there is no distance to
+        nothing, and any number put in its place would depend on the size of the image. Dice says 0 there.
 
         ``hd95_mm``: the larger of the two directed 95th percentiles, as in DeepMind's surface-distance and in MONAI
         (not the percentile of both directions pooled). ``hausdorff_mm``: the larger of the two directed maxima.

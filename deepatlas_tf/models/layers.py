@@ -66,7 +66,16 @@ class InstanceNormalization(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, x):
-        return _normalise(x, tf.identity(self.scale), tf.identity(self.offset), self.epsilon)
+        if x.shape[0] is None:
+            return _normalise(x, self.scale, self.offset, self.epsilon)
+        # TensorFlow's fused kernel takes one example at a time, and is four times as fast on a CPU
+        examples = [self._normalise_example(example) for example in tf.unstack(x, axis=0)]
+        return tf.stack(examples, axis=0)
+
+    def _normalise_example(self, x):
+        flat = tf.reshape(x, (1, -1, 1, x.shape[-1]))  # (1, voxels, 1, C)
+        normalised = tf.compat.v1.nn.fused_batch_norm(flat, self.scale, self.offset, epsilon=self.epsilon)[0]
+        return tf.reshape(normalised, tf.shape(x))
 
     def get_config(self):
         return {**super().get_config(), "epsilon": self.epsilon}
@@ -113,12 +122,10 @@ class CropLike(keras.layers.Layer):
         return cropped
 
 
-@tf.function(jit_compile=True)
 def _normalise(x, scale, offset, epsilon):
     axes = list(range(1, x.shape.rank - 1))
-    centred = x - tf.reduce_mean(x, axis=axes, keepdims=True)
-    variance = tf.reduce_mean(centred * centred, axis=axes, keepdims=True)
-    return centred * (tf.math.rsqrt(variance + epsilon) * scale) + offset
+    mean, variance = tf.nn.moments(x, axes, keepdims=True)
+    return tf.nn.batch_normalization(x, mean, variance, offset, scale, epsilon)
 
 
 def _without(kwargs, name):

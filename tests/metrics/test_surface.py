@@ -68,6 +68,17 @@ def test_boxes_one_voxel_apart_in_each_axis(shape, spacing):
         assert all(mirrored[name] == found[name] for name in found)
 
 
+@pytest.mark.parametrize("spacing", [(1.0, 0.5), (1.0, 1.0, 1.5)], ids=["2D", "3D"])
+def test_concentric_spheres(spacing):
+    axes = [np.arange(-18, 18.1, step) for step in spacing]
+    radius = np.sqrt(sum(x**2 for x in np.meshgrid(*axes, indexing="ij")))
+    found = surface_metrics(radius <= 15, radius <= 9, 2, spacing)
+    # Both surfaces lie inside of their spheres, by less than a voxel's diagonal
+    for name, values in found.items():
+        assert values == pytest.approx(15 - 9, abs=np.linalg.norm(spacing)), name
+    assert found["assd_mm"] == pytest.approx(15 - 9, abs=0.25)
+
+
 def test_equal_and_absent_classes():
     prediction, reference = np.zeros((2, 9, 9), int)
     prediction[2:5, 2:5] = reference[2:5, 2:5] = 1
