@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from deepatlas_tf.types import DataError, MissingDataError
+from deepatlas_tf.types import DataError, DivergedError, MissingDataError, SettingError
 
 TRAIN_EXAMPLES = """examples:
   deepatlas train
@@ -24,9 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     except MissingDataError as error:
         print(error, file=sys.stderr)
         return 2
-    except DataError as error:
+    except (DataError, DivergedError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, SettingError) else 1
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
         return 130

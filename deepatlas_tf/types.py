@@ -38,3 +38,11 @@ class DataError(ValueError):
 
 class MissingDataError(DataError):
     """The data set is not where it was looked for; the message says what to get and where to put it."""
+
+
+class SettingError(DataError):
+    """A setting that does not exist or cannot have the given value; one line that names what could be meant."""
+
+
+class DivergedError(RuntimeError):
+    """A loss term is no longer finite; the message is one line that names it and the step."""

@@ -102,9 +102,9 @@ def test_missing_knees_say_what_to_get(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "status", "hint"),
     [
-        (["train", "--dataset", "hipocampus"], 1, "hippocampus"),
-        (["train", "--set", "data.lables=3"], 1, "labels"),
-        (["train", "--method", "voxelmorf"], 1, "deepatlas, registration, segmentation"),
+        (["train", "--dataset", "hipocampus"], 2, "hippocampus"),
+        (["train", "--set", "data.lables=3"], 2, "labels"),
+        (["train", "--method", "voxelmorf"], 2, "deepatlas, registration, segmentation"),
         (["train", "--tiny", "--labels", "99"], 1, "99"),
         (["evaluate", "nowhere"], 1, "experiment.json"),
     ],

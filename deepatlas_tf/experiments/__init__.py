@@ -4,7 +4,7 @@ import difflib
 import importlib
 import pkgutil
 
-from deepatlas_tf.types import DataError
+from deepatlas_tf.types import SettingError
 
 
 def experiment_names() -> tuple[str, ...]:
@@ -16,10 +16,10 @@ def get_experiment(dataset: str, tiny: bool = False):
     """The experiment of a data set.
 
     Raises:
-        DataError: if there is none; the near names are given.
+        SettingError: if there is none; the near names are given.
     """
     names = experiment_names()
     if dataset not in names:
         near = difflib.get_close_matches(dataset, names) or names
-        raise DataError(f"there is no data set {dataset!r}; there are: {', '.join(near)}")
+        raise SettingError(f"there is no data set {dataset!r}; there are: {', '.join(near)}")
     return importlib.import_module(f"{__name__}.{dataset}").get_experiment(tiny=tiny)

@@ -10,7 +10,6 @@ from deepatlas_tf.training.experiment import Data, Evaluation, Experiment, Netwo
 
 # One scan in five labels: large changes keep the segmentation network from learning the five by heart
 STRONG = Augmentation(rotation_degrees=15.0, scale=0.15, translation_voxels=4.0, elastic_voxels=2.0, gamma=0.3)
-MEDIUM = Augmentation(rotation_degrees=12.0, scale=0.12, translation_voxels=3.0, elastic_voxels=1.5, gamma=0.3)
 MILD = Augmentation(rotation_degrees=8.0, scale=0.08, translation_voxels=2.0, elastic_voxels=1.0, gamma=0.3)
 
 SEGMENTATION_BASELINE = Stage(
@@ -63,12 +62,12 @@ DEEPATLAS = Stage(
     epochs=6,
     turns={"registration": 1, "segmentation": 1},
     labelled_fraction=(0.8, None),
-    learning_rates={"registration": 3e-4, "segmentation": 3e-4},
+    learning_rates={"registration": 5e-4, "segmentation": 1e-4},
     weights={
         "registration": {"similarity": 1.0, "smoothness": 1.0, "anatomy": 2.0},
-        "segmentation": {"anatomy": 0.3, "supervised": 1.0, "supervised_cross_entropy": 1.0},
+        "segmentation": {"anatomy": 0.1, "supervised": 1.0, "supervised_cross_entropy": 1.0},
     },
-    augmentation=MEDIUM,
+    augmentation=MILD,
     start_from={"registration": "semi_deepatlas", "segmentation": "segmentation_baseline"},
 )
 

@@ -29,7 +29,7 @@ REGISTRATION_UNSUPERVISED = Stage(
     steps=500,
     epochs=4,
     learning_rates={"registration": 2e-3},
-    weights={"registration": {"similarity": 1.0, "smoothness": 0.5}},
+    weights={"registration": {"similarity": 1.0, "smoothness": 3.0}},
 )
 
 REGISTRATION_WEAK = Stage(
@@ -38,7 +38,7 @@ REGISTRATION_WEAK = Stage(
     steps=200,
     epochs=2,
     labelled_fraction=(0.5, 0.5),
-    weights={"registration": {"similarity": 1.0, "smoothness": 0.5, "anatomy": 1.0}},
+    weights={"registration": {"similarity": 1.0, "smoothness": 3.0, "anatomy": 1.0}},
     start_from={"registration": "registration_unsupervised"},
 )
 
@@ -50,7 +50,7 @@ DEEPATLAS = Stage(
     turns={"registration": 2, "segmentation": 1},
     labelled_fraction=(0.7, None),
     weights={
-        "registration": {"similarity": 1.0, "smoothness": 0.5, "anatomy": 1.0},
+        "registration": {"similarity": 1.0, "smoothness": 3.0, "anatomy": 1.0},
         "segmentation": {"anatomy": 1.0, "supervised": 1.0, "supervised_cross_entropy": 1.0},
     },
     start_from={

@@ -5,12 +5,9 @@ import time
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.training.files import read_json_lines, replacing, write_json_lines
+from deepatlas_tf.types import DivergedError
 
 SELECTED_BY = {"segmentation": "val_segmentation_dice", "registration": "val_registration_dice"}
-
-
-class DivergedError(RuntimeError):
-    """A loss term is no longer finite."""
 
 
 class EpochEnd(keras.callbacks.Callback):

@@ -9,11 +9,7 @@ from typing import Any
 from deepatlas_tf.data.augment import Augmentation
 from deepatlas_tf.methods import method_class
 from deepatlas_tf.models.voxelmorph import DECODER, ENCODER
-from deepatlas_tf.types import DataError
-
-
-class SettingError(DataError):
-    """A setting that does not exist or cannot have the given value; one line that names what could be meant."""
+from deepatlas_tf.types import SettingError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,9 +91,13 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """pairs_per_subject: each subject of the split is registered to that many next ones (at most all others)."""
+    """pairs_per_subject: in the evaluation, each subject is the fixed one of so many pairs (at most all others).
+
+    validation_subjects: while training, at most so many are measured after each epoch.
+    """
 
     pairs_per_subject: int = 1
+    validation_subjects: int = 20
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,7 +29,7 @@ def train_experiment(experiment: Experiment, dataset, workdir: Path) -> None:
     """
     write_settings(experiment, workdir)
     writer = tf.summary.create_file_writer(str(workdir / "tensorboard"))
-    samples = read_samples(dataset.samples("validation"), dataset.labelled["validation"])
+    samples = read_samples(dataset.samples("validation"), _first_validation_subjects(experiment, dataset))
     for stage in experiment.stages:
         if is_finished(stage, workdir):
             print(f"[{stage.name}] already trained")
@@ -64,6 +64,10 @@ def train_stage(stage: Stage, experiment: Experiment, dataset, validation_sample
         verbose=1 if sys.stdout.isatty() else 2,
     )
     _save_nets(method.nets, folder)
+
+
+def _first_validation_subjects(experiment, dataset):
+    return dataset.labelled["validation"][: experiment.evaluation.validation_subjects]
 
 
 def _save_nets(nets, folder: Path) -> None:

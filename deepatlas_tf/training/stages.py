@@ -9,7 +9,8 @@ from deepatlas_tf.methods import method_class
 from deepatlas_tf.models.layers import CropLike, InstanceNormalization, PadToMultiple, SpatialTransformer, VecInt
 from deepatlas_tf.models.unet import light_unet, voxelmorph_unet
 from deepatlas_tf.models.voxelmorph import registration_net
-from deepatlas_tf.training.experiment import Experiment, Networks, SettingError, Stage
+from deepatlas_tf.training.experiment import Experiment, Networks, Stage
+from deepatlas_tf.types import SettingError
 
 CUSTOM_OBJECTS = {
     layer.__name__: layer for layer in (CropLike, InstanceNormalization, PadToMultiple, SpatialTransformer, VecInt)

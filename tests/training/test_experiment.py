@@ -6,8 +6,8 @@ import pytest
 
 from deepatlas_tf.experiments import experiment_names, get_experiment
 from deepatlas_tf.methods import method_class, method_names
-from deepatlas_tf.training.experiment import SettingError, set_value
-from deepatlas_tf.types import DataError
+from deepatlas_tf.training.experiment import set_value
+from deepatlas_tf.types import SettingError
 
 
 def test_settings_of_every_depth_can_be_set():
@@ -56,7 +56,7 @@ def test_experiments_are_consistent(name, tiny):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(DataError, match="phantom_knee"):
+    with pytest.raises(SettingError, match="phantom_knee"):
         get_experiment("fantom_knee")
     with pytest.raises(SettingError, match="deepatlas, registration, segmentation"):
         get_experiment("phantom_knee").only_method("voxelmorf")

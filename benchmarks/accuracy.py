@@ -1,0 +1,53 @@
+"""Keep the results of runs, as they are quoted in docs/results.md.
+
+    python benchmarks/accuracy.py runs/hippo5 runs/brains1
+
+Copies settings, versions, the two CSV files and the summary of each run to ``benchmarks/results/<run>/``, with the
+machine and the training time of each stage, and prints the table of the docs.
+"""
+
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+from deepatlas_tf.evaluation.report import markdown_table
+from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.training.files import read_json, read_json_lines, write_json
+
+RESULTS = Path(__file__).parent / "results"
+FILES = ("experiment.json", "evaluation/summary.json", "evaluation/segmentation.csv", "evaluation/registration.csv")
+
+
+def keep(run: Path) -> None:
+    """Copy the results of one run and print its table."""
+    folder = RESULTS / run.name
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        shutil.copy(run / name, folder / Path(name).name)
+    stages = {path.parent.name: read_json_lines(path) for path in sorted(run.glob("*/metrics.jsonl"))}
+    minutes = {stage: round(sum(row["seconds"] for row in rows) / 60, 1) for stage, rows in stages.items()}
+    validation = {stage: [_validation(row) for row in rows] for stage, rows in stages.items()}
+    machine = {
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "gpus": len(tf.config.list_physical_devices("GPU")),
+    }
+    write_json(folder / "training.json", {"minutes": minutes, "machine": machine, "validation": validation})
+    print(f"\n## {run.name}: {sum(minutes.values()):.0f} minutes of training\n")
+    print(markdown_table(read_json(folder / "summary.json")))
+
+
+def _validation(row):
+    return {name: round(value, 4) for name, value in row.items() if name.startswith("val_") or name == "step"}
+
+
+def _processor():
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{len(models)} x {models[0]}" if models else platform.processor()
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        keep(Path(argument))
