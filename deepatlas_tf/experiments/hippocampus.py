@@ -61,13 +61,13 @@ DEEPATLAS = Stage(
     steps=1200,
     epochs=6,
     turns={"registration": 1, "segmentation": 1},
-    labelled_fraction=(0.8, None),
-    learning_rates={"registration": 5e-4, "segmentation": 1e-4},
+    labelled_fraction=(0.9, 0.3),
+    learning_rates={"registration": 2e-4, "segmentation": 3e-4},
     weights={
         "registration": {"similarity": 1.0, "smoothness": 1.0, "anatomy": 2.0},
         "segmentation": {"anatomy": 0.1, "supervised": 1.0, "supervised_cross_entropy": 1.0},
     },
-    augmentation=MILD,
+    augmentation=STRONG,
     start_from={"registration": "semi_deepatlas", "segmentation": "segmentation_baseline"},
 )
 
