@@ -3,16 +3,21 @@
     python benchmarks/accuracy.py runs/hippo5 runs/brains1
 
 Copies settings, versions, the two CSV files and the summary of each run to ``benchmarks/results/<run>/``, with the
-machine and the training time of each stage, and prints the table of the docs.
+machine, the training time of each stage and the paired tests of DeepAtlas against each other method (Wilcoxon, on the
+mean foreground Dice of each subject or pair), and prints the table of the docs.
 """
 
+import collections
 import platform
 import shutil
 import sys
 from pathlib import Path
 
-from deepatlas_tf.evaluation.report import markdown_table
+import numpy as np
+
+from deepatlas_tf.evaluation.report import markdown_table, read_rows
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.metrics.statistics import paired_wilcoxon
 from deepatlas_tf.training.files import read_json, read_json_lines, write_json
 
 RESULTS = Path(__file__).parent / "results"
@@ -34,8 +39,29 @@ def keep(run: Path) -> None:
         "gpus": len(tf.config.list_physical_devices("GPU")),
     }
     write_json(folder / "training.json", {"minutes": minutes, "machine": machine, "validation": validation})
+    write_json(
+        folder / "comparison.json", {task: compare(folder / f"{task}.csv") for task in ("segmentation", "registration")}
+    )
     print(f"\n## {run.name}: {sum(minutes.values()):.0f} minutes of training\n")
     print(markdown_table(read_json(folder / "summary.json")))
+
+
+def compare(rows: Path) -> dict:
+    """DeepAtlas minus each other method: mean difference of Dice, in how many cases it is better, paired p value."""
+    dice = collections.defaultdict(lambda: collections.defaultdict(list))
+    for row in read_rows(rows):
+        case = tuple(row[column] for column in ("subject", "moving", "fixed") if column in row)
+        dice[row["method"]][case].append(float(row["dice"]))
+    means = {method: np.array([np.nanmean(cases[case]) for case in sorted(cases)]) for method, cases in dice.items()}
+    ours = means.pop("deepatlas")
+    return {
+        method: {
+            "difference": round(float(np.mean(ours - theirs)), 4),
+            "better_in": f"{int((ours > theirs).sum())} of {len(ours)}",
+            "p": float(f"{paired_wilcoxon(ours, theirs):.2g}"),
+        }
+        for method, theirs in means.items()
+    }
 
 
 def _validation(row):

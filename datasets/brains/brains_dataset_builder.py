@@ -11,7 +11,7 @@ class Builder(ScanBuilder):
     """``manual_dir`` is the folder of the scans or the folder that contains it as ``brains``."""
 
     pkg_dir_path = pathlib.Path(__file__).parent
-    BUILDER_CONFIGS = [volume_config((48, 64, 48), (3.3, 3.3, 3.3))]
+    BUILDER_CONFIGS = [volume_config((48, 64, 48), (3.3, 3.3, 3.3)), volume_config((80, 104, 80), (2, 2, 2))]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 The brain scans were not found.
 Give the folder that contains brains/ with --manual_dir: skull-stripped T1 scans (OASIS-1) with Neuromorphometrics

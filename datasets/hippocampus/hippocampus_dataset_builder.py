@@ -9,7 +9,7 @@ class Builder(ScanBuilder):
     """``manual_dir`` is ``Task04_Hippocampus`` or the folder that contains it."""
 
     pkg_dir_path = pathlib.Path(__file__).parent
-    BUILDER_CONFIGS = [volume_config((48, 64, 48), (1, 1, 1))]
+    BUILDER_CONFIGS = [volume_config((48, 64, 48), (1, 1, 1)), volume_config((24, 32, 24), (2, 2, 2))]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 The hippocampus scans were not found.
 Download Task04_Hippocampus.tar of the Medical Segmentation Decathlon (medicaldecathlon.com), unpack it, and give the

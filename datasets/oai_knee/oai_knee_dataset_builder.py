@@ -10,7 +10,7 @@ class Builder(ScanBuilder):
     """``manual_dir`` is the folder with ``imagesTr`` or the folder that contains it as ``OAIZIB-CM``."""
 
     pkg_dir_path = pathlib.Path(__file__).parent
-    BUILDER_CONFIGS = [volume_config((200, 200, 160), (0.7, 0.7, 0.7))]
+    BUILDER_CONFIGS = [volume_config((200, 200, 160), (0.7, 0.7, 0.7)), volume_config((100, 100, 80), (1.4, 1.4, 1.4))]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
 The knee scans of the Osteoarthritis Initiative were not found.
 Download OAIZIB-CM from Hugging Face (YongchengYAO/OAIZIB-CM), or the images from nda.nih.gov (registration needed) and

@@ -12,6 +12,13 @@ AFFINE_TOLERANCE_MM = 1e-3  # affines pass through float32 headers and quaternio
 INTEGER_TOLERANCE = 1e-3  # stored scale factors leave 3 as 2.9999998
 
 
+def check_voxel_sizes(subject: str, path: Path, sizes: np.ndarray) -> None:
+    """``sizes`` (3,) as stored in the header, mm: none is zero or negative."""
+    if (sizes <= 0).any():
+        shown = " x ".join(f"{size:g}" for size in sizes)
+        raise DataError(f"subject {subject}: {path} has voxels of {shown} mm; repair the voxel size in its header")
+
+
 def check_grid(subject: str, path: Path, volume: np.ndarray, affine: np.ndarray) -> None:
     """3D, not empty, voxels of positive size."""
     if volume.ndim != 3 or volume.size == 0:

@@ -47,10 +47,13 @@ def save(path: Path, volume: np.ndarray, affine: np.ndarray, header: nib.Nifti1H
 def _read(path: Path, subject: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         _verify_gzip(path)
+        _verify_spacing(path, subject)
         image = nib.load(path)
         # float32 holds every integer up to 2**24, more than any label file has; scale factors are applied by nibabel
         volume = np.asarray(image.dataobj, dtype=np.float32)
         affine = np.array(image.affine, np.float64)
+    except DataError:
+        raise
     except Exception as error:  # nibabel, gzip and zlib raise a dozen kinds for a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"subject {subject}: cannot read {path} ({reason}); download or export it again") from error
@@ -66,3 +69,14 @@ def _verify_gzip(path: Path) -> None:
         with gzip.open(path) as file:
             while file.read(1 << 24):
                 pass
+
+
+def _verify_spacing(path: Path, subject: str) -> None:
+    """nibabel reads a voxel size of 0 as 1 mm and a negative one as positive: only the stored header shows them."""
+    with nib.openers.ImageOpener(path) as file:
+        start = file.read(nib.Nifti2Header.sizeof_hdr)
+    for kind in (nib.Nifti1Header, nib.Nifti2Header):
+        if kind.may_contain_header(start):
+            header = kind(start[: kind.sizeof_hdr], check=False)
+            if header["sform_code"] == 0:  # otherwise the affine does not come from these sizes
+                checks.check_voxel_sizes(subject, path, header["pixdim"][1:4])

@@ -48,11 +48,12 @@ DEEPATLAS = Stage(
     steps=600,
     epochs=6,
     turns={"registration": 2, "segmentation": 1},
-    labelled_fraction=(0.7, None),
+    labelled_fraction=(0.9, 0.3),
     weights={
-        "registration": {"similarity": 1.0, "smoothness": 3.0, "anatomy": 1.0},
-        "segmentation": {"anatomy": 1.0, "supervised": 1.0, "supervised_cross_entropy": 1.0},
+        "registration": {"similarity": 1.0, "smoothness": 3.0, "anatomy": 3.0},
+        "segmentation": {"anatomy": 0.3, "supervised": 1.0, "supervised_cross_entropy": 1.0},
     },
+    augmentation=AUGMENTATION,
     start_from={
         "registration": "registration_unsupervised",
         "segmentation": "segmentation_baseline",

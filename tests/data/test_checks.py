@@ -20,6 +20,8 @@ def with_value(value):
 @pytest.mark.parametrize(
     ("check", "arguments", "reason"),
     [
+        (checks.check_voxel_sizes, (np.array([1.0, 0.0, 2.0]),), "1 x 0 x 2 mm"),
+        (checks.check_voxel_sizes, (np.array([-1.0, 1.0, 2.0]),), "-1 x 1 x 2 mm"),
         (checks.check_grid, (IMAGE[0], np.eye(4)), "3D"),
         (checks.check_grid, (np.zeros((3, 3, 3, 2)), np.eye(4)), "3D"),
         (checks.check_grid, (IMAGE, np.diag([1.0, 1.0, 0.0, 1.0])), "voxel size"),
@@ -41,6 +43,7 @@ def test_bad_input_is_one_line_with_subject_and_file(check, arguments, reason):
 
 
 def test_good_input_passes():
+    checks.check_voxel_sizes("s1", PATH, np.array([0.5, 1.0, 2.0]))
     checks.check_grid("s1", PATH, IMAGE, np.diag([-1.0, 2.0, 3.0, 1.0]))
     checks.check_image("s1", PATH, IMAGE)
     checks.check_integers("s1", PATH, IMAGE + 1e-5)

@@ -1,4 +1,5 @@
 import gzip
+import struct
 
 import nibabel as nib
 import numpy as np
@@ -27,6 +28,31 @@ def test_fourth_axis_of_one_is_dropped(tmp_path, write_nifti, volume):
     two = write_nifti(tmp_path / "b.nii", np.stack([volume, volume], -1))
     with pytest.raises(DataError, match="subject b: .*shape"):
         nifti.read_image(two, "b")
+
+
+@pytest.mark.parametrize("size", [0.0, -2.0])
+@pytest.mark.parametrize("kind", ["NIfTI-1", "NIfTI-2"])
+@pytest.mark.parametrize(("qform", "sform"), [(0, 0), (1, 0), (1, 1)])
+def test_voxel_size_that_nibabel_would_replace(tmp_path, volume, capfd, size, kind, qform, sform):
+    path = tmp_path / "a.nii"
+    make = nib.Nifti1Image if kind == "NIfTI-1" else nib.Nifti2Image
+    nib.save(make(volume, np.diag([2.0, 2.0, 2.0, 1.0])), path)
+    data = bytearray(path.read_bytes())
+    # where the two standards keep pixdim[1] and the codes of qform and sform
+    for (code, at), value in zip(
+        [("<f", 80), ("<h", 252), ("<h", 254)] if kind == "NIfTI-1" else [("<d", 112), ("<i", 344), ("<i", 348)],
+        (size, qform, sform),
+        strict=True,
+    ):
+        struct.pack_into(code, data, at, value)
+    path.write_bytes(data)
+    if sform:  # the affine is stored whole
+        np.testing.assert_allclose(nifti.read_image(path, "a").affine, np.diag([2.0, 2.0, 2.0, 1.0]))
+        return
+    with pytest.raises(DataError) as error:
+        nifti.read_image(path, "a")
+    assert str(error.value).startswith(f"subject a: {path} has voxels of {size:g} x 2 x 2 mm")
+    assert capfd.readouterr() == ("", "")  # one line, without nibabel's own
 
 
 def test_scale_factors_are_applied(tmp_path):

@@ -86,6 +86,16 @@ def test_values_choose_the_configuration(tmp_path, scans):
     assert default.builder.builder_config is default.builder.BUILDER_CONFIGS[0] and default.shape == (48, 64, 48)
 
 
+@pytest.mark.parametrize("name", ["hippocampus", "brains", "oai_knee"])
+def test_every_data_set_of_scans_has_a_second_grid_of_about_the_same_size(name):
+    module = importlib.import_module(f"deepatlas_tf.datasets.{name}.{name}_dataset_builder")
+    first, second = module.Builder.BUILDER_CONFIGS
+    assert module.Builder.config_for() is first
+    assert module.Builder.config_for(shape=second.shape, spacing=second.spacing) is second
+    size, other = (np.multiply(config.shape, config.spacing) for config in (first, second))
+    np.testing.assert_allclose(size, other, rtol=0.02)
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

@@ -18,7 +18,7 @@ def test_settings_of_every_depth_can_be_set():
     experiment = set_value(experiment, "networks.segmentation=voxelmorph")
     experiment = set_value(experiment, "stages.registration-weak.steps=7")
     stages = {stage.name: stage for stage in experiment.stages}
-    assert stages["deepatlas"].weights["registration"] == {"similarity": 1.0, "smoothness": 0.5, "anatomy": 2.0}
+    assert stages["deepatlas"].weights["registration"] == {"similarity": 1.0, "smoothness": 3.0, "anatomy": 2.0}
     assert isinstance(stages["deepatlas"].weights["registration"]["anatomy"], float)
     assert stages["deepatlas"].turns == {"registration": 20, "segmentation": 1}
     assert stages["registration_weak"].steps == 7
