@@ -115,9 +115,9 @@ def test_cross_entropy_equals_keras(shape):
 
 @pytest.mark.parametrize("loss", [ncc, local_ncc, mse, soft_dice, cross_entropy])
 def test_one_value_for_each_example(loss):
-    p, q = _probabilities((8, 8))
-    alone = [float(loss(p[i : i + 1], q[i : i + 1])) for i in range(2)] if loss not in (local_ncc,) else None
-    values = loss(p[..., :1], q[..., :1]) if alone is None else loss(p, q)
+    p, q = _probabilities((8, 8), n_classes=2)
+    p, q = (p, q) if loss in (soft_dice, cross_entropy) else (p[..., :1], q[..., :1])
+    values = loss(p, q)
     assert values.shape == (2,) and values.dtype == tf.float32
-    if alone:
-        np.testing.assert_allclose(values, alone, rtol=1e-5)
+    alone = tf.concat([loss(p[i : i + 1], q[i : i + 1]) for i in range(2)], axis=0)
+    np.testing.assert_allclose(values, alone, rtol=1e-5)
