@@ -12,6 +12,7 @@ from deepatlas_tf.training.experiment import Data, Evaluation, Experiment, Netwo
 
 STRONG = Augmentation(rotation_degrees=10.0, scale=0.1, translation_voxels=2.0, elastic_voxels=1.5, gamma=0.3)
 MILD = Augmentation(rotation_degrees=4.0, scale=0.05, translation_voxels=1.0, elastic_voxels=0.0, gamma=0.2)
+ALL_TERMS = {"anatomy": 1.0, "anatomy_cross_entropy": 1.0, "supervised": 1.0, "supervised_cross_entropy": 1.0}
 
 SEGMENTATION_BASELINE = Stage(
     name="segmentation_baseline",
@@ -40,14 +41,7 @@ SEMI_DEEPATLAS = Stage(
     turns={"registration": 0, "segmentation": 1},
     labelled_fraction=(1.0, None),
     learning_rates={"segmentation": 5e-4},
-    weights={
-        "segmentation": {
-            "anatomy": 1.0,
-            "anatomy_cross_entropy": 1.0,
-            "supervised": 1.0,
-            "supervised_cross_entropy": 1.0,
-        }
-    },
+    weights={"segmentation": ALL_TERMS},
     augmentation=MILD,
     start_from={"registration": "registration_unsupervised", "segmentation": "segmentation_baseline"},
 )
@@ -62,12 +56,7 @@ DEEPATLAS = Stage(
     learning_rates={"registration": 3e-4, "segmentation": 3e-4},
     weights={
         "registration": {"similarity": 1.0, "smoothness": 0.5, "anatomy": 0.5},
-        "segmentation": {
-            "anatomy": 1.0,
-            "anatomy_cross_entropy": 1.0,
-            "supervised": 1.0,
-            "supervised_cross_entropy": 1.0,
-        },
+        "segmentation": ALL_TERMS,
     },
     augmentation=MILD,
     start_from={"registration": "registration_unsupervised", "segmentation": "semi_deepatlas"},

@@ -51,6 +51,9 @@ def mse(warped, fixed):
     return _mean_over_voxels(tf.math.squared_difference(warped, fixed))
 
 
+SIMILARITIES = {"ncc": ncc, "local_ncc": local_ncc, "mse": mse}
+
+
 def _centred(image):
     flat = tf.reshape(image, (tf.shape(image)[0], -1))
     return flat - tf.reduce_mean(flat, axis=1, keepdims=True)

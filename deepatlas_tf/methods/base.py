@@ -11,8 +11,7 @@ class Method(keras.Model):
 
     A turn is the name of the network that it updates; what is minimised is ``sum_t weight[turn][t] * term[t]``, where
     the terms come from the method ``<turn>_terms(data) -> {name: (B,)}``. A term whose weight is 0 or missing is not
-    logged, and the compiled step does not compute it. Metrics are called ``<turn>/<term>``, and ``<turn>/loss`` is the
-    weighted sum.
+    logged. Metrics are called ``<turn>/<term>``, and ``<turn>/loss`` is the weighted sum.
 
     Use it as any Keras model: ``method.compile(...)``, ``method.fit(batches, steps_per_epoch=...)``.
 

@@ -6,8 +6,8 @@ The two networks teach each other, in turns, each frozen while the other is upda
     A(k)   = w_k onehot(L_k) + (1 - w_k) S(I_k)                 anatomy: the manual label, else the predicted one
 
     registration turn   w_i L_i(I_m o (id + u), I_f) + w_r L_r(u) + w_a L_a(A(m) o (id + u), A(f))
-    segmentation turn   w_a max(w_m, w_f) L_a(A(m) o (id + u), A(f)) + w_sp [w_m L_sp(S(I_m), L_m) + w_f L_sp(S(I_f),
-    L_f)]
+    segmentation turn   w_a max(w_m, w_f) L_a(A(m) o (id + u), A(f))
+                        + w_sp [w_m L_sp(S(I_m), L_m) + w_f L_sp(S(I_f), L_f)]
 
 ``L_i`` is 1 - global NCC, ``L_r`` the bending energy, ``L_a`` and ``L_sp`` the soft multi-class Dice. The label weights
 ``w_m``, ``w_f`` are 1 for a manual label and 0 for none, which gives the paper's four cases; for two unlabelled images
@@ -22,8 +22,8 @@ the two Dice terms; weights of 0 give the paper's loss. The weight of the bendin
 """
 
 from deepatlas_tf.keras_stack import tf
-from deepatlas_tf.losses import similarity as similarities
 from deepatlas_tf.losses.overlap import cross_entropy, soft_dice
+from deepatlas_tf.losses.similarity import SIMILARITIES
 from deepatlas_tf.losses.smoothness import bending_energy
 from deepatlas_tf.methods.base import Method
 from deepatlas_tf.models.layers import SpatialTransformer
@@ -39,7 +39,7 @@ class DeepAtlas(Method):
         registration: Keras model ``[moving, fixed] (B, *S, 1) -> u (B, *S, D)`` in voxels.
         segmentation: Keras model ``image (B, *S, 1) -> probabilities (B, *S, C)``.
         turns: which net is updated, in order, again and again.
-        similarity: name of a function of :mod:`deepatlas_tf.losses.similarity`.
+        similarity: a key of ``SIMILARITIES`` in :mod:`deepatlas_tf.losses.similarity`.
     """
 
     stream = "pairs"
@@ -56,7 +56,7 @@ class DeepAtlas(Method):
 
     def __init__(self, registration, segmentation, turns=PAPER_TURNS, similarity: str = "ncc", **kwargs):
         super().__init__({"registration": registration, "segmentation": segmentation}, turns, **kwargs)
-        self.similarity = getattr(similarities, similarity)
+        self.similarity = SIMILARITIES[similarity]
         self.warp = SpatialTransformer(name="warp")
 
     def registration_terms(self, pair):

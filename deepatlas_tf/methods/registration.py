@@ -10,8 +10,8 @@ alone: this is the weakly supervised baseline of DeepAtlas.
 """
 
 from deepatlas_tf.keras_stack import tf
-from deepatlas_tf.losses import similarity as similarities
 from deepatlas_tf.losses.overlap import soft_dice
+from deepatlas_tf.losses.similarity import SIMILARITIES
 from deepatlas_tf.losses.smoothness import bending_energy
 from deepatlas_tf.methods.base import Method
 from deepatlas_tf.models.layers import SpatialTransformer
@@ -24,7 +24,7 @@ class Registration(Method):
     Args:
         registration: Keras model ``[moving, fixed] (B, *S, 1) -> u (B, *S, D)`` in voxels.
         n_classes: number of classes of the label maps, background included.
-        similarity: name of a function of :mod:`deepatlas_tf.losses.similarity`.
+        similarity: a key of ``SIMILARITIES`` in :mod:`deepatlas_tf.losses.similarity`.
     """
 
     stream = "pairs"
@@ -34,7 +34,7 @@ class Registration(Method):
     def __init__(self, registration, n_classes: int, similarity: str = "ncc", **kwargs):
         super().__init__({"registration": registration}, turns=("registration",), **kwargs)
         self.n_classes = n_classes
-        self.similarity = getattr(similarities, similarity)
+        self.similarity = SIMILARITIES[similarity]
         self.warp = SpatialTransformer(name="warp")
 
     def registration_terms(self, pair):

@@ -20,10 +20,10 @@ class EpochEnd(keras.callbacks.Callback):
         validation: called without arguments, returns a dict of numbers.
         manager: a ``tf.train.CheckpointManager``.
         writer: a ``tf.summary`` writer.
-        panels: called with the step, draws image summaries; or None.
+        panels: called with the name of the stage, draws image summaries.
     """
 
-    def __init__(self, folder, validation, manager, writer, panels=None):
+    def __init__(self, folder, validation, manager, writer, panels):
         super().__init__()
         self.folder, self.validation, self.manager = folder, validation, manager
         self.writer, self.panels = writer, panels
@@ -72,6 +72,5 @@ class EpochEnd(keras.callbacks.Callback):
             for name, value in row.items():
                 if name not in ("epoch", "step"):
                     tf.summary.scalar(f"{stage}/{name}", value)
-            if self.panels:
-                self.panels(stage)
+            self.panels(stage)
         self.writer.flush()

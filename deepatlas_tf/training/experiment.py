@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deepatlas_tf.data.augment import Augmentation
+from deepatlas_tf.losses.similarity import SIMILARITIES
 from deepatlas_tf.methods import method_class
 from deepatlas_tf.models.voxelmorph import DECODER, ENCODER
 from deepatlas_tf.types import SettingError
@@ -27,6 +28,11 @@ class Data:
     n_subjects: int | None = None
     labels: int | None = None
     memory_gib: float = 2.0
+
+    def __post_init__(self):
+        for name in ("shape", "spacing"):
+            if not isinstance(getattr(self, name), tuple | None):
+                raise SettingError(f"data.{name} takes one value for each axis, such as (64, 64, 48), or None")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +89,13 @@ class Stage:
         rates = {turn: self.learning_rates.get(turn, 1e-3) for turn in weights}
         for name, value in (("weights", weights), ("turns", turns), ("learning_rates", rates)):
             object.__setattr__(self, name, value)
+        self._check()
+
+    def _check(self):
+        if self.similarity not in SIMILARITIES:
+            raise SettingError(f"stage {self.name}: similarity is {' or '.join(SIMILARITIES)}, not {self.similarity!r}")
+        if min(self.steps, self.epochs, self.batch_size) < 1 or sum(self.turns.values()) < 1:
+            raise SettingError(f"stage {self.name}: steps, epochs, batch_size and the sum of turns must be at least 1")
 
     @property
     def steps_per_epoch(self) -> int:

@@ -35,6 +35,9 @@ def test_settings_of_every_depth_can_be_set():
         ("stages.deepatlas.steps.more=3", "near: nothing"),
         ("stages.deepatlas.steps=many", "a int is needed"),
         ("stages.deepatlas.steps", "path=value"),
+        ("stages.deepatlas.similarity=lncc", "ncc or local_ncc or mse"),
+        ("stages.deepatlas.epochs=0", "at least 1"),
+        ("data.spacing=2", "one value for each axis"),
     ],
 )
 def test_what_does_not_exist_is_refused_with_the_near_ones(assignment, hint):
