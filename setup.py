@@ -41,13 +41,19 @@ setup(
         "nibabel>=5",
         "scipy>=1.11",
         "matplotlib>=3.7",
+        "requests",  # of TFDS: to see whether a download can be reached
         "tqdm>=4.60",
     ],
     extras_require={
         # Ended in May 2024. Only its pure-Python parts are used, where it is installed.
         "addons": [f"tensorflow-addons==0.23.0; {OLD}"],
+        "itk": ["SimpleITK>=2.3"],  # reads DICOM and MetaImage
+        # pip does not find versions for the two in reasonable time: uv pip install ".[tfx]"
+        "tfx": [f"tensorflow-data-validation==1.15.1; {OLD}", "dill"],
+        "tfx-full": [f"tfx==1.15.1; {OLD}", "dill"],
         "test": [
             "pytest>=8",
+            "dill",  # for TFDS's DatasetBuilderTestCase
             "ruff>=0.17,<0.18",
             "surface-distance==0.1",
             "SimpleITK>=2.3",

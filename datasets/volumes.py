@@ -1,41 +1,39 @@
-"""What the data sets share: the TFDS records of a scan on the network's grid, and how scans become such records."""
+"""What the data sets share: the TFDS records of a scan on the network's grid, and their builder."""
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import functools
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from deepatlas_tf.data import checks, nifti
-from deepatlas_tf.data.frames import Frame
-from deepatlas_tf.data.intensity import rescale
+from deepatlas_tf.data import beam
 from deepatlas_tf.keras_stack import tf, tfds
-from deepatlas_tf.types import DataError, MissingDataError
+from deepatlas_tf.types import DataError, MissingDataError, SettingError
 
 SPLITS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(eq=False)
 class VolumeConfig(tfds.core.BuilderConfig):
-    """shape (*S): the network's grid. spacing (*S): its voxel size in mm. n_subjects: only for synthetic data."""
+    """shape (*S): the network's grid. spacing (*S): its voxel size in mm. n_subjects: only for synthetic data.
+
+    variant: which one of the builder's ``VARIANTS``, None where it has none.
+    """
 
     shape: tuple[int, ...] = ()
     spacing: tuple[float, ...] = ()
     n_subjects: int | None = None
+    variant: str | None = None
 
 
-class Scan(NamedTuple):
-    """Files of one subject; ``label`` is None where there is no label map."""
-
-    subject: str
-    image: Path
-    label: Path | None
-
-
-def volume_config(shape: Sequence[int], spacing: Sequence[float], n_subjects: int | None = None) -> VolumeConfig:
-    """A configuration named after its values: ``48x64x48_3.3mm``, ``32x32_3x2.5mm_60subjects``.
+def volume_config(
+    shape: Sequence[int], spacing: Sequence[float], n_subjects: int | None = None, variant: str | None = None
+) -> VolumeConfig:
+    """A configuration named after its values: ``48x64x48_3.3mm``, ``seg35_32x32_3x2.5mm``, ``32x32_2mm_60subjects``.
 
     Raises DataError where the number of axes is not 2 or 3 or differs, or a value is not positive.
     """
@@ -48,7 +46,8 @@ def volume_config(shape: Sequence[int], spacing: Sequence[float], n_subjects: in
     name = "x".join(map(str, shape)) + "_" + "x".join(f"{s:g}" for s in (spacing[:1] if same else spacing)) + "mm"
     if n_subjects is not None:
         name += f"_{n_subjects}subjects"
-    return VolumeConfig(name=name, shape=shape, spacing=spacing, n_subjects=n_subjects)
+    name = name if variant is None else f"{variant}_{name}"
+    return VolumeConfig(name=name, shape=shape, spacing=spacing, n_subjects=n_subjects, variant=variant)
 
 
 def split_subjects(subjects: Sequence[str], n_test: int, n_validation: int, full: int) -> dict[str, list[str]]:
@@ -76,37 +75,65 @@ def split_subjects(subjects: Sequence[str], n_test: int, n_validation: int, full
 class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Base of all builders. A subclass sets the constants and writes ``find_subjects`` and ``read``.
 
-    Records come in the order of the split's subjects. CLASS_NAMES: index 0 is ``background``.
+    Records come in the order of the split's subjects, made in this process or, where TFDS was given options or a runner
+    of Beam, by Beam's workers. They know of the builder its arguments, and the attributes that ``find_subjects`` and
+    ``domains`` have set. CLASS_NAMES: index 0 is ``background``. VARIANTS: names of the
+    forms in which the data set can be had (contrasts, sets of labels), the default first.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("2.0.0")
     CLASS_NAMES: tuple[str, ...]
+    VARIANTS: tuple[str, ...] = ()
     SYNTHETIC = False
+    _with_beam = False
+    _found: Mapping = {}
 
     def find_subjects(self, manual_dir: Path | None) -> tuple[Mapping[str, Sequence[str]], set[str]]:
         """Subject ids of each split in order, and which of all subjects have a label map."""
         raise NotImplementedError
 
     def read(self, subject: str) -> dict:
-        """image (*S) float32 in [0, 1], label (*S) uint8 or None, affine; source_affine, source_shape, source_file.
+        """image (*S) float32 in [0, 1], label (*S) uint8 or None, affine (D+1, D+1), and what is not as usual.
 
-        The source entries may be left out where the scan's own grid is the network's.
+        source_affine, source_shape, source_file: where the scan's own grid is not the network's. labelled: names of the
+        classes that the label map holds, where it does not hold all. Then what ``extra_features`` declares.
         """
         raise NotImplementedError
 
+    def extra_features(self) -> dict:
+        """TFDS features of the records besides those that all data sets share."""
+        return {}
+
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of this configuration, ``background`` first."""
+        return self.CLASS_NAMES
+
+    def domains(self, subjects: Sequence[str]) -> dict[str, str]:
+        """The domain of each subject; "" where there is only one."""
+        return dict.fromkeys(subjects, "")
+
     @classmethod
-    def config_for(cls, shape=None, spacing=None, n_subjects=None) -> VolumeConfig:
-        """The configuration with these values; None takes the value of the default configuration."""
-        default = cls.BUILDER_CONFIGS[0]
+    def config_for(cls, shape=None, spacing=None, n_subjects=None, variant: str | None = None) -> VolumeConfig:
+        """The configuration with these values; None takes the value of the variant's default configuration.
+
+        Raises SettingError for an unknown variant, DataError for a grid that the data set cannot have.
+        """
+        if variant is not None and variant not in cls.VARIANTS:
+            have = f"there are {', '.join(cls.VARIANTS)}" if cls.VARIANTS else "it has none"
+            raise SettingError(f"{cls.name} has no variant {variant!r}; {have}")
+        variant = variant or next(iter(cls.VARIANTS), None)
+        default = next(config for config in cls.BUILDER_CONFIGS if config.variant == variant)
         if n_subjects is not None and not cls.SYNTHETIC:
             raise DataError(f"{cls.name} is not synthetic: n_subjects cannot be chosen")
         config = volume_config(
             default.shape if shape is None else shape,
             default.spacing if spacing is None else spacing,
             default.n_subjects if n_subjects is None else n_subjects,
+            variant,
         )
-        if len(config.shape) != 3 and not cls.SYNTHETIC:
-            raise DataError(f"{cls.name} holds volumes: shape {config.shape} must have three axes")
+        if len(config.shape) != len(default.shape) and not cls.SYNTHETIC:
+            holds, axes = ("volumes", "three") if len(default.shape) == 3 else ("slices", "two")
+            raise DataError(f"{cls.name} holds {holds}: shape {config.shape} must have {axes} axes")
         return next((known for known in cls.BUILDER_CONFIGS if known.name == config.name), config)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -117,28 +144,43 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 {
                     "image": tensor(shape=(*shape, 1), dtype=tf.float32, encoding=raw),
                     "label": tensor(shape=shape, dtype=tf.uint8, encoding=raw),
-                    "has_label": tf.bool,
+                    "labelled": tensor(shape=(len(self.class_names()),), dtype=tf.bool),
                     "subject": tfds.features.Text(),
+                    "domain": tfds.features.Text(),
+                    "spacing": tensor(shape=(n,), dtype=tf.float64),
                     "affine": tensor(shape=(n + 1, n + 1), dtype=tf.float64),
                     "source_affine": tensor(shape=(n + 1, n + 1), dtype=tf.float64),
                     "source_shape": tensor(shape=(n,), dtype=tf.int64),
                     "source_file": tfds.features.Text(),
+                    **self.extra_features(),
                 }
             ),
             metadata=tfds.core.MetadataDict(
-                class_names=list(self.CLASS_NAMES),
+                class_names=list(self.class_names()),
                 spacing=list(self.builder_config.spacing),
                 synthetic=self.SYNTHETIC,
             ),
             disable_shuffling=True,
         )
 
+    def _download_and_prepare(self, dl_manager, download_config) -> None:
+        self._with_beam = (download_config.beam_options or download_config.beam_runner) is not None
+        with beam.plain_errors(self.data_dir) if self._with_beam else contextlib.nullcontext():
+            super()._download_and_prepare(dl_manager, download_config)
+
     def _split_generators(self, dl_manager) -> dict:
+        before = set(vars(self)) - set(self._found)
         splits, labelled = self.find_subjects(self._manual_dir(dl_manager))
         self.info.metadata["subjects"] = {split: list(splits[split]) for split in SPLITS}
         self.info.metadata["labelled"] = {split: [s for s in splits[split] if s in labelled] for split in SPLITS}
+        self._domains = self.domains([subject for split in SPLITS for subject in splits[split]])
+        self.info.metadata["domains"] = self._domains
+        self._found = {name: value for name, value in vars(self).items() if name not in before}
         self._bar = tqdm(total=sum(map(len, splits.values())), desc=f"preparing {self.name}", unit="scan", disable=None)
-        return {split: self._generate_examples(splits[split]) for split in SPLITS}
+        return {split: self._generate_examples(split, splits[split]) for split in SPLITS}
+
+    def __reduce__(self):
+        return _restored, (_importable(type(self)), type(self).__name__, self._original_state, self._found)
 
     def _manual_dir(self, dl_manager) -> Path | None:
         if self.MANUAL_DOWNLOAD_INSTRUCTIONS is None:
@@ -148,124 +190,68 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         except AssertionError:  # TFDS: the folder is absent or empty
             raise MissingDataError(self.MANUAL_DOWNLOAD_INSTRUCTIONS) from None
 
-    def _generate_examples(self, subjects: Sequence[str]) -> Iterator[tuple[int, dict]]:
+    def _generate_examples(self, split: str, subjects: Sequence[str]):
         # TFDS sorts by key through files on disk, each for a range of 128-bit keys. Small keys would share one file,
         # which it reads whole: spread out, the memory used does not grow with the number of subjects.
         step = 2**128 // max(1, len(subjects))
+        if self._with_beam:
+            return beam.examples(self.data_dir, split, subjects, functools.partial(self._example, step))
+        return self._in_process(subjects, step)
+
+    def _in_process(self, subjects: Sequence[str], step: int) -> Iterator[tuple[int, dict]]:
         for index, subject in enumerate(subjects):
             try:
-                record = self._record(subject)
+                example = self._example(step, index, subject)
             except DataError:
                 self._bar.close()  # the message gets a line of its own
                 raise
-            yield index * step, record
+            yield example
             self._bar.update()
             if self._bar.n == self._bar.total:
                 self._bar.close()
 
+    def _example(self, step: int, index: int, subject: str) -> tuple[int, dict]:
+        return index * step, self._record(subject)
+
     def _record(self, subject: str) -> dict:
         found, shape = self.read(subject), self.builder_config.shape
         label = found["label"]
-        return {
+        record = {
             "image": found["image"][..., None].astype(np.float32),
             "label": np.zeros(shape, np.uint8) if label is None else label.astype(np.uint8),
-            "has_label": label is not None,
+            "labelled": self._labelled(found),
             "subject": subject,
+            "domain": self._domains[subject],
+            "spacing": np.array(self.builder_config.spacing, np.float64),
             "affine": found["affine"],
             "source_affine": found.get("source_affine", found["affine"]),
             "source_shape": np.array(found.get("source_shape", shape), np.int64),
             "source_file": found.get("source_file", ""),
         }
+        return record | {name: found[name] for name in self.extra_features()}
+
+    def _labelled(self, found: dict) -> np.ndarray:
+        """(C,) bool: which classes are labelled; the background is where all others are."""
+        names = self.class_names()[1:] if found["label"] is not None else ()
+        kept = found.get("labelled", names)
+        flags = [name in kept for name in names] or [False] * (len(self.class_names()) - 1)
+        return np.array([all(flags), *flags])
 
 
-class ScanBuilder(VolumeBuilder, skip_registration=True):
-    """Base of the builders that read NIfTI files. A subclass writes ``find_scans``.
-
-    LABELS: class name -> the numbers of the label files that are merged into the class, in the order of the classes.
-    SPLIT: numbers of test and validation subjects, and the number of subjects from which on they hold.
-    """
-
-    LABELS: Mapping[str, Sequence[int]]
-    SPLIT: tuple[int, int, int]
-
-    def find_scans(self, manual_dir: Path) -> list[Scan]:
-        """All scans; raises MissingDataError where the folder is not the data set's."""
-        raise NotImplementedError
-
-    def declared_numbers(self) -> set[int]:
-        """The numbers that may occur in a label file; those in no class become background."""
-        return {0, *(number for numbers in self.LABELS.values() for number in numbers)}
-
-    def split(self, labelled: Sequence[str]) -> dict[str, list[str]]:
-        """Splits of the labelled subjects; the others are added to the training subjects."""
-        return split_subjects(labelled, *self.SPLIT)
-
-    def find_subjects(self, manual_dir):
-        scans = self.find_scans(manual_dir)
-        if not scans:
-            raise MissingDataError(self.MANUAL_DOWNLOAD_INSTRUCTIONS)
-        self._scans = {scan.subject: scan for scan in scans}
-        labelled = [scan.subject for scan in scans if scan.label is not None]
-        splits = self.split(labelled)
-        unlabelled = sorted(set(self._scans) - set(labelled))
-        return {**splits, "train": [*splits["train"], *unlabelled]}, set(labelled)
-
-    def read(self, subject):
-        scan = self._scans[subject]
-        image = nifti.read_image(scan.image, subject)
-        frame = Frame(image.affine, image.volume.shape, self.builder_config.shape, self.builder_config.spacing)
-        label = None
-        if scan.label is not None:
-            source = nifti.read_label(scan.label, subject)
-            checks.check_same_grid(subject, (scan.image, image), (scan.label, source))
-            checks.check_values(subject, scan.label, source.volume, self.declared_numbers())
-            label = frame.label_to_network(merge(source.volume, self.LABELS.values()), 1 + len(self.LABELS))
-        return {
-            "image": frame.image_to_network(rescale(image.volume)),
-            "label": label,
-            "affine": frame.affine,
-            "source_affine": image.affine,
-            "source_shape": image.volume.shape,
-            "source_file": scan.image.name,
-        }
+def _importable(builder_class: type) -> str:
+    """The module where a worker finds the class: ``tfds build`` in ``datasets`` gives it a name of its own."""
+    module = f"{__package__}.{builder_class.__module__}"
+    try:
+        found = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        found = None
+    return module if found else builder_class.__module__
 
 
-def merge(label: np.ndarray, values: Iterable[Sequence[int]]) -> np.ndarray:
-    """Class index (*S) uint8: 1 + k where ``label`` (*S) is one of ``values[k]``, else 0."""
-    merged = np.zeros(label.shape, np.uint8)
-    for index, numbers in enumerate(values, start=1):
-        merged[np.isin(label, list(numbers))] = index
-    return merged
-
-
-def find_folder(manual_dir: Path, name: str, marker: str, instructions: str) -> Path:
-    """``manual_dir`` or its subfolder ``name``, whichever contains ``marker``, or MissingDataError(instructions)."""
-    for folder in (manual_dir, manual_dir / name):
-        if (folder / marker).exists():
-            return folder
-    raise MissingDataError(instructions)
-
-
-def scans_in(images: Path, labels: Path, image_end: str = "", label_end: str = "") -> list[Scan]:
-    """Scans ``SUBJECT<image_end>.nii[.gz]`` with their label maps ``SUBJECT<label_end>.nii[.gz]``, sorted.
-
-    Raises DataError for a label map without an image, and for two files of one subject.
-    """
-    image_files, label_files = _by_subject(images, image_end), _by_subject(labels, label_end)
-    orphans = sorted(set(label_files) - set(image_files))
-    if orphans:
-        subject = orphans[0]
-        raise DataError(f"subject {subject}: label map {label_files[subject]} has no image; add it or remove the map")
-    return [Scan(subject, path, label_files.get(subject)) for subject, path in image_files.items()]
-
-
-def _by_subject(folder: Path, end: str) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in sorted(folder.glob("*.nii*")):
-        stem = path.name.removesuffix(".gz").removesuffix(".nii")
-        if path.name.startswith(".") or not stem.endswith(end):  # macOS leaves files ._NAME beside the real ones
-            continue
-        subject = stem.removesuffix(end)
-        checks.check_new(subject, path, found)
-        found[subject] = path
-    return found
+def _restored(module: str, name: str, arguments: dict, found: dict) -> VolumeBuilder:
+    builder_class, config = getattr(importlib.import_module(module), name), arguments["config"]
+    # TFDS knows its configurations by identity, which a copy does not have
+    config = builder_class.builder_configs.get(getattr(config, "name", config), config)
+    builder = builder_class(**{**arguments, "config": config})
+    vars(builder).update(found, _found=found)
+    return builder

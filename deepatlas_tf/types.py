@@ -15,8 +15,14 @@ class Sample(TypedDict):
 
     image: ``(*S, 1)`` float32, intensities rescaled to [0, 1].
     label: ``(*S,)`` int32 class index in 0..C-1, 0 is background; all zero where there is no label.
-    label_weight: ``()`` float32; 1 for a manual label, 0 for none, between for a soft pseudo label.
+    label_weight: ``(C,)`` float32, the weight of each class's label: 1 for a manual one, 0 where the class is not
+        labelled in this map, between for a soft pseudo label. All 0: there is no label map. A voxel marked 0 may be of
+        a class that is not labelled, so the background's weight is 0 unless all classes are labelled.
     subject: ``()`` string.
+
+    A stream with pseudo masks has one entry more, ``soft_label``: ``(*S, C)`` float32, the class probabilities that
+    stand for the label where the weight is below 1, ``w onehot(label) + (1 - w) soft_label``. They sum to 1, or are all
+    0 in a voxel where the mask is not trusted; of a sample whose label is whole they are not used, and 0.
     """
 
     image: Tensor

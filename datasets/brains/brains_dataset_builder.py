@@ -3,7 +3,8 @@
 import csv
 import pathlib
 
-from deepatlas_tf.datasets.volumes import ScanBuilder, find_folder, scans_in, volume_config
+from deepatlas_tf.datasets.scans import ScanBuilder, find_folder, scans_in
+from deepatlas_tf.datasets.volumes import volume_config
 from deepatlas_tf.types import DataError
 
 
@@ -35,7 +36,6 @@ labels, as in the MICCAI 2012 Multi-Atlas Labeling Challenge. Expected layout:
         "cerebral_white_matter": (44, 45),
         "cerebral_cortex": range(100, 256),
     }
-    CLASS_NAMES = ("background", *LABELS)
     SPLIT = (5, 2, 14)
 
     def find_scans(self, manual_dir):
@@ -50,7 +50,7 @@ labels, as in the MICCAI 2012 Multi-Atlas Labeling Challenge. Expected layout:
 def label_numbers(path: pathlib.Path) -> frozenset[int]:
     """The first column of ``labels.csv`` below its heading. Raises DataError where it is not a column of numbers."""
     try:
-        with open(path, encoding="utf-8-sig", newline="") as lines:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
             return frozenset(int(row[0]) for row in list(csv.reader(lines))[1:] if row)
     except ValueError as error:
         raise DataError(

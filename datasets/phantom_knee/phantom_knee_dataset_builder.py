@@ -4,36 +4,63 @@ import pathlib
 
 import numpy as np
 
-from deepatlas_tf.data import phantom
-from deepatlas_tf.datasets.volumes import VolumeBuilder, split_subjects, volume_config
+from deepatlas_tf.data import phantom_knee
+from deepatlas_tf.data.phantom_projection import PROJECTIONS
+from deepatlas_tf.datasets.phantoms import PhantomBuilder
+from deepatlas_tf.datasets.volumes import volume_config
 from deepatlas_tf.types import DataError
 
+_VOLUME = ((40, 48, 40), (3.0, 3.0, 3.0), 60)
+_SLICE = ((64, 64), (2.0, 2.0), 60)
+_ONE_SHAPE_EACH = ("t1", "partial")  # variants without a deformation: each structure has a random shape of its own
+_CARTILAGE = ("femoral_cartilage", "tibial_cartilage")
 
-class Builder(VolumeBuilder):
-    """Every subject is labelled; the subject's number is the seed it is drawn from."""
+
+class Builder(PhantomBuilder):
+    """Variants: a contrast, two of them as domains, or ``partial``: the images of ``t1``, some without all labels."""
 
     pkg_dir_path = pathlib.Path(__file__).parent
+    VARIANTS = ("t1", "t1_deformed", "t2", "t1_t2", "xray", "dxa", "xray_dxa", "partial")
     BUILDER_CONFIGS = [
-        volume_config((40, 48, 40), (3.0, 3.0, 3.0), n_subjects=60),
-        volume_config((24, 24, 16), (5.0, 5.5, 7.0), n_subjects=12),
-        volume_config((64, 64), (2.0, 2.0), n_subjects=60),
+        volume_config(*_VOLUME, "t1"),
+        volume_config((24, 24, 16), (5.0, 5.5, 7.0), 12, "t1"),
+        volume_config(*_SLICE, "t1"),
+        *[volume_config(*_VOLUME, variant) for variant in ("t1_deformed", "t2", "t1_t2", "partial")],
+        *[volume_config(*_SLICE, variant) for variant in ("xray", "dxa", "xray_dxa")],
     ]
-    CLASS_NAMES = phantom.CLASS_NAMES
-    SYNTHETIC = True
+    CLASS_NAMES = phantom_knee.CLASS_NAMES
+    PREFIX = "knee"
+
+    @classmethod
+    def config_for(cls, shape=None, spacing=None, n_subjects=None, variant=None):
+        config = super().config_for(shape, spacing, n_subjects, variant)
+        if set(config.variant.split("_")) & set(PROJECTIONS) and len(config.shape) != 2:
+            raise DataError(f"phantom_knee/{config.variant} is a projection: shape {config.shape} must have two axes")
+        return config
 
     def find_subjects(self, manual_dir):
-        n = self.builder_config.n_subjects
-        if n < 6:
-            raise DataError(
-                f"phantom_knee with {n} subjects: at least 6 are needed, two in each split to make pairs of"
-            )
-        subjects = [f"knee_{seed:04d}" for seed in range(n)]
-        return split_subjects(subjects, max(2, n * 8 // 60), max(2, n * 4 // 60), full=n), set(subjects)
+        splits, labelled = super().find_subjects(manual_dir)
+        self._kept = dict.fromkeys(labelled, self.CLASS_NAMES[1:])
+        if self.builder_config.variant == "partial":  # the subjects to measure on keep all their labels
+            bones = tuple(name for name in self.CLASS_NAMES[1:] if name not in _CARTILAGE)
+            self._kept |= dict.fromkeys(splits["train"][2::3], bones) | dict.fromkeys(splits["train"][4::5], ())
+        return splits, {subject for subject in labelled if self._kept[subject]}
+
+    def contrasts(self):
+        return {"t1_deformed": ("t1",), "partial": ("t1",)}.get(self.builder_config.variant) or super().contrasts()
+
+    def extra_features(self):
+        return {} if self.builder_config.variant in _ONE_SHAPE_EACH else super().extra_features()
+
+    def draw(self, seed, contrast):
+        config = self.builder_config
+        return phantom_knee.draw(seed, config.shape, config.spacing, contrast)
 
     def read(self, subject):
         config = self.builder_config
-        image, label = phantom.knee(int(subject.removeprefix("knee_")), config.shape, config.spacing)
-        centre = (np.array(config.shape) - 1) / 2
-        affine = np.diag([*config.spacing, 1.0])
-        affine[:-1, -1] = -centre * config.spacing  # the origin is the middle of the grid
-        return {"image": image, "label": label, "affine": affine}
+        if config.variant not in _ONE_SHAPE_EACH:
+            return super().read(subject)
+        image, label = phantom_knee.knee(self.seed(subject), config.shape, config.spacing)
+        kept = self._kept[subject]
+        label[~np.isin(label, [self.CLASS_NAMES.index(name) for name in kept])] = 0
+        return {"image": image, "label": label if kept else None, "labelled": kept, "affine": self.affine()}

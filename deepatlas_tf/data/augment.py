@@ -54,6 +54,8 @@ def augment(sample: Sample, settings: Augmentation, seed: Tensor) -> Sample:
 def augment_geometry(sample: Sample, settings: Augmentation, seed: Tensor) -> Sample:
     """Rotate, scale, shift, mirror and deform the image (linear interpolation) and label (nearest) by one random map.
 
+    A soft label goes with the image, linearly interpolated.
+
     Beyond the border the values at the edge repeat, as they do where a network warps an image.
     """
     moves = any([settings.rotation_degrees, settings.scale, settings.translation_voxels, settings.flip_axes])
@@ -66,8 +68,11 @@ def augment_geometry(sample: Sample, settings: Augmentation, seed: Tensor) -> Sa
     if settings.elastic_voxels:
         fields = _random_smooth_fields(len(grid_shape), grid_shape, settings.control_points, elastic_seed)
         positions = [p + settings.elastic_voxels * field for p, field in zip(positions, fields, strict=True)]
-    image, label = resample(sample["image"], sample["label"], positions)
-    return {**sample, "image": image, "label": label}
+    if "soft_label" not in sample:
+        image, label = resample(sample["image"], sample["label"], positions)
+        return {**sample, "image": image, "label": label}
+    both, label = resample(tf.concat([sample["image"], sample["soft_label"]], axis=-1), sample["label"], positions)
+    return {**sample, "image": both[..., :1], "soft_label": both[..., 1:], "label": label}
 
 
 def augment_intensity(image: Tensor, settings: Augmentation, seed: Tensor) -> Tensor:
@@ -123,7 +128,7 @@ def affine_positions(grid_shape: tuple[int, ...], matrix: Tensor, offset: Tensor
 
 
 def resample(image: Tensor, label: Tensor, positions: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Image (*S, 1) by linear and label (*S,) by nearest interpolation at ``positions``, D tensors (*S,) in voxels.
+    """Image (*S, C) by linear and label (*S,) by nearest interpolation at ``positions``, D tensors (*S,) in voxels.
 
     One flat gather for each corner of the cell; positions outside are moved to the nearest voxel of the border.
     """
@@ -136,14 +141,16 @@ def resample(image: Tensor, label: Tensor, positions: list[Tensor]) -> tuple[Ten
         fractions.append(position - low)
         base += tf.cast(low, tf.int32) * stride
         nearest += tf.cast(position + 0.5, tf.int32) * stride
-    flat_image, flat_label = tf.reshape(image, [-1]), tf.reshape(label, [-1])
+    channels = image.shape[-1]
+    flat_image, flat_label = tf.reshape(image, [-1] if channels == 1 else [-1, channels]), tf.reshape(label, [-1])
     corners = [0]
     for size, stride in zip(grid_shape, strides, strict=True):
         corners = [c + step for c in corners for step in (0, stride if size > 1 else 0)]
     values = [tf.gather(flat_image, base + corner) for corner in corners]
     for fraction in reversed(fractions):  # neighbours in the list differ along the last axis still to be interpolated
+        fraction = fraction if channels == 1 else fraction[..., tf.newaxis]
         values = [a + fraction * (b - a) for a, b in zip(values[::2], values[1::2], strict=True)]
-    return values[0][..., tf.newaxis], tf.gather(flat_label, nearest)
+    return tf.reshape(values[0], (*grid_shape, channels)), tf.gather(flat_label, nearest)
 
 
 def _plane_rotation(rank: int, plane: tuple[int, int], angle: Tensor) -> Tensor:

@@ -17,9 +17,10 @@ SAME_SPACING = 1e-3  # relative; closer than this, voxels are taken over without
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Frame:
-    """source_affine (4, 4), source_shape (3,): the scanner's grid. shape (3,), spacing (3,) mm: the network's.
+    """source_affine (D+1, D+1), source_shape (D,): the scanner's grid. shape (D,), spacing (D,) mm: the network's.
 
-    It is made from what a record stores, so that a prediction can be brought back without the scan.
+    D is 3, or 2 for slices. It is made from what a record stores, so that a prediction can be brought back without the
+    scan.
     """
 
     source_affine: np.ndarray
@@ -29,7 +30,7 @@ class Frame:
 
     @functools.cached_property
     def orientation(self) -> np.ndarray:
-        """(3, 2) nibabel orientation that takes the scanner's axes to right, anterior, superior."""
+        """(D, 2) nibabel orientation that takes the scanner's axes to right, anterior, superior."""
         return io_orientation(self.source_affine)
 
     @functools.cached_property
@@ -54,9 +55,9 @@ class Frame:
 
     @functools.cached_property
     def affine(self) -> np.ndarray:
-        """(4, 4) of the network's grid: voxels to the scanner's mm."""
+        """(D+1, D+1) of the network's grid: voxels to the scanner's mm."""
         step = np.diag([*self.factors, 1.0])
-        step[:3, 3] = self.offsets
+        step[:-1, -1] = self.offsets
         return self.canonical_affine @ step
 
     def image_to_network(self, volume: np.ndarray) -> np.ndarray:
@@ -83,7 +84,8 @@ class Frame:
         return apply_orientation(volume, self.orientation)
 
     def _from_canonical(self, volume: np.ndarray) -> np.ndarray:
-        canonical = nib.orientations.axcodes2ornt("RAS")
+        axes = np.arange(len(self.shape))
+        canonical = np.stack([axes, np.ones_like(axes)], axis=1)
         return apply_orientation(volume, nib.orientations.ornt_transform(canonical, self.orientation))
 
     def _weights_in(self, extend: bool) -> list[np.ndarray]:
@@ -119,7 +121,7 @@ def _axis_weights(n_from: int, n_to: int, factor: float, offset: float, extend: 
 def _resample(volume: np.ndarray, weights: list[np.ndarray]) -> np.ndarray:
     """``weights[k]`` (to, from) is applied along axis k."""
     volume = np.asarray(volume, np.float32)
-    for matrix in weights:  # each product takes the first axis and appends the new one, so that three restore the order
+    for matrix in weights:  # each product takes the first axis and appends the new one: D of them restore the order
         volume = np.tensordot(volume, matrix, axes=(0, 1))
     return volume
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from deepatlas_tf.data.augment import Augmentation, augment
 from deepatlas_tf.data.budget import resident_subjects
+from deepatlas_tf.data.pseudo import decoded
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.types import DataError, Pair, Tensor
 
@@ -46,7 +47,7 @@ def labelled_subjects(subjects: Sequence[str], n: int | None, seed: int = 0) -> 
 
 
 def hide_labels(samples: tf.data.Dataset, labelled: Collection[str]) -> tf.data.Dataset:
-    """The same samples; subjects not in ``labelled`` lose label (zero-filled) and label_weight (0)."""
+    """The same samples; subjects not in ``labelled`` lose label (zero-filled) and label_weight (all 0)."""
     keep = tf.constant(list(labelled), tf.string)
 
     def hide(sample):
@@ -56,6 +57,12 @@ def hide_labels(samples: tf.data.Dataset, labelled: Collection[str]) -> tf.data.
         return {**sample, "label": label, "label_weight": weight}
 
     return samples.map(hide)
+
+
+def of_subjects(samples: tf.data.Dataset, subjects: Collection[str]) -> tf.data.Dataset:
+    """The samples of some subjects, in the same order."""
+    chosen = tf.constant(list(subjects), tf.string)
+    return samples.filter(lambda sample: tf.reduce_any(sample["subject"] == chosen))
 
 
 def sample_stream(
@@ -120,6 +127,29 @@ def pair_stream(
     return stream.map(lambda moving, fixed: Pair(moving=moving, fixed=fixed))
 
 
+def domain_pair_stream(
+    samples: tf.data.Dataset,
+    sides: tuple[Sequence[str], Sequence[str]],
+    labelled: Collection[str],
+    labelled_fraction: tuple[LabelledFraction, LabelledFraction],
+    settings: StreamSettings,
+    first_epoch: int = 0,
+) -> tf.data.Dataset:
+    """Endless batches of Pair, the moving and the fixed subject each drawn from its own domain.
+
+    ``sides`` are the subjects of the two, which have none in common; the others, and errors, are as for
+    ``pair_stream``. Each side gets half of the memory.
+    """
+    settings = dataclasses.replace(settings, memory_gib=settings.memory_gib / 2)
+    streams = []
+    for side, subjects in enumerate(sides):
+        own = of_subjects(samples, subjects)
+        own_labelled = [subject for subject in subjects if subject in labelled]
+        own_settings = dataclasses.replace(settings, seed=settings.seed if side == 0 else ~settings.seed)
+        streams.append(sample_stream(own, subjects, own_labelled, labelled_fraction[side], own_settings, first_epoch))
+    return tf.data.Dataset.zip(tuple(streams)).map(lambda moving, fixed: Pair(moving=moving, fixed=fixed))
+
+
 def _stream(samples, subjects, groups, draw, settings: StreamSettings, first_epoch: int) -> tf.data.Dataset:
     """Batches of one Sample for each column of ``draw(groups, n, seed)``, an (n, sides) tensor of subject numbers."""
     n_draws = settings.batch_size * settings.steps_per_epoch
@@ -140,6 +170,7 @@ def _stream(samples, subjects, groups, draw, settings: StreamSettings, first_epo
         return tables.flat_map(lambda table: drawn.map(lambda row, seed: (_look_up(table, row), seed)))
 
     def change(sides, seeds):
+        sides = tuple(decoded(side) for side in sides)
         if settings.augmentation is None:
             return sides
         return tuple(augment(s, settings.augmentation, seed) for s, seed in zip(sides, tf.unstack(seeds), strict=True))

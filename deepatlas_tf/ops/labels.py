@@ -9,12 +9,25 @@ def one_hot(label, n_classes: int):
 
 
 def mix(label, label_weight, probabilities):
-    """Anatomy of a sample: ``w * onehot(label) + (1 - w) * probabilities``.
+    """Anatomy of a sample, ``(B, *S, C)``: the label as far as it goes, the prediction for the rest.
+
+    With one weight ``w`` for all classes it is ``w onehot(label) + (1 - w) probabilities``. Where only some classes are
+    labelled, a voxel of such a class is certain, and elsewhere the prediction is restricted to the other classes:
+    ``w_c L_c + (1 - sum_k w_k L_k) (1 - w_c) p_c / sum_k (1 - w_k) p_k``. It sums to one over the classes.
 
     Args:
-        label: ``(B, *S)`` class indices; does not matter where the weight is 0.
-        label_weight: ``(B,)`` in [0, 1].
+        label: ``(B, *S)`` class indices; does not matter where the weights are 0.
+        label_weight: ``(B, C)`` in [0, 1].
         probabilities: ``(B, *S, C)`` prediction of the segmentation network.
     """
-    weight = tf.reshape(label_weight, (-1,) + (1,) * (probabilities.shape.rank - 1))
-    return weight * one_hot(label, probabilities.shape[-1]) + (1 - weight) * probabilities
+    weight = per_class(label_weight, probabilities)
+    known = weight * one_hot(label, probabilities.shape[-1])
+    rest = (1 - weight) * probabilities
+    share = rest / tf.maximum(tf.reduce_sum(rest, axis=-1, keepdims=True), 1e-6)
+    return known + (1 - tf.reduce_sum(known, axis=-1, keepdims=True)) * share
+
+
+def per_class(weight, probabilities):
+    """``(B, C)`` -> ``(B, 1, ..., 1, C)``, to be multiplied with ``probabilities (B, *S, C)``."""
+    spatial = (1,) * (len(probabilities.shape) - 2)
+    return tf.reshape(weight, (-1, *spatial, probabilities.shape[-1]))

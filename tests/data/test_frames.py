@@ -147,3 +147,34 @@ def test_tiny_difference_in_spacing_does_not_resample():
     frame = Frame(affine, SHAPE, SHAPE, (0.7, 0.7, 0.7))
     volume = random_volume()
     np.testing.assert_array_equal(frame.image_to_network(volume), volume)
+
+
+def test_slices_agree_with_simpleitk(tmp_path):
+    """2D: a slice of a volume that does not change along z, on every orientation of its axes."""
+    shape, spacing = (14, 15), (0.6, 0.7)
+    image = np.random.default_rng(0).normal(0, 1, (13, 10)).astype(np.float32)
+    for order in itertools.permutations(range(2)):
+        for signs in itertools.product((1, -1), repeat=2):
+            affine = np.eye(3)
+            affine[:2, :2] = 0
+            for k, axis in enumerate(order):
+                affine[axis, k] = signs[k] * (0.9, 1.3)[k]
+            affine[:2, 2] = (5, -7)
+            full = np.eye(4)
+            full[:2, :2], full[:2, 3] = affine[:2, :2], affine[:2, 2]
+            frame, volume = Frame(affine, image.shape, shape, spacing), np.repeat(image[:, :, None], 3, axis=2)
+            deep = Frame(full, volume.shape, (*shape, 3), (*spacing, 1.0))
+            expected, inside = itk_resample(tmp_path, volume, full, deep)
+            np.testing.assert_allclose(frame.affine[:2, :2], deep.affine[:2, :2])
+            np.testing.assert_allclose(frame.affine[:2, 2], deep.affine[:2, 3])
+            found = frame.image_to_network(image)
+            np.testing.assert_allclose(found[inside[..., 1]], expected[..., 1][inside[..., 1]], atol=2e-3)
+
+
+def test_the_way_back_is_exact_in_2d():
+    label = np.random.default_rng(1).integers(0, 4, (7, 9))
+    for affine in (np.diag([-1.0, 1.0, 1.0]), np.array([[0.0, -1, 3], [1, 0, 4], [0, 0, 1]])):
+        frame = Frame(affine, label.shape, (12, 11), (1.0, 1.0))
+        network = frame.label_to_network(label, 4)
+        assert network.shape == (12, 11)
+        np.testing.assert_array_equal(frame.label_to_source(network, 4), label)

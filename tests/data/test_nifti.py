@@ -4,6 +4,7 @@ import struct
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from deepatlas_tf.data import nifti
 from deepatlas_tf.types import DataError
@@ -25,8 +26,9 @@ def test_read_image(tmp_path, write_nifti, volume):
 
 def test_fourth_axis_of_one_is_dropped(tmp_path, write_nifti, volume):
     assert nifti.read_image(write_nifti(tmp_path / "a.nii", volume[..., None]), "a").volume.shape == volume.shape
+    assert nifti.read_image(write_nifti(tmp_path / "c.nii", volume[..., None, None]), "c").volume.shape == volume.shape
     two = write_nifti(tmp_path / "b.nii", np.stack([volume, volume], -1))
-    with pytest.raises(DataError, match="subject b: .*shape"):
+    with pytest.raises(DataError, match="subject b: .*shape.*split it"):
         nifti.read_image(two, "b")
 
 
@@ -110,6 +112,34 @@ def test_missing_file(tmp_path):
         nifti.read_label(tmp_path / "a.nii.gz", "a")
 
 
+@pytest.mark.parametrize(
+    ("dtype", "reason"),
+    [(np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]), "colours"), (np.complex64, "complex64")],
+)
+def test_colours_and_complex_numbers_are_refused(tmp_path, write_nifti, dtype, reason):
+    path = write_nifti(tmp_path / "a.nii.gz", np.zeros((4, 5, 6), dtype))
+    with pytest.raises(DataError, match=f"subject a: {path} holds {reason}"):
+        nifti.read_image(path, "a")
+
+
+def test_file_that_may_not_be_read(tmp_path, write_nifti, volume, monkeypatch):
+    """As for another user than root."""
+    path = write_nifti(tmp_path / "a.nii.gz", volume)
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(nifti.gzip, "open", refuse)
+    with pytest.raises(DataError, match="subject a: cannot read .*Permission denied.*check path and permissions"):
+        nifti.read_image(path, "a")
+
+
+def test_link_that_leads_to_itself(tmp_path):
+    (tmp_path / "a.nii.gz").symlink_to(tmp_path / "a.nii.gz")
+    with pytest.raises(DataError, match="subject a: cannot read .*a.nii.gz .*symbolic links"):
+        nifti.read_image(tmp_path / "a.nii.gz", "a")
+
+
 def test_image_and_label_checks_run(tmp_path, write_nifti, volume):
     with pytest.raises(DataError, match="not integers"):
         nifti.read_label(write_nifti(tmp_path / "a.nii", volume), "a")
@@ -136,3 +166,63 @@ def test_displacement_field_is_saved_with_its_components(tmp_path):
     field = np.random.default_rng(0).normal(0, 1, (4, 5, 6, 3)).astype(np.float32)
     nifti.save(tmp_path / "u.nii.gz", field, AFFINE)
     np.testing.assert_array_equal(np.asarray(nib.load(tmp_path / "u.nii.gz").dataobj), field)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, 2])
+def test_slice(tmp_path, write_nifti, axis):
+    """Stored as (X, Y), or with an axis of one voxel anywhere."""
+    values = np.random.default_rng(0).normal(0, 1, (9, 7)).astype(np.float32)
+    path = write_nifti(tmp_path / "a.nii.gz", values if axis is None else np.expand_dims(values, axis), AFFINE)
+    assert nifti.count_axes(path, "a") == 2
+    found = nifti.read_image(path, "a", 2)
+    np.testing.assert_array_equal(found.volume, values)
+    kept = [k for k in range(3) if k != (2 if axis is None else axis)]
+    rows = [k for k in range(3) if AFFINE[k, kept].any()]  # AFFINE runs along the world axes
+    np.testing.assert_allclose(found.affine[:2, :2], AFFINE[np.ix_(rows, kept)], atol=1e-6)
+    np.testing.assert_allclose(found.affine[:2, 2], AFFINE[rows, 3])
+    np.testing.assert_array_equal(found.affine[2], [0, 0, 1])
+
+
+def test_oblique_slice_keeps_its_voxel_sizes(tmp_path, write_nifti):
+    affine = np.eye(4)
+    turn = Rotation.from_euler("xyz", [25, -15, 10], degrees=True).as_matrix()
+    affine[:3, :3] = turn * [0.5, 0.8, 4.0]
+    values = np.random.default_rng(0).normal(0, 1, (9, 7, 1)).astype(np.float32)
+    found = nifti.read_image(write_nifti(tmp_path / "a.nii", values, affine), "a", 2).affine[:2, :2]
+    np.testing.assert_allclose(np.linalg.norm(found, axis=0), [0.5, 0.8], rtol=1e-6)
+    assert abs(found[:, 0] @ found[:, 1]) < 1e-6  # still at right angles
+    assert abs(np.degrees(np.arctan2(found[1, 0], found[0, 0])) - 10) < 5
+
+
+def test_slice_of_unknown_thickness(tmp_path):
+    """2D files need not say how thick the slice is: pixdim[3] is 0."""
+    path = tmp_path / "a.nii"
+    image = nib.Nifti1Image(np.arange(12, dtype=np.float32).reshape(4, 3), None)
+    image.header.set_zooms((0.5, 2.0))
+    image.header["pixdim"][3] = 0
+    nib.save(image, path)
+    np.testing.assert_allclose(np.abs(nifti.read_image(path, "a", 2).affine[:2, :2]), np.diag([0.5, 2.0]))
+
+
+def test_slice_where_a_volume_is_needed_and_the_reverse(tmp_path, write_nifti, volume):
+    flat, deep = write_nifti(tmp_path / "flat.nii", volume[0]), write_nifti(tmp_path / "deep.nii", volume)
+    assert nifti.count_axes(deep, "b") == 3
+    with pytest.raises(DataError, match="subject a: .*one 3D volume"):
+        nifti.read_image(flat, "a")
+    with pytest.raises(DataError, match="subject b: .*one 2D slice"):
+        nifti.read_label(write_nifti(deep, np.zeros((4, 4, 4), np.uint8)), "b", 2)
+    with pytest.raises(DataError, match="subject c: cannot read"):
+        nifti.count_axes(tmp_path / "c.nii", "c")
+
+
+@pytest.mark.parametrize("axis", [None, 0, 2])
+def test_saved_slice_lies_where_the_scan_was(tmp_path, write_nifti, axis):
+    values = np.random.default_rng(0).integers(0, 4, (9, 7)).astype(np.uint8)
+    path = write_nifti(tmp_path / "a.nii", values if axis is None else np.expand_dims(values, axis), AFFINE)
+    slice_, scan = nifti.read_label(path, "a", 2), nib.load(path)
+    nifti.save(tmp_path / "b.nii", slice_.volume.astype(np.uint8), slice_.affine, scan.header)
+    found = nib.load(tmp_path / "b.nii")
+    np.testing.assert_array_equal(found.get_fdata().squeeze(), values)
+    np.testing.assert_allclose(found.affine, AFFINE)
+    nifti.save(tmp_path / "c.nii", values, np.diag([2.0, 3.0, 1.0]))
+    np.testing.assert_allclose(nib.load(tmp_path / "c.nii").affine, np.diag([2.0, 3.0, 1.0, 1.0]))

@@ -37,7 +37,7 @@ def test_samples_come_in_the_order_of_the_subjects(tmp_path, scans):
     for split in ("train", "validation", "test"):
         samples = list(data.samples(split).as_numpy_iterator())
         assert tuple(s["subject"].decode() for s in samples) == data.subjects[split]
-        labelled = tuple(s["subject"].decode() for s in samples if s["label_weight"] == 1)
+        labelled = tuple(s["subject"].decode() for s in samples if s["label_weight"].all())
         assert labelled == data.labelled[split]
     assert set(data.subjects["train"]) - set(data.labelled["train"]) == {"case_03", "case_07"}
     assert sorted(sum(data.subjects.values(), ())) == IDS
@@ -61,12 +61,12 @@ def test_samples_keep_the_contract(tmp_path, scans):
     assert samples.element_spec == {
         "image": tf.TensorSpec((12, 14, 12, 1), tf.float32),
         "label": tf.TensorSpec((12, 14, 12), tf.int32),
-        "label_weight": tf.TensorSpec((), tf.float32),
+        "label_weight": tf.TensorSpec((3,), tf.float32),
         "subject": tf.TensorSpec((), tf.string),
     }
     for sample in samples.as_numpy_iterator():
         assert sample["image"].min() == 0 and sample["image"].max() == 1
-        assert sample["label"].any() == (sample["label_weight"] == 1)
+        assert sample["label"].any() == sample["label_weight"].any() == sample["label_weight"].all()
 
 
 def test_a_prepared_data_set_needs_no_scans(tmp_path, scans, capsys, caplog):
@@ -89,7 +89,7 @@ def test_values_choose_the_configuration(tmp_path, scans):
 @pytest.mark.parametrize("name", ["hippocampus", "brains", "oai_knee"])
 def test_every_data_set_of_scans_has_a_second_grid_of_about_the_same_size(name):
     module = importlib.import_module(f"deepatlas_tf.datasets.{name}.{name}_dataset_builder")
-    first, second = module.Builder.BUILDER_CONFIGS
+    first, second = module.Builder.BUILDER_CONFIGS[:2]
     assert module.Builder.config_for() is first
     assert module.Builder.config_for(shape=second.shape, spacing=second.spacing) is second
     size, other = (np.multiply(config.shape, config.spacing) for config in (first, second))

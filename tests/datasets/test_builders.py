@@ -4,7 +4,8 @@ import pytest
 
 from deepatlas_tf.data.frames import Frame
 from deepatlas_tf.data.sources import load_dataset
-from deepatlas_tf.datasets.volumes import merge, split_subjects
+from deepatlas_tf.datasets.scans import merge
+from deepatlas_tf.datasets.volumes import split_subjects
 from deepatlas_tf.types import DataError, MissingDataError
 
 IDS = [f"case_{n:02d}" for n in range(8)]

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from deepatlas_tf.data import phantom
+from deepatlas_tf.data import phantom_knee
 from deepatlas_tf.datasets.phantom_knee.phantom_knee_dataset_builder import Builder
 from deepatlas_tf.types import DataError
 
@@ -25,10 +25,10 @@ def test_every_record_is_the_subject_drawn_from_its_number_in_split_order(builde
         records = list(builder.as_dataset(split=split).as_numpy_iterator())
         assert [r["subject"].decode() for r in records] == builder.info.metadata["subjects"][split]
         for record in records:
-            image, label = phantom.knee(int(record["subject"][-4:]), shape, spacing)
+            image, label = phantom_knee.knee(int(record["subject"][-4:]), shape, spacing)
             np.testing.assert_array_equal(record["image"][..., 0], image)
             np.testing.assert_array_equal(record["label"], label)
-            assert record["has_label"]
+            assert record["labelled"].tolist() == [True] * 5 and "deformation" not in record
 
 
 def test_affine_puts_the_middle_of_the_grid_at_the_origin(builder):
@@ -59,12 +59,20 @@ def test_configurations_split_as_the_demo_needs(tmp_path):
     for config in Builder.BUILDER_CONFIGS:
         splits, labelled = Builder(data_dir=tmp_path, config=config).find_subjects(None)
         sizes[config.name] = [len(splits[split]) for split in SPLITS]
-        assert len(labelled) == sum(sizes[config.name])
+        assert len(labelled) == sum(sizes[config.name]) - 8 * (config.variant == "partial")
     assert sizes == {
-        "40x48x40_3mm_60subjects": [48, 4, 8],
-        "24x24x16_5x5.5x7mm_12subjects": [8, 2, 2],
-        "64x64_2mm_60subjects": [48, 4, 8],
+        "t1_40x48x40_3mm_60subjects": [44, 8, 8],
+        "t1_24x24x16_5x5.5x7mm_12subjects": [8, 2, 2],
+        "t1_64x64_2mm_60subjects": [44, 8, 8],
+        "t1_deformed_40x48x40_3mm_60subjects": [44, 8, 8],
+        "t2_40x48x40_3mm_60subjects": [44, 8, 8],
+        "t1_t2_40x48x40_3mm_60subjects": [44, 8, 8],
+        "xray_64x64_2mm_60subjects": [44, 8, 8],
+        "dxa_64x64_2mm_60subjects": [44, 8, 8],
+        "xray_dxa_64x64_2mm_60subjects": [44, 8, 8],
+        "partial_40x48x40_3mm_60subjects": [44, 8, 8],
     }
+    assert Builder.config_for().name == Builder.BUILDER_CONFIGS[0].name  # the one that was measured
 
 
 def test_too_few_subjects_to_make_pairs_of_are_refused(tmp_path):

@@ -1,0 +1,27 @@
+"""Synthetic heads, drawn while the data set is prepared."""
+
+import pathlib
+
+from deepatlas_tf.data import phantom_brain
+from deepatlas_tf.datasets.phantoms import PhantomBuilder
+from deepatlas_tf.datasets.volumes import volume_config
+
+_GRIDS = [
+    ((48, 64, 48), (3.3, 3.3, 3.3), 40),
+    ((24, 32, 24), (6.6, 6.6, 6.6), 12),
+    ((64, 64), (2.5, 2.5), 40),
+]
+
+
+class Builder(PhantomBuilder):
+    """Variants: a contrast, or two as domains. Every subject is labelled and the template deformed."""
+
+    pkg_dir_path = pathlib.Path(__file__).parent
+    VARIANTS = ("t1", "t2", "t1_t2")
+    BUILDER_CONFIGS = [volume_config(*grid, variant) for variant in VARIANTS for grid in _GRIDS]
+    CLASS_NAMES = phantom_brain.CLASS_NAMES
+    PREFIX = "brain"
+
+    def draw(self, seed, contrast):
+        config = self.builder_config
+        return phantom_brain.draw(seed, config.shape, config.spacing, contrast)

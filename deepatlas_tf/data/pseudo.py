@@ -1,0 +1,76 @@
+"""Soft pseudo masks as files, one a subject, and as the ``soft_label`` of the samples.
+
+A mask holds class probabilities ``(*S, C)`` in 255 steps (uint8), in the file as in the table of a stream: a quarter of
+the memory, and an error of at most 1/510. They become float32, with a sum of 1, for each sample that is drawn.
+"""
+
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.types import DataError, Sample
+
+STEPS = 255
+
+
+def mask_path(folder: Path, subject: str) -> Path:
+    """The file of a subject's mask."""
+    return Path(folder) / f"{quote(subject, safe='')}.npz"
+
+
+def encode(probabilities: np.ndarray) -> np.ndarray:
+    """Probabilities in [0, 1] in 255 steps, uint8."""
+    return np.round(np.clip(probabilities, 0, 1) * STEPS).astype(np.uint8)
+
+
+def read_mask(folder: Path, subject: str) -> np.ndarray:
+    """The mask of a subject as it is stored: ``(*S, C)`` uint8.
+
+    Raises DataError where the file is missing or broken.
+    """
+    path = mask_path(folder, subject)
+    try:
+        with np.load(path) as file:
+            return file["soft_label"]
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise DataError(f"subject {subject}: {path} is no pseudo mask ({error}): delete {path.parent}") from None
+
+
+def with_soft_labels(samples: tf.data.Dataset, folder: Path, n_classes: int, gate: float = 0.0) -> tf.data.Dataset:
+    """The samples with the encoded masks of ``folder`` as ``soft_label``, uint8 (see ``decoded``).
+
+    Args:
+        samples: unbatched, with labels hidden as they are in training.
+        folder: of the masks.
+        n_classes: background included.
+        gate: voxels whose most probable class is less probable than this are emptied; 0 keeps all.
+    """
+
+    def look_up(subject, shape):
+        mask = read_mask(folder, subject.decode())
+        if mask.shape != tuple(shape):
+            raise DataError(f"subject {subject.decode()}: pseudo mask of shape {mask.shape}, not {tuple(shape)}")
+        return np.where(mask.max(axis=-1, keepdims=True) < gate * STEPS, np.uint8(0), mask)
+
+    def add(sample):
+        shape = (*sample["label"].shape, n_classes)
+        complete = tf.reduce_min(sample["label_weight"]) == 1
+        mask = tf.cond(
+            complete,
+            lambda: tf.zeros(shape, tf.uint8),
+            lambda: tf.numpy_function(look_up, (sample["subject"], shape), tf.uint8),
+        )
+        return {**sample, "soft_label": tf.ensure_shape(mask, shape)}
+
+    return samples.map(add)
+
+
+def decoded(sample: Sample) -> Sample:
+    """The sample with its encoded ``soft_label`` as probabilities, if it has one."""
+    if "soft_label" not in sample:
+        return sample
+    mask = tf.cast(sample["soft_label"], tf.float32)
+    total = tf.reduce_sum(mask, axis=-1, keepdims=True)
+    return {**sample, "soft_label": mask / tf.maximum(total, 1.0)}  # an empty voxel stays empty
