@@ -1,26 +1,23 @@
-"""The command line: ``deepatlas train`` and ``deepatlas evaluate``. Options take hyphens or underscores."""
+"""The command line: one file of ``commands/`` a command. Options take hyphens or underscores.
+
+A command's file has EXAMPLES, ``add_arguments(parser)`` and ``run(args)``, which returns the exit status, None for 0;
+the first line of its docstring is its help. ``data_validate.py`` is the command ``deepatlas data validate``.
+"""
 
 import argparse
+import importlib
+import pkgutil
 import sys
-from pathlib import Path
 
+from deepatlas_tf import commands
 from deepatlas_tf.types import DataError, DivergedError, MissingDataError, SettingError
-
-TRAIN_EXAMPLES = """examples:
-  deepatlas train
-  deepatlas train --dataset hippocampus --manual-dir DATA --labels 5 --workdir runs/hippo5
-  deepatlas train --dataset hippocampus --set stages.deepatlas.turns.registration=5 --set data.labels=3
-"""
-EVALUATE_EXAMPLE = """example:
-  deepatlas evaluate runs/hippo5 --split validation
-"""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; 0 when it worked, 1 for bad input, 2 for a wrong call or data that are not there."""
     args = _parser().parse_args(_hyphens(sys.argv[1:] if argv is None else argv))
     try:
-        args.command(args)
+        return args.run(args) or 0
     except MissingDataError as error:
         print(error, file=sys.stderr)
         return 2
@@ -28,59 +25,36 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingError) else 1
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+        print("interrupted: the same command goes on where it can", file=sys.stderr)
         return 130
-    return 0
+
+
+def command_names() -> tuple[str, ...]:
+    """The files of ``commands/``."""
+    return tuple(module.name for module in pkgutil.iter_modules(commands.__path__))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="deepatlas", description="Learn registration and segmentation together.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_train(commands)
-    _add_evaluate(commands)
+    groups = {"": parser.add_subparsers(required=True, metavar="COMMAND")}
+    for name in command_names():
+        group, _, word = name.rpartition("_")
+        if group not in groups:
+            several = groups[""].add_parser(group, help=f"commands on {group}")
+            groups[group] = several.add_subparsers(required=True, metavar="COMMAND")
+        _add_command(groups[group], word, importlib.import_module(f"{commands.__name__}.{name}"))
     return parser
 
 
-def _add_train(commands) -> None:
+def _add_command(group, word: str, module) -> None:
+    summary = module.__doc__.split("\n")[0].rstrip(".")
+    epilog = f"examples:\n{module.EXAMPLES}"
     raw = argparse.RawDescriptionHelpFormatter
-    train = commands.add_parser("train", help="train, evaluate and draw", epilog=TRAIN_EXAMPLES, formatter_class=raw)
-    train.add_argument("--dataset", default="phantom_knee", help="default: phantom_knee, synthetic, needs no download")
-    train.add_argument(
-        "--data-dir", type=Path, help="where prepared data sets are kept; default: TFDS's, ~/tensorflow_datasets"
+    command = group.add_parser(
+        word, help=summary[0].lower() + summary[1:], description=module.__doc__, epilog=epilog, formatter_class=raw
     )
-    train.add_argument("--manual-dir", type=Path, help="folder with the scans; default: DATA_DIR/downloads/manual")
-    train.add_argument("--workdir", type=Path, help="where the run is written, and resumed from; default: runs/DATASET")
-    train.add_argument("--method", default="deepatlas", help="default: deepatlas, with its baselines")
-    train.add_argument("--labels", type=int, metavar="N", help="how many training subjects keep their label map")
-    train.add_argument("--seed", type=int, help="of the choice of labels, first weights and pairs")
-    train.add_argument("--steps-scale", type=float, default=1.0, metavar="X", help="X times the steps of every stage")
-    train.add_argument(
-        "--set", action="append", default=[], metavar="A.B=V", help="change any setting of experiment.json"
-    )
-    train.add_argument("--tiny", action="store_true", help="a very short run that shows that everything works")
-    train.set_defaults(command=_train)
-
-
-def _add_evaluate(commands) -> None:
-    raw = argparse.RawDescriptionHelpFormatter
-    evaluate = commands.add_parser("evaluate", help="measure a run again", epilog=EVALUATE_EXAMPLE, formatter_class=raw)
-    evaluate.add_argument("workdir", type=Path, help="of a trained run")
-    evaluate.add_argument("--split", default="test", choices=["train", "validation", "test"])
-    evaluate.add_argument("--data-dir", type=Path, help="as for train")
-    evaluate.add_argument("--manual-dir", type=Path, help="as for train")
-    evaluate.set_defaults(command=_evaluate)
-
-
-def _train(args) -> None:
-    from deepatlas_tf.run import run  # TensorFlow takes seconds to import: not for --help
-
-    run(args)
-
-
-def _evaluate(args) -> None:
-    from deepatlas_tf.run import evaluate_again
-
-    evaluate_again(args)
+    module.add_arguments(command)
+    command.set_defaults(run=module.run)
 
 
 def _hyphens(argv: list[str]) -> list[str]:

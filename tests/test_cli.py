@@ -10,7 +10,7 @@ import pytest
 
 from deepatlas_tf.cli import main
 
-METHODS = ["segmentation_baseline", "registration_unsupervised", "registration_weak", "deepatlas"]
+METHODS = ["segmentation_baseline", "registration_unsupervised", "registration_weak", "semi_deepatlas", "deepatlas"]
 PHANTOM_2D = ["--set", "data.shape=(24, 24)", "--set", "data.spacing=(5, 5)"]
 
 
@@ -39,9 +39,9 @@ def test_a_run_leaves_what_is_promised(run):
     assert list((work / "tensorboard").iterdir())
     segmentation = _rows(work / "evaluation" / "segmentation.csv")
     registration = _rows(work / "evaluation" / "registration.csv")
-    assert list(segmentation[0]) == ["method", "subject", "class", "dice", "hd95_mm", "assd_mm"]
+    assert list(segmentation[0]) == ["method", "subject", "class", "dice", "hd95_mm", "assd_mm", "hausdorff_mm"]
     columns = ["method", "moving", "fixed", "class", "dice", "hd95_mm", "assd_mm", "folds_percent", "sdlogj"]
-    assert list(registration[0]) == columns
+    assert list(registration[0]) == [*columns, "hausdorff_mm"]
     assert {row["method"] for row in segmentation} == {"segmentation_baseline", "deepatlas"}
     assert {row["method"] for row in registration} == {"identity", *METHODS[1:]}
     assert all(row["moving"] != row["fixed"] for row in registration)
@@ -104,7 +104,7 @@ def test_missing_knees_say_what_to_get(tmp_path):
     [
         (["train", "--dataset", "hipocampus"], 2, "hippocampus"),
         (["train", "--set", "data.lables=3"], 2, "labels"),
-        (["train", "--method", "voxelmorf"], 2, "deepatlas, registration, segmentation"),
+        (["train", "--method", "voxelmorf"], 2, "deepatlas, segmentation, voxelmorph"),
         (["train", "--tiny", "--labels", "99"], 1, "99"),
         (["evaluate", "nowhere"], 1, "experiment.json"),
     ],

@@ -1,0 +1,1 @@
+"""The commands of ``deepatlas``, one file each."""

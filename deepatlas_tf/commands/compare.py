@@ -1,0 +1,41 @@
+"""Compare the methods of one or several runs: one table, and statistical tests of their differences."""
+
+from pathlib import Path
+
+EXAMPLES = """\
+  deepatlas compare runs/hippo5 --test
+  deepatlas compare runs/hippo1 runs/hippo5 runs/hippo20
+  deepatlas compare runs/seed0 runs/seed1 --test --measure hd95_mm -o tests.csv
+"""
+
+
+def add_arguments(compare) -> None:
+    """Add the options to the command's parser."""
+    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of an evaluated run")
+    compare.add_argument("--test", action="store_true", help="test each two methods, with p adjusted for their number")
+    compare.add_argument("--measure", default="dice", choices=["dice", "hd95_mm", "assd_mm"], help="that is tested")
+    compare.add_argument("-o", "--output", type=Path, metavar="CSV", help="write the tests there too")
+    compare.add_argument("--overwrite", action="store_true", help="replace CSV if it is there")
+
+
+def run(args) -> None:
+    """Print the table and the tests."""
+    from deepatlas_tf.evaluation.compare import TASKS, case_means, compare_methods, summaries
+    from deepatlas_tf.evaluation.report import comparison_table
+    from deepatlas_tf.training.files import write_rows
+    from deepatlas_tf.types import DataError
+
+    if args.output and args.output.exists() and not args.overwrite:
+        raise DataError(f"{args.output} is there already: choose another name, or add --overwrite")
+    print(comparison_table(summaries(args.runs)))
+    rows = []
+    for task in TASKS if args.test or args.output else ():
+        found = compare_methods(case_means(args.runs, task, args.measure))
+        rows += [{"task": task, "measure": args.measure, **row} for row in found]
+        if found:
+            print(f"\n{task}, {args.measure}: mean difference, p, and q (p adjusted: Benjamini-Hochberg)")
+        for row in found:
+            numbers = f"{row['difference']:+.4f}  p {row['p']:.2g}  q {row['q']:.2g}"
+            print(f"  {row['first']} - {row['second']}: {numbers}  ({row['test']}, n = {row['n']})")
+    if args.output:
+        write_rows(args.output, rows)

@@ -1,0 +1,22 @@
+"""Measure and draw a run again."""
+
+from pathlib import Path
+
+EXAMPLES = """\
+  deepatlas evaluate runs/hippo5 --split validation
+"""
+
+
+def add_arguments(evaluate) -> None:
+    """Add the options to the command's parser."""
+    evaluate.add_argument("workdir", type=Path, help="of a trained run")
+    evaluate.add_argument("--split", default="test", choices=["train", "validation", "test"])
+    evaluate.add_argument("--data-dir", type=Path, help="as for train")
+    evaluate.add_argument("--manual-dir", type=Path, help="as for train")
+
+
+def run(args) -> None:
+    """Measure the finished stages of the run."""
+    from deepatlas_tf.run import evaluate_again  # TensorFlow takes seconds to import: not for --help
+
+    evaluate_again(args)

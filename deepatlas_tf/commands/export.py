@@ -1,0 +1,29 @@
+"""Export a trained run as a SavedModel for TensorFlow Serving, with a model card.
+
+Writes OUT/VERSION/ with the signatures segment and register, as far as the run has the networks. Images are given at
+the voxel size and orientation of assets/metadata.json, with their own intensities and of any size.
+"""
+
+from pathlib import Path
+
+EXAMPLES = """\
+  deepatlas export runs/oai_knee -o exported/knee
+  deepatlas export runs/oai_knee -o exported/knee --stage deepatlas --version 3
+"""
+
+
+def add_arguments(parser) -> None:
+    """Add the options to the command's parser."""
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a run")
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder of the versions")
+    parser.add_argument("--version", type=int, metavar="N", help="default: one more than the newest in OUT")
+    parser.add_argument("--stage", metavar="NAME", help="of the run; default: the last that has each network")
+    parser.add_argument("--overwrite", action="store_true", help="replace the version if it is there")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print errors only")
+
+
+def run(args) -> None:
+    """Export and write."""
+    from deepatlas_tf.export.save import export  # TensorFlow takes seconds to import: not for --help
+
+    export(args)

@@ -1,0 +1,41 @@
+"""Register two NIfTI scans with a trained model: MOVING is warped onto FIXED.
+
+In OUT, on the fixed scan's grid: warped.nii.gz, displacement_field.nii.gz (mm, as ITK, ANTs and 3D Slicer read it) and
+jacobian.nii.gz; on the moving scan's grid: inverse_displacement_field.nii.gz. The scans are brought together at their
+centres first, as in training; where that is too far off, use --affine.
+"""
+
+from pathlib import Path
+
+EXAMPLES = """\
+  deepatlas register moving.nii.gz fixed.nii.gz --model runs/brains -o registered
+  deepatlas register moving.nii.gz fixed.nii.gz --model runs/brains --moving-labels labels.nii.gz -o registered
+  deepatlas register moving.nii.gz fixed.nii.gz --model runs/brains --affine --instance-steps 100 -o registered
+"""
+
+
+def add_arguments(parser) -> None:
+    """Add the options to the command's parser."""
+    parser.add_argument("moving", type=Path, metavar="MOVING", help="scan to be warped (.nii, .nii.gz)")
+    parser.add_argument("fixed", type=Path, metavar="FIXED", help="scan that it is warped onto")
+    parser.add_argument(
+        "--model", required=True, type=Path, help="folder of a run, or a SavedModel of deepatlas export"
+    )
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder of the results")
+    parser.add_argument(
+        "--moving-labels", type=Path, metavar="LABELS", help="label map of MOVING; warped_labels.nii.gz is written too"
+    )
+    parser.add_argument("--affine", action="store_true", help="align the scans first, with SimpleITK")
+    parser.add_argument(
+        "--instance-steps", type=int, default=0, metavar="N", help="refine the field for these two scans by N steps"
+    )
+    parser.add_argument("--stage", metavar="NAME", help="of the run; default: the last that registers")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print errors only")
+
+
+def run(args) -> None:
+    """Register and write."""
+    from deepatlas_tf.apply.register import register  # TensorFlow takes seconds to import: not for --help
+
+    register(args)

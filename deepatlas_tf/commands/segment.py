@@ -1,0 +1,33 @@
+"""Segment NIfTI scans with a trained model: label maps in each scan's own grid.
+
+Scans may have any orientation, voxel size and extent. In OUT: a label map for each scan under the scan's file name,
+volumes.csv (ml of each structure), labels.csv (the name of each number). The exit status is 1 if a scan failed; the
+others are done all the same.
+"""
+
+from pathlib import Path
+
+EXAMPLES = """\
+  deepatlas segment knee.nii.gz --model runs/oai_knee -o segmented
+  deepatlas segment scans/ --model exported/knee --probabilities -o segmented
+"""
+
+
+def add_arguments(parser) -> None:
+    """Add the options to the command's parser."""
+    parser.add_argument("scans", nargs="+", type=Path, metavar="SCAN", help=".nii, .nii.gz, or a folder of them")
+    parser.add_argument(
+        "--model", required=True, type=Path, help="folder of a run, or a SavedModel of deepatlas export"
+    )
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder of the results")
+    parser.add_argument("--probabilities", action="store_true", help="NAME_probabilities.nii.gz too: (X, Y, Z, class)")
+    parser.add_argument("--stage", metavar="NAME", help="of the run; default: the last that segments")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print errors only")
+
+
+def run(args) -> int:
+    """The exit status."""
+    from deepatlas_tf.apply.segment import segment  # TensorFlow takes seconds to import: not for --help
+
+    return segment(args)

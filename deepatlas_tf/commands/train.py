@@ -1,0 +1,40 @@
+"""Train, evaluate and draw; the same command resumes an interrupted run."""
+
+from pathlib import Path
+
+EXAMPLES = """\
+  deepatlas train
+  deepatlas train --dataset hippocampus --manual-dir DATA --labels 5 --workdir runs/hippo5
+  deepatlas train --dataset nifti --data-dir scans.csv --workdir runs/scans
+  deepatlas train --dataset hippocampus --set stages.deepatlas.turns.registration=5 --set data.labels=3
+"""
+
+
+def add_arguments(train) -> None:
+    """Add the options to the command's parser."""
+    train.add_argument(
+        "--dataset", default="phantom_knee", help="default: phantom_knee, synthetic; nifti: your own scans"
+    )
+    train.add_argument(
+        "--data-dir",
+        type=Path,
+        help="where prepared data sets are kept, default: ~/tensorflow_datasets; for --dataset nifti the scans, "
+        "a folder (nnU-Net layout) or a CSV (subject,image,label,split)",
+    )
+    train.add_argument("--manual-dir", type=Path, help="folder with the scans; default: DATA_DIR/downloads/manual")
+    train.add_argument("--workdir", type=Path, help="where the run is written, and resumed from; default: runs/DATASET")
+    train.add_argument("--method", default="deepatlas", help="default: deepatlas, with its baselines")
+    train.add_argument("--labels", type=int, metavar="N", help="how many training subjects keep their label map")
+    train.add_argument("--seed", type=int, help="of the choice of labels, first weights and pairs")
+    train.add_argument("--steps-scale", type=float, default=1.0, metavar="X", help="X times the steps of every stage")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="A.B=V", help="change any setting of experiment.json"
+    )
+    train.add_argument("--tiny", action="store_true", help="a very short run that shows that everything works")
+
+
+def run(args) -> None:
+    """Everything from the scans to the pictures."""
+    from deepatlas_tf.run import run  # TensorFlow takes seconds to import: not for --help
+
+    run(args)

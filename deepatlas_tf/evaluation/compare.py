@@ -1,0 +1,91 @@
+"""Comparing the methods of one or several runs by statistical tests, as Xu & Niethammer (MICCAI 2019) do.
+
+Each case, a subject or a pair, counts with its mean over the classes. Two methods that were measured on the same cases
+are compared by Wilcoxon's signed-rank test, others by the Mann-Whitney test; within a task and measure the p-values are
+adjusted for their number (Benjamini & Hochberg, 1995).
+"""
+
+import collections
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from deepatlas_tf.metrics.statistics import false_discovery_control, mann_whitney, paired_wilcoxon
+from deepatlas_tf.training.files import read_json, read_rows
+from deepatlas_tf.types import DataError
+
+TASKS = ("segmentation", "registration")
+Case = tuple[str, ...]
+
+
+def summaries(runs: Sequence[Path]) -> dict:
+    """The summaries of some runs as one; with several runs a method is called ``run: method``.
+
+    Raises:
+        DataError: if a run was not evaluated, or two have the same name.
+    """
+    found = {run: read_json(_evaluated(run) / "summary.json") for run in _distinct(runs)}
+    return {_label(run, method, runs): values for run, summary in found.items() for method, values in summary.items()}
+
+
+def case_means(runs: Sequence[Path], task: str, measure: str = "dice") -> dict[str, dict[Case, float]]:
+    """``{method: {(subject,) or (moving, fixed): mean over the classes}}``; where no class counts there is no case."""
+    values = collections.defaultdict(lambda: collections.defaultdict(list))
+    for run in _distinct(runs):
+        for row in read_rows(_evaluated(run) / f"{task}.csv"):
+            case = tuple(row[name] for name in ("subject", "moving", "fixed") if name in row)
+            values[_label(run, row["method"], runs)][case].append(row[measure])
+    return {
+        method: {case: float(np.nanmean(x)) for case, x in cases.items() if not np.isnan(x).all()}
+        for method, cases in values.items()
+    }
+
+
+def compare_methods(means: Mapping[str, Mapping[Case, float]]) -> list[dict]:
+    """A row for each two methods: ``first, second, test, n, difference, p, q``; q is p adjusted for all rows.
+
+    Args:
+        means: of :func:`case_means`. ``difference`` is the mean of the first minus that of the second.
+    """
+    rows = [_compare(first, second, means) for first, second in itertools.combinations(means, 2)]
+    adjusted = false_discovery_control([row["p"] for row in rows]) if rows else []
+    return [{**row, "q": float(q)} for row, q in zip(rows, adjusted, strict=True)]
+
+
+def _compare(first: str, second: str, means) -> dict:
+    a, b = means[first], means[second]
+    cases = sorted(set(a) & set(b))
+    paired = len(cases) == len(a) == len(b)
+    x, y = ([values[case] for case in (cases if paired else values)] for values in (a, b))
+    return {
+        "first": first,
+        "second": second,
+        "test": "Wilcoxon" if paired else "Mann-Whitney",
+        "n": len(x) if paired else min(len(x), len(y)),
+        "difference": float(np.mean(x) - np.mean(y)) if x and y else float("nan"),
+        "p": paired_wilcoxon(x, y) if paired else mann_whitney(x, y),
+    }
+
+
+def _distinct(runs: Sequence[Path]) -> Sequence[Path]:
+    names = collections.Counter(run.resolve().name for run in runs)
+    name, count = names.most_common(1)[0]
+    if count > 1:
+        raise DataError(f"two of the runs are called {name}: rename one, or give it once")
+    return runs
+
+
+def _label(run: Path, method: str, runs: Sequence[Path]) -> str:
+    return method if len(runs) == 1 else f"{run.resolve().name}: {method}"
+
+
+def _evaluated(run: Path) -> Path:
+    folder = run / "evaluation"
+    try:
+        json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise DataError(f"{run} has no evaluation/summary.json that can be read: deepatlas evaluate {run}") from None
+    return folder
