@@ -1,6 +1,15 @@
-"""Dissimilarity of two images; 0 is a perfect match. Each returns one value for each example, ``(B,)`` float32."""
+"""Dissimilarity of two images. Each returns one value for each example, ``(B,)`` float32; smaller is more alike.
+
+0 is a perfect match, but for the mutual information. Those for two contrasts are in
+:mod:`deepatlas_tf.losses.multimodal`; the table of all is :data:`SIMILARITIES`.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.losses.multimodal import mind_ssc, mutual_information, ngf
 from deepatlas_tf.ops.filters import box_sum
 
 _EPSILON = 1e-5
@@ -24,11 +33,12 @@ def ncc(warped, fixed):
 
 @tf.function(jit_compile=True)
 def local_ncc(warped, fixed, window: int = 9):
-    """One minus the mean squared local cross-correlation, as voxelmorph's ``NCC`` (Avants et al. 2008); in [0, 1].
+    """One minus the mean squared local cross-correlation (Avants et al. 2008), which is 1 + voxelmorph's ``NCC``.
 
     ``cc = cov(a, b)^2 / (var(a) var(b))`` in the cube of ``window`` voxels around each voxel, zero-padded at the
-    border. Covariance and variances are held above 1e-5: so patches that are constant in both images count as a match
-    and never give NaN, and patches that correlate negatively count as no match.
+    border; in [0, 1]. Covariance and variances (sums over the cube) are held above 1e-5, as in voxelmorph 0.2: so
+    patches that are constant in both images count as a match and never give NaN, and patches that correlate negatively
+    count as no match.
 
     Args:
         warped: ``(B, *S, 1)``.
@@ -46,12 +56,47 @@ def local_ncc(warped, fixed, window: int = 9):
 
 
 @tf.function(jit_compile=True)
-def mse(warped, fixed):
-    """Mean squared intensity difference of two ``(B, *S, 1)`` images (Balakrishnan et al., TMI 2019, eq. 5)."""
-    return _mean_over_voxels(tf.math.squared_difference(warped, fixed))
+def mse(warped, fixed, image_sigma: float = 1.0):
+    """Mean squared intensity difference over ``image_sigma^2`` (Balakrishnan et al., TMI 2019, eq. 5).
+
+    As voxelmorph 0.2's ``MSE(image_sigma)``. Dalca et al. (MedIA 2019, eq. 9) have ``1 / (2 sigma^2)``, the likelihood
+    of Gaussian noise: their sigma is this one over ``sqrt(2)``.
+
+    Args:
+        warped: ``(B, *S, 1)``.
+        fixed: ``(B, *S, 1)``.
+        image_sigma: standard deviation of the noise, in units of the intensity.
+    """
+    return _mean_over_voxels(tf.math.squared_difference(warped, fixed)) / image_sigma**2
 
 
-SIMILARITIES = {"ncc": ncc, "local_ncc": local_ncc, "mse": mse}
+SIMILARITIES = {
+    "ncc": ncc,
+    "local_ncc": local_ncc,
+    "mse": mse,
+    "mutual_information": mutual_information,
+    "mind_ssc": mind_ssc,
+    "ngf": ngf,
+}
+
+
+def similarity_function(name: str, settings: Mapping[str, float] | None = None) -> Callable:
+    """The function ``(warped, fixed) -> (B,)`` of a key of :data:`SIMILARITIES`, its other arguments set.
+
+    Args:
+        name: of the similarity.
+        settings: keyword arguments, such as ``{"image_sigma": 0.05}``, ``{"window": 7}`` or ``{"n_bins": 16}``.
+
+    Raises:
+        ValueError: if there is no such similarity, or it has no such setting.
+    """
+    if name not in SIMILARITIES:
+        raise ValueError(f"similarity is {' or '.join(SIMILARITIES)}, not {name!r}")
+    known = list(inspect.signature(SIMILARITIES[name].python_function).parameters)[2:]
+    unknown = sorted(set(settings or {}) - set(known))
+    if unknown:
+        raise ValueError(f"similarity {name} has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+    return functools.partial(SIMILARITIES[name], **(settings or {}))
 
 
 def _centred(image):

@@ -21,27 +21,35 @@ def bending_energy(u):
     energy = 0.0
     for i in range(n_axes):
         for j in range(i, n_axes):
-            energy += (1 if i == j else 2) * _mean_square(difference(first[i], j))
+            energy += (1 if i == j else 2) * squared_norm(difference(first[i], j))
     return energy
 
 
 @tf.function(jit_compile=True)
-def gradient_l2(u):
-    """Mean squared first derivative of the field, averaged over the axes as in voxelmorph's ``Grad("l2")``.
+def gradient(u, penalty: str = "l2", loss_mult: float = 1.0):
+    """Mean squared (``l2``) or absolute (``l1``) first derivative of the field, as voxelmorph's ``Grad``.
+
+    ``loss_mult / D sum_i mean_x,c |du_c / dx_i|^p`` with forward differences: the mean over the axes, components and
+    voxels (Balakrishnan et al., TMI 2019, eq. 7, has the sums). It does not depend on the voxel size.
 
     Args:
-        u: displacement field ``(B, *S, D)`` in voxels.
+        u: displacement or velocity field ``(B, *S, D)`` in voxels.
+        penalty: ``"l1"`` or ``"l2"``.
+        loss_mult: factor; voxelmorph sets it to the step of the field's grid in voxels, where that is coarser than
+            the image's.
+
+    Raises:
+        ValueError: if the penalty is another.
     """
+    if penalty not in ("l1", "l2"):
+        raise ValueError(f"penalty is 'l1' or 'l2', not {penalty!r}")
     n_axes = u.shape[-1]
-    means = [tf.reduce_mean(_square(difference(u, axis)), axis=list(range(1, n_axes + 2))) for axis in range(n_axes)]
-    return tf.add_n(means) / n_axes
+    differences = [difference(u, axis) for axis in range(n_axes)]
+    powers = [tf.abs(d) if penalty == "l1" else d * d for d in differences]
+    return loss_mult / n_axes * tf.add_n([tf.reduce_mean(p, axis=list(range(1, n_axes + 2))) for p in powers])
 
 
-def _square(x):
-    return x * x
-
-
-def _mean_square(x):
-    """Squared norm of the vectors, averaged over the voxels."""
+def squared_norm(x):
+    """Squared norm of the vectors of ``(B, *S, D)``, averaged over the voxels: ``(B,)``."""
     axes = list(range(1, x.shape.rank - 1))
-    return tf.reduce_sum(tf.reduce_mean(_square(x), axis=axes), axis=-1)
+    return tf.reduce_sum(tf.reduce_mean(x * x, axis=axes), axis=-1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from deepatlas_tf.keras_stack import keras, tf
 
@@ -9,38 +10,48 @@ from deepatlas_tf.keras_stack import keras, tf
 class Method(keras.Model):
     """Networks trained in turns.
 
-    A turn is the name of the network that it updates; what is minimised is ``sum_t weight[turn][t] * term[t]``, where
-    the terms come from the method ``<turn>_terms(data) -> {name: (B,)}``. A term whose weight is 0 or missing is not
-    logged. Metrics are called ``<turn>/<term>``, and ``<turn>/loss`` is the weighted sum.
+    A turn is the name of the network that it updates, or one of ``updates``, which says which networks it updates
+    together. What is minimised is ``sum_t weight[turn][t] * term[t]``, where the terms come from the method
+    ``<turn>_terms(data) -> {name: (B,)}``. A term whose weight is 0 or missing is not logged. Metrics are called
+    ``<turn>/<term>``, and ``<turn>/loss`` is the weighted sum.
 
     Use it as any Keras model: ``method.compile(...)``, ``method.fit(batches, steps_per_epoch=...)``.
 
     Args:
         nets: Keras models by name, such as ``{"registration": ..., "segmentation": ...}``.
-        turns: names of the nets in the order in which they are updated, again and again. A net that is never named is
-            frozen.
+        turns: names of the nets, or keys of ``updates``, in the order in which they are updated, again and again. A
+            net that is in no turn is frozen.
 
     Raises:
         ValueError: if there are no turns, or a turn names no net.
     """
 
+    updates: Mapping[str, tuple[str, ...]] = {}
+    beta_1 = 0.9  # of Adam
     default_weights: Mapping[str, Mapping[str, float]] = {}
     default_turns: Mapping[str, int] = {}
+    default_settings: Mapping[str, Any] = {}
 
     def __init__(self, nets: Mapping[str, keras.Model], turns: Sequence[str], **kwargs):
         super().__init__(**kwargs)
-        unknown = sorted(set(turns) - set(nets))
+        known = sorted(set(nets) | set(self.updates))
+        unknown = sorted(set(turns) - set(known))
         if not turns or unknown:
-            raise ValueError(f"turns must name the nets {sorted(nets)}; got {unknown or 'no turns'}")
+            raise ValueError(f"turns must name the nets {known}; got {unknown or 'no turns'}")
         self.nets = dict(nets)
         self.turns = tuple(turns)
         self.built = True  # the nets are; fit under a strategy asks for it
 
+    @classmethod
+    def nets_of(cls, turn: str) -> tuple[str, ...]:
+        """Names of the nets that a turn updates."""
+        return cls.updates.get(turn, (turn,))
+
     def compile(self, optimizers=None, weights=None, **kwargs):
-        """Give each updated net an optimizer, and each term its weight.
+        """Give each turn an optimizer, and each term its weight.
 
         Args:
-            optimizers: by net name; Adam with a learning rate of 1e-3 where missing.
+            optimizers: by turn; Adam with a learning rate of 1e-3 where missing.
             weights: ``{turn: {term: weight}}``; a turn that is left out keeps the method's ``default_weights``.
 
         Raises:
@@ -51,7 +62,7 @@ class Method(keras.Model):
         self.optimizers_by_net = {turn: optimizers.get(turn) or keras.optimizers.Adam(1e-3) for turn in set(self.turns)}
         self.weights_by_turn = _complete_weights(self.default_weights, weights or {})
         for turn, optimizer in self.optimizers_by_net.items():
-            optimizer.build(self.nets[turn].trainable_variables)
+            optimizer.build(self._variables(turn))
         names = [f"{turn}/{term}" for turn in sorted(set(self.turns)) for term in ("loss", *self.weights_by_turn[turn])]
         self.term_metrics = {name: keras.metrics.Mean(name=name) for name in names}
         self._turn_functions = {}
@@ -67,22 +78,25 @@ class Method(keras.Model):
         return sum(int(optimizer.iterations.numpy()) for optimizer in self.optimizers_by_net.values())
 
     def turn_at(self, step: int) -> str:
-        """The net that is updated at a step, counted from 0."""
+        """The turn that is due at a step, counted from 0."""
         return self.turns[step % len(self.turns)]
 
     def update(self, turn: str, data) -> None:
-        """One step of the turn's optimizer on the weighted sum of its terms. Changes only the turn's net."""
-        net, optimizer = self.nets[turn], self.optimizers_by_net[turn]
+        """One step of the turn's optimizer on the weighted sum of its terms. Changes only the turn's nets."""
+        variables, optimizer = self._variables(turn), self.optimizers_by_net[turn]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(net.trainable_variables)
+            tape.watch(variables)
             terms = {name: tf.reduce_mean(value) for name, value in getattr(self, f"{turn}_terms")(data).items()}
             terms = {name: terms[name] for name in self.weights_by_turn[turn]}
             loss = tf.add_n([weight * terms[name] for name, weight in self.weights_by_turn[turn].items()])
             scaled = loss / self.distribute_strategy.num_replicas_in_sync  # gradients are summed over the replicas
-        gradients = tape.gradient(scaled, net.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, net.trainable_variables, strict=True))
+        gradients = tape.gradient(scaled, variables)
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
         for name, value in {"loss": loss, **terms}.items():
             self.term_metrics[f"{turn}/{name}"].update_state(value)
+
+    def _variables(self, turn):
+        return [variable for name in self.nets_of(turn) for variable in self.nets[name].trainable_variables]
 
     def train_step(self, data):
         """The update of the turn that is due; for use outside of ``fit``, which compiles one function for each turn."""
@@ -90,7 +104,7 @@ class Method(keras.Model):
         return self.get_metrics_result()
 
     def make_train_function(self, force=False):
-        """One compiled function for each net, and a Python dispatcher that follows ``turns`` from the step reached.
+        """One compiled function for each turn, and a Python dispatcher that follows ``turns`` from the step reached.
 
         A ``tf.cond`` in one function would do on one device, but not under a ``MirroredStrategy``.
         """

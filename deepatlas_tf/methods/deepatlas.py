@@ -23,7 +23,7 @@ the two Dice terms; weights of 0 give the paper's loss. The weight of the bendin
 
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.losses.overlap import cross_entropy, soft_dice
-from deepatlas_tf.losses.similarity import SIMILARITIES
+from deepatlas_tf.losses.similarity import similarity_function
 from deepatlas_tf.losses.smoothness import bending_energy
 from deepatlas_tf.methods.base import Method
 from deepatlas_tf.models.layers import SpatialTransformer
@@ -39,7 +39,8 @@ class DeepAtlas(Method):
         registration: Keras model ``[moving, fixed] (B, *S, 1) -> u (B, *S, D)`` in voxels.
         segmentation: Keras model ``image (B, *S, 1) -> probabilities (B, *S, C)``.
         turns: which net is updated, in order, again and again.
-        similarity: a key of ``SIMILARITIES`` in :mod:`deepatlas_tf.losses.similarity`.
+        similarity: a key of ``SIMILARITIES`` in :mod:`deepatlas_tf.losses.similarity`; similarity_settings: its keyword
+            arguments.
     """
 
     stream = "pairs"
@@ -54,9 +55,11 @@ class DeepAtlas(Method):
         },
     }
 
-    def __init__(self, registration, segmentation, turns=PAPER_TURNS, similarity: str = "ncc", **kwargs):
+    def __init__(
+        self, registration, segmentation, turns=PAPER_TURNS, similarity="ncc", similarity_settings=None, **kwargs
+    ):
         super().__init__({"registration": registration, "segmentation": segmentation}, turns, **kwargs)
-        self.similarity = SIMILARITIES[similarity]
+        self.similarity = similarity_function(similarity, similarity_settings)
         self.warp = SpatialTransformer(name="warp")
 
     def registration_terms(self, pair):
@@ -79,9 +82,9 @@ class DeepAtlas(Method):
         u = self.nets["registration"]([moving["image"], fixed["image"]], training=False)
         anatomy_moving, anatomy_fixed = _anatomies(pair, *predictions)
         warped = self.warp([anatomy_moving, u])
-        one_labelled = tf.maximum(moving["label_weight"], fixed["label_weight"])
+        one_labelled = tf.maximum(moving["label_weight"], fixed["label_weight"])  # (B, C)
         return {
-            "anatomy": one_labelled * soft_dice(warped, anatomy_fixed),
+            "anatomy": soft_dice(warped, anatomy_fixed, one_labelled),
             "anatomy_cross_entropy": _anatomy_cross_entropy(pair, warped, anatomy_fixed),
             "supervised": _supervised(pair, predictions, soft_dice),
             "supervised_cross_entropy": _supervised(pair, predictions, cross_entropy),
@@ -101,15 +104,15 @@ def _anatomies(pair, *predictions):
 def _anatomy_cross_entropy(pair, warped, anatomy_fixed):
     """Cross-entropy of the predicted side against the labelled one; 0 where both sides or none are labelled."""
     w_moving, w_fixed = pair["moving"]["label_weight"], pair["fixed"]["label_weight"]
-    towards_fixed = w_moving * (1 - w_fixed) * cross_entropy(anatomy_fixed, warped)
-    return towards_fixed + w_fixed * (1 - w_moving) * cross_entropy(warped, anatomy_fixed)
+    towards_fixed = cross_entropy(anatomy_fixed, warped, w_moving * (1 - w_fixed))
+    return towards_fixed + cross_entropy(warped, anatomy_fixed, w_fixed * (1 - w_moving))
 
 
 def _supervised(pair, predictions, loss):
     samples = (pair["moving"], pair["fixed"])
     return tf.add_n(
         [
-            s["label_weight"] * loss(p, one_hot(s["label"], p.shape[-1]))
+            loss(p, one_hot(s["label"], p.shape[-1]), s["label_weight"])
             for s, p in zip(samples, predictions, strict=True)
         ]
     )

@@ -27,10 +27,10 @@ class Segmentation(Method):
         super().__init__({"segmentation": segmentation}, turns=("segmentation",), **kwargs)
 
     def segmentation_terms(self, sample):
-        """Terms for each example, ``(B,)``; samples without a label count nothing."""
+        """Terms for each example, ``(B,)``; classes without a label count nothing."""
         prediction = self.nets["segmentation"](sample["image"], training=True)
         reference = one_hot(sample["label"], prediction.shape[-1])
         return {
-            "supervised": sample["label_weight"] * soft_dice(prediction, reference),
-            "supervised_cross_entropy": sample["label_weight"] * cross_entropy(prediction, reference),
+            "supervised": soft_dice(prediction, reference, sample["label_weight"]),
+            "supervised_cross_entropy": cross_entropy(prediction, reference, sample["label_weight"]),
         }

@@ -1,5 +1,7 @@
 """Keras layers shared by the networks: voxelmorph's warp for a whole batch, integration, and padding to any size."""
 
+import zlib
+
 from deepatlas_tf.keras_stack import keras, tf, vxm
 from deepatlas_tf.ops.velocity import integrate
 from deepatlas_tf.ops.warp import warp
@@ -79,6 +81,35 @@ class InstanceNormalization(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "epsilon": self.epsilon}
+
+
+@_register
+class Dropout(keras.layers.Layer):
+    """Dropout (Srivastava et al., JMLR 2014) whose masks follow from how often it was called in training.
+
+    That number is one of its weights, so that a resumed run drops what the uninterrupted one would have: Keras' own
+    layer has a state that no checkpoint holds.
+    """
+
+    def __init__(self, rate, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+
+    def build(self, input_shape):
+        once = tf.VariableAggregation.ONLY_FIRST_REPLICA
+        self.calls = self.add_weight("calls", (), dtype="int64", initializer="zeros", trainable=False, aggregation=once)
+        super().build(input_shape)
+
+    def call(self, x, training=False):
+        if not training or not self.rate:
+            return x
+        seed = tf.stack([self.calls, zlib.crc32(self.name.encode())])
+        self.calls.assign_add(1)
+        kept = tf.random.stateless_uniform(tf.shape(x), seed) >= self.rate
+        return tf.where(kept, x / (1 - self.rate), tf.zeros_like(x))
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate}
 
 
 @_register

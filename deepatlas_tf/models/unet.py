@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 from deepatlas_tf.keras_stack import keras
-from deepatlas_tf.models.layers import CropLike, InstanceNormalization, PadToMultiple
+from deepatlas_tf.models.layers import CropLike, Dropout, InstanceNormalization, PadToMultiple
 from deepatlas_tf.models.voxelmorph import unet_features
 
 
-def light_unet(shape: Sequence[int | None], n_classes: int, widths: Sequence[int] = (16, 32, 64, 128)):
+def light_unet(
+    shape: Sequence[int | None], n_classes: int, widths: Sequence[int] = (16, 32, 64, 128), dropout: float = 0.0
+):
     """A Keras model ``image (B, *S, 1) -> class probabilities (B, *S, C)``, float32.
 
     Two convolutions a level, each followed by instance normalisation and leaky ReLU; max-pooling down, nearest
@@ -18,6 +20,7 @@ def light_unet(shape: Sequence[int | None], n_classes: int, widths: Sequence[int
         shape: spatial size ``*S``; ``None`` for an axis of any length.
         n_classes: number of classes, background included.
         widths: channels of each level; the stride is ``2 ** (len(widths) - 1)``.
+        dropout: rate after each level of the encoder but the first.
     """
     n_axes = len(shape)
     pool = getattr(keras.layers, f"MaxPooling{n_axes}D")
@@ -27,6 +30,8 @@ def light_unet(shape: Sequence[int | None], n_classes: int, widths: Sequence[int
     skips = []
     for level, width in enumerate(widths):
         x = _conv_block(x, width, f"down{level}")
+        if dropout and level:
+            x = Dropout(dropout, name=f"dropout{level}")(x)
         if level < len(widths) - 1:
             skips.append(x)
             x = pool(2, name=f"pool{level}")(x)

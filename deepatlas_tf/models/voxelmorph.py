@@ -16,8 +16,9 @@ def registration_net(
     decoder: Sequence[int] = DECODER,
     diffeomorphic: bool = False,
     int_steps: int = 7,
+    channels: int = 1,
 ):
-    """A Keras model ``[moving (B, *S, 1), fixed (B, *S, 1)] -> u (B, *S, D)`` in voxels (Balakrishnan et al. 2019).
+    """A Keras model ``[moving (B, *S, C), fixed (B, *S, C)] -> u (B, *S, D)`` in voxels (Balakrishnan et al. 2019).
 
     Any image size works: it is padded to the stride of the U-Net and cropped back. The last convolution starts near
     zero, so that training starts from the identity. The field is float32 under any precision policy.
@@ -28,9 +29,10 @@ def registration_net(
         decoder: widths of the decoder; those beyond the encoder's levels are convolutions at full resolution.
         diffeomorphic: the network predicts a velocity field, integrated by :class:`VecInt`.
         int_steps: squarings of the integration.
+        channels: of the images, ``C``.
     """
-    moving = keras.Input((*shape, 1), name="moving")
-    fixed = keras.Input((*shape, 1), name="fixed")
+    moving = keras.Input((*shape, channels), name="moving")
+    fixed = keras.Input((*shape, channels), name="fixed")
     both = keras.layers.Concatenate(name="moving_fixed")([moving, fixed])
     padded = PadToMultiple(2 ** len(encoder), name="pad")(both)
     features = unet_features([moving, fixed], padded, encoder, decoder)

@@ -6,8 +6,8 @@ from scipy.ndimage import map_coordinates
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.methods.deepatlas import PAPER_TURNS, DeepAtlas
-from deepatlas_tf.methods.registration import Registration
 from deepatlas_tf.methods.segmentation import Segmentation
+from deepatlas_tf.methods.voxelmorph import VoxelMorph
 from deepatlas_tf.models.unet import light_unet
 from deepatlas_tf.models.voxelmorph import registration_net
 
@@ -30,7 +30,7 @@ def make_pair(shape, moving_weight, fixed_weight, batch=2):
         return {
             "image": rng.random((batch, *shape, 1), dtype=np.float32),
             "label": rng.integers(0, N_CLASSES, (batch, *shape)).astype(np.int32),
-            "label_weight": np.full(batch, weight, np.float32),
+            "label_weight": np.full((batch, N_CLASSES), weight, np.float32),
             "subject": np.array([name] * batch),
         }
 
@@ -100,6 +100,37 @@ def test_the_four_cases_of_the_paper(shape, case):
         np.testing.assert_allclose(segmentation["supervised_cross_entropy"][b], entropies, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_class_that_is_not_labelled_comes_from_the_prediction_and_is_not_supervised(shape):
+    """The moving map holds class 1 only, the fixed one class 2 only; no term may see where 0 hides the others."""
+    method = DeepAtlas(**nets(shape))
+    method.compile(weights={"segmentation": dict.fromkeys(DeepAtlas.default_weights["segmentation"], 1.0)})
+    pair = make_pair(shape, 1, 1)
+    for side, kept in (("moving", 1), ("fixed", 2)):
+        pair[side]["label_weight"] = np.tile(np.eye(N_CLASSES, dtype=np.float32)[kept], (2, 1))
+        pair[side]["label"] *= pair[side]["label"] == kept
+    terms = method.segmentation_terms(pair)
+    for b, (_, _, u, p_m, p_f, y_m, y_f) in enumerate(by_hand(method, pair)):
+        anatomies = []
+        for p, y, kept in ((p_m, y_m, 1), (p_f, y_f, 2)):
+            others = [c for c in range(N_CLASSES) if c != kept]
+            anatomy = np.zeros_like(p)
+            anatomy[..., others] = p[..., others] / p[..., others].sum(-1, keepdims=True)
+            anatomies.append(np.where(y[..., [kept]] > 0, y, anatomy))
+        dice = np_soft_dice(np_warp(anatomies[0], u), anatomies[1])  # each class is labelled on one side
+        np.testing.assert_allclose(terms["anatomy"][b], dice, atol=1e-4)
+        supervised = sum(_dice_of(p, y, c) / 2 for p, y, c in ((p_m, y_m, 1), (p_f, y_f, 2)))
+        np.testing.assert_allclose(terms["supervised"][b], supervised, atol=1e-4)
+    for side in pair.values():  # 0 or another class that is not labelled: the same
+        side["label"] = np.where(side["label"] == 0, 3 - side["label_weight"].argmax(-1)[0], side["label"])
+    for name, term in method.segmentation_terms(pair).items():
+        np.testing.assert_allclose(term, terms[name], atol=1e-5, err_msg=name)
+
+
+def _dice_of(p, y, c):
+    return 1 - 2 * (p[..., c] * y[..., c]).sum() / (p[..., c].sum() + y[..., c].sum())
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_gradient_of_the_segmentation_turn_follows_the_case(case):
     """With two labels, or none, the anatomy term teaches the segmentation network nothing."""
@@ -148,12 +179,12 @@ def _method(kind, shape):
     made = nets(shape)
     if kind is DeepAtlas:
         return DeepAtlas(**made, turns=("registration", "segmentation"))
-    if kind is Registration:
-        return Registration(made["registration"], N_CLASSES)
+    if kind is VoxelMorph:
+        return VoxelMorph(made["registration"], N_CLASSES)
     return Segmentation(made["segmentation"])
 
 
-@pytest.mark.parametrize("kind", [DeepAtlas, Registration, Segmentation])
+@pytest.mark.parametrize("kind", [DeepAtlas, VoxelMorph, Segmentation])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_label_of_weight_0_has_no_influence(kind, shape):
     weights = []
@@ -161,7 +192,7 @@ def test_a_label_of_weight_0_has_no_influence(kind, shape):
         pair = make_pair(shape, 1, 0)
         pair["fixed"]["label"][:] = value
         method = _method(kind, shape)
-        method.compile(weights={"registration": {"smoothness": 1.0, "anatomy": 1.0}} if kind is Registration else None)
+        method.compile(weights={"registration": {"smoothness": 1.0, "anatomy": 1.0}} if kind is VoxelMorph else None)
         data = pair if method.stream == "pairs" else pair["fixed"]
         method.fit(as_dataset(data), steps_per_epoch=4, verbose=0)
         weights.append([w for net in method.nets.values() for w in net.get_weights()])
@@ -169,7 +200,7 @@ def test_a_label_of_weight_0_has_no_influence(kind, shape):
         np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize("kind", [DeepAtlas, Registration, Segmentation])
+@pytest.mark.parametrize("kind", [DeepAtlas, VoxelMorph, Segmentation])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_losses_fall(kind, shape):
     method = _method(kind, shape)

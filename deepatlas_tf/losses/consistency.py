@@ -1,0 +1,53 @@
+"""Disagreement of the two directions of a registration. Each loss returns one value for each example, ``(B,)`` float32.
+
+``u_ab`` warps B's image onto A's grid and ``u_ba`` the reverse: ``phi(x) = x + u(x)``. Both are zero if the one is the
+inverse of the other.
+"""
+
+from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.losses.smoothness import squared_norm
+from deepatlas_tf.ops.filters import difference
+from deepatlas_tf.ops.warp import warp
+
+
+@tf.function(jit_compile=True)
+def inverse_consistency_error(u_ab, u_ba):
+    """``phi_ab(phi_ba(x)) - x = u_ba(x) + u_ab(x + u_ba(x))``: ``(B, *S, D)`` in voxels, 0 where they are inverse.
+
+    Outside the grid ``u_ab`` is that of the nearest voxel.
+
+    Args:
+        u_ab: displacement field ``(B, *S, D)`` in voxels.
+        u_ba: that of the other direction.
+    """
+    return u_ba + warp(u_ab, u_ba)
+
+
+@tf.function(jit_compile=True)
+def inverse_consistency(u_ab, u_ba):
+    """Mean squared inverse-consistency error (ICON: Greer et al., ICCV 2021): ``1/|V| sum_x |e(x)|^2`` in voxels^2.
+
+    ``e`` is the :func:`inverse_consistency_error`. ICON sums the errors of the two orders; this is that of one.
+
+    Args:
+        u_ab: displacement field ``(B, *S, D)`` in voxels.
+        u_ba: that of the other direction.
+    """
+    return squared_norm(inverse_consistency_error(u_ab, u_ba))
+
+
+@tf.function(jit_compile=True)
+def gradient_inverse_consistency(u_ab, u_ba):
+    """Mean squared gradient of the inverse-consistency error (GradICON: Tian et al., CVPR 2023).
+
+    ``1/|V| sum_x |grad(phi_ab o phi_ba)(x) - 1|_F^2 = sum_i mean_x |e(x + n_i) - e(x)|^2`` with forward differences of
+    one voxel along each axis ``i``. It is zero where ``phi_ab o phi_ba`` is a translation, and does not depend on the
+    voxel size. The authors' code takes the mean over the components where the paper has the Frobenius norm: a weight
+    ``lambda`` from there, such as 1.5, is ``lambda / D`` here.
+
+    Args:
+        u_ab: displacement field ``(B, *S, D)`` in voxels.
+        u_ba: that of the other direction.
+    """
+    error = inverse_consistency_error(u_ab, u_ba)
+    return tf.add_n([squared_norm(difference(error, axis)) for axis in range(error.shape[-1])])

@@ -1,0 +1,187 @@
+"""Dissimilarity of two images of different contrast. Each returns one value for each example, ``(B,)`` float32.
+
+The intensities are expected in [0, 1], as those of a :class:`~deepatlas_tf.types.Sample`.
+"""
+
+import itertools
+
+from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.ops.filters import box_sum
+
+# Voxels whose Parzen windows are in memory at a time: 8 MB for each image with 32 bins
+_CHUNK = 1 << 16
+
+# The rest of MIND-SSC is faster outside of XLA, which computes the distances anew wherever they are used
+_box_sum = tf.function(box_sum, jit_compile=True)
+
+
+@tf.function(jit_compile=True)
+def mutual_information(warped, fixed, n_bins: int = 32, sigma: float = 0.5):
+    """Minus the mutual information in nats, from a Parzen-window joint histogram (Viola & Wells 1997).
+
+    ``-sum_ij P_ij log(P_ij / (P_i. P_.j))`` with ``P_ij = mean_x w_i(a(x)) w_j(b(x))``. The bins' centres are spread
+    evenly over [0, 1]; the window of a voxel is a Gaussian of the distance to them, normalised over the bins, so that
+    each voxel counts once (values outside [0, 1] count for the outermost bin) and the value is exactly that of the
+    soft histogram: at most 0, and 0 for a constant image. All voxels are used. The windows are made for a part of the
+    voxels at a time, forwards and backwards, so that memory does not grow with ``n_bins * V``.
+
+    Voxelmorph's ``MutualInformation`` gives the same for windows that are normalised; its own are not.
+
+    Args:
+        warped: ``(B, *S, 1)``.
+        fixed: ``(B, *S, 1)``.
+        n_bins: bins of each image.
+        sigma: of the Gaussian window, in bins.
+    """
+    a, b = (tf.reshape(image, (tf.shape(image)[0], -1)) for image in (warped, fixed))
+    joint = _joint_histogram(a, b, n_bins, sigma)
+    entropy_a = _entropy(tf.reduce_sum(joint, axis=2), axes=[1])
+    entropy_b = _entropy(tf.reduce_sum(joint, axis=1), axes=[1])
+    return _entropy(joint, axes=[1, 2]) - entropy_a - entropy_b
+
+
+@tf.function
+def mind_ssc(warped, fixed, radius: int = 2, dilation: int = 2):
+    """Mean squared difference of two MIND-SSC descriptors (Heinrich et al., MICCAI 2013); in [0, 1].
+
+    The descriptor compares the neighbours of a voxel with each other: the ``2D`` neighbours at distance ``dilation``
+    along the axes, those pairs of them that differ in axis (12 in 3D, 4 in 2D). ``d_k`` is the mean squared difference
+    of the patches around the two, and the channel is ``exp(-(d_k - min_k d_k) / v)`` with ``v = mean_k (d_k - min_k
+    d_k)``, held between 0.001 and 1000 times its mean over the image (and above 1e-6, so that a constant image has the
+    descriptor 1). Outside the image the nearest voxel counts.
+
+    Args:
+        warped: ``(B, *S, 1)``.
+        fixed: ``(B, *S, 1)``.
+        radius: a patch has ``2 radius + 1`` voxels a side.
+        dilation: distance of the neighbours in voxels.
+    """
+    difference = _self_similarity(warped, radius, dilation) - _self_similarity(fixed, radius, dilation)
+    return tf.reduce_mean(difference * difference, axis=list(range(1, warped.shape.rank)))
+
+
+@tf.function(jit_compile=True)
+def ngf(warped, fixed, edge: float = 0.02):
+    """Distance of the normalised gradient fields (Haber & Modersitzki, MICCAI 2006); in [0, 1].
+
+    ``1 - mean_x (<grad a, grad b> + e^2)^2 / ((|grad a|^2 + e^2) (|grad b|^2 + e^2))`` with central differences, in
+    the form of König & Rühaak (ISBI 2014): two patches without an edge count as a match. Edges that point in opposite
+    directions, as between two contrasts, count as a match too.
+
+    Args:
+        warped: ``(B, *S, 1)``.
+        fixed: ``(B, *S, 1)``.
+        edge: ``e``, the difference of intensity from one voxel to the next above which there is an edge: noise level.
+    """
+    a, b = _central_gradient(warped), _central_gradient(fixed)  # (B, *S - 2, D)
+    product = tf.reduce_sum(a * b, axis=-1) + edge**2
+    norm_a, norm_b = (tf.reduce_sum(x * x, axis=-1) + edge**2 for x in (a, b))
+    return 1 - tf.reduce_mean((product / norm_a) * (product / norm_b), axis=list(range(1, product.shape.rank)))
+
+
+def _joint_histogram(a, b, n_bins, sigma):
+    """Joint probabilities ``(B, n_bins, n_bins)`` of two images ``(B, V)``."""
+    n_voxels = tf.cast(tf.shape(a)[1], a.dtype)
+    counted = _chunks(tf.ones_like(a))  # 0 for the padding of the last chunk
+    shape = (tf.shape(a)[0], n_bins, n_bins)
+
+    def windows(chunk):
+        centres = tf.cast(tf.linspace(0.0, 1.0, n_bins), chunk.dtype)
+        return tf.nn.softmax(-0.5 * ((chunk[..., None] - centres) * ((n_bins - 1) / sigma)) ** 2)  # (B, chunk, n_bins)
+
+    def count(chunk):
+        part_a, part_b, part_counted = chunk
+        return tf.matmul(windows(part_a) * part_counted[..., None], windows(part_b), transpose_a=True)
+
+    # The gradient is written out, because that of a loop would keep the windows of all voxels
+    @tf.custom_gradient
+    def total(a, b):
+        def gradient(upstream):
+            def of_chunk(chunk):
+                with tf.GradientTape() as tape:
+                    tape.watch(chunk[:2])
+                    part = count(chunk)
+                return tuple(tape.gradient(part, chunk[:2], output_gradients=upstream))
+
+            return tf.map_fn(of_chunk, (a, b, counted), fn_output_signature=(a.dtype, b.dtype), parallel_iterations=1)
+
+        add = lambda so_far, chunk: so_far + count(chunk)  # noqa: E731
+        zeros = tf.zeros(shape, a.dtype)
+        return tf.foldl(add, (a, b, counted), initializer=zeros, parallel_iterations=1), gradient
+
+    return total(_chunks(a), _chunks(b)) / n_voxels
+
+
+def _chunks(x):
+    """``(B, V)`` -> ``(V / chunk, B, chunk)``, padded with zeros."""
+    n_voxels = x.shape[1] or tf.shape(x)[1]
+    padded = tf.pad(x, [[0, 0], [0, -n_voxels % min(_CHUNK, n_voxels)]])
+    return tf.transpose(tf.reshape(padded, (tf.shape(x)[0], -1, min(_CHUNK, n_voxels))), (1, 0, 2))
+
+
+def _entropy(probability, axes):
+    return -tf.reduce_sum(tf.math.xlogy(probability, probability), axis=axes)
+
+
+def _self_similarity(image, radius, dilation):
+    """MIND-SSC descriptor of ``(B, *S, 1)``: ``(B, *S, K)``, K = 12 in 3D and 4 in 2D."""
+    n_axes = image.shape.rank - 2
+    vectors = [(i, j, sign) for i, j in itertools.combinations(range(n_axes), 2) for sign in (1, -1)]
+    distances = _patch_distances(image, vectors, radius, dilation)  # (B, *S + 2 dilation, K / 2)
+    here = [dilation] * n_axes
+    channels = []
+    for index, (i, j, sign) in enumerate(vectors):
+        one = distances[..., index : index + 1]
+        # Two pairs of neighbours differ by the same vector: (-i, sign j) and (-sign j, i), each seen from its first
+        channels.append(_cut(one, _moved(here, i, -dilation), dilation))
+        channels.append(_cut(one, _moved(here, j, -sign * dilation), dilation))
+    distance = tf.concat(channels, axis=-1)
+    distance -= tf.reduce_min(distance, axis=-1, keepdims=True)
+    variance = tf.reduce_mean(distance, axis=-1, keepdims=True)
+    typical = tf.reduce_mean(variance, axis=list(range(1, distance.shape.rank)), keepdims=True)
+    variance = tf.maximum(tf.minimum(tf.maximum(variance, 0.001 * typical), 1000 * typical), 1e-6)
+    return tf.exp(-distance / variance)
+
+
+def _patch_distances(image, vectors, radius, dilation):
+    """Mean squared difference of the patches around ``y`` and ``y + dilation (e_i + sign e_j)``, a channel a vector.
+
+    For ``y`` in the image and ``dilation`` voxels around it: ``(B, *S + 2 dilation, len(vectors))``.
+    """
+    n_axes = image.shape.rank - 2
+    padded = _pad_with_nearest(image, 2 * dilation + radius)
+    here = [dilation] * n_axes
+    squared = []
+    for i, j, sign in vectors:
+        there = _moved(_moved(here, i, dilation), j, sign * dilation)
+        squared.append(tf.math.squared_difference(_cut(padded, here, dilation), _cut(padded, there, dilation)))
+    patch = 2 * radius + 1
+    return _cut(_box_sum(tf.concat(squared, axis=-1), patch), [radius] * n_axes, radius) / patch**n_axes
+
+
+def _moved(position, axis, by):
+    return [p + by if a == axis else p for a, p in enumerate(position)]
+
+
+def _central_gradient(image):
+    """``(B, *S, 1)`` -> ``(B, *S - 2, D)``, of the voxels that are not at the border."""
+    n_axes = image.shape.rank - 2
+    parts = []
+    for axis in range(n_axes):
+        after, before = (_cut(image, _moved([1] * n_axes, axis, side), 1) for side in (1, -1))
+        parts.append((after - before) / 2)
+    return tf.concat(parts, axis=-1)
+
+
+def _pad_with_nearest(x, width):
+    """Pad each spatial axis by ``width`` voxels on both sides, with the value of the nearest voxel."""
+    for _ in range(width):  # one voxel of TensorFlow's symmetric padding repeats the border
+        x = tf.pad(x, [[0, 0], *[[1, 1]] * (x.shape.rank - 2), [0, 0]], mode="SYMMETRIC")
+    return x
+
+
+def _cut(x, starts, padding):
+    """The part of ``x``, an image padded by ``padding`` on all sides, of the image's size that begins at ``starts``."""
+    sizes = tf.shape(x)[1:-1] - 2 * padding
+    index = [slice(start, start + sizes[axis]) for axis, start in enumerate(starts)]
+    return x[(slice(None), *index)]

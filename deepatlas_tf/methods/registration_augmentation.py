@@ -1,0 +1,43 @@
+"""Segmentation of a few labels multiplied by registration: stage 2 of SegGuidedMMReg (Demir & Niethammer, MIDL 2024).
+
+    u = R(I_m, I_f),   L = L_sp(S(I_m o (id + u)), L_m o (id + u))
+
+Each labelled scan is warped to each other scan by a frozen registration network, and its label map with it: image and
+label agree by construction, however well the two subjects were registered, and the anatomy takes the shapes of the
+unlabelled subjects. Nothing is stored: each pair is warped when it is drawn. The stage draws the moving side from the
+labelled subjects (``labelled_fraction=(1.0, None)``). ``L_sp`` is the soft Dice of the foreground, to which the
+cross-entropy can be added, as in the method ``segmentation``; the authors' Dice counts the background too.
+"""
+
+from deepatlas_tf.losses.overlap import cross_entropy, soft_dice
+from deepatlas_tf.methods.base import Method
+from deepatlas_tf.ops.labels import one_hot
+from deepatlas_tf.ops.warp import warp
+
+
+class RegistrationAugmentation(Method):
+    """A segmentation network trained on a stream of :class:`~deepatlas_tf.types.Pair`, moving to fixed.
+
+    Args:
+        registration: Keras model ``[moving, fixed] (B, *S, 1) -> u (B, *S, D)`` in voxels; it is frozen.
+        segmentation: Keras model ``image (B, *S, 1) -> probabilities (B, *S, C)``.
+    """
+
+    stream = "pairs"
+    default_turns = {"segmentation": 1}
+    default_weights = {"segmentation": {"supervised": 1.0, "supervised_cross_entropy": 1.0}}
+
+    def __init__(self, registration, segmentation, **kwargs):
+        super().__init__({"registration": registration, "segmentation": segmentation}, ("segmentation",), **kwargs)
+
+    def segmentation_terms(self, pair):
+        """Terms for each pair, ``(B,)``; classes without a label in the moving map count nothing."""
+        moving, fixed = pair["moving"], pair["fixed"]
+        u = self.nets["registration"]([moving["image"], fixed["image"]], training=False)
+        label = warp(moving["label"][..., None], u, "nearest")[..., 0]  # (B, *S)
+        prediction = self.nets["segmentation"](warp(moving["image"], u), training=True)
+        reference = one_hot(label, prediction.shape[-1])
+        return {
+            "supervised": soft_dice(prediction, reference, moving["label_weight"]),
+            "supervised_cross_entropy": cross_entropy(prediction, reference, moving["label_weight"]),
+        }

@@ -1,0 +1,135 @@
+"""VoxelMorph: registration by a network (Balakrishnan et al., TMI 2019; diffeomorphic: Dalca et al., MedIA 2019).
+
+    u = R(I_m, I_f)                 displacement field; diffeomorphic: v = R(I_m, I_f), u = exp(v)
+    L = w_i L_i(I_m o (id + u), I_f) + w_r L_r(u or v) + w_a L_a(A_m o (id + u), A_f)
+
+Weights of the turn ``registration``, each named as its term:
+
+- ``similarity``: ``L_i``, by default 1 - global NCC; settings ``similarity`` and ``similarity_settings``, see
+  :mod:`deepatlas_tf.losses.similarity`. VoxelMorph's own are ``mse`` with ``{"image_sigma": 0.02}`` and ``local_ncc``.
+- ``smoothness`` (bending energy), ``gradient`` (voxelmorph's ``Grad("l2")``), ``gradient_l1``: ``L_r``, of the velocity
+  field where the network is diffeomorphic, as in voxelmorph, else of the displacement field.
+- ``anatomy``: ``L_a``, the soft Dice of the classes that are labelled in both label maps; its weight is the paper's
+  gamma. With 0, the default, it is unsupervised. A pair without a class in common is registered by its images alone:
+  this is the weakly supervised baseline of DeepAtlas.
+- ``similarity_inverse``, ``anatomy_inverse``: the same of the fixed onto the moving side, so 0.5 for each of the two
+  similarities is voxelmorph's bidirectional loss. The inverse is ``exp(-v)``, and ``R(I_f, I_m)`` of a network that
+  has no velocity field (where voxelmorph takes ``-u``, which is no inverse).
+- ``inverse_consistency`` (ICON, Greer et al., ICCV 2021), ``gradient_inverse_consistency`` (GradICON, Tian et al.,
+  CVPR 2023): of ``R(I_m, I_f)`` and ``R(I_f, I_m)``, see :mod:`deepatlas_tf.losses.consistency`.
+
+Whatever needs the second direction costs a second pass of the network or integration, and is computed only where its
+weight is not 0.
+"""
+
+from collections.abc import Mapping
+
+from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.losses.consistency import gradient_inverse_consistency, inverse_consistency
+from deepatlas_tf.losses.overlap import soft_dice
+from deepatlas_tf.losses.similarity import similarity_function
+from deepatlas_tf.losses.smoothness import bending_energy, gradient
+from deepatlas_tf.methods.base import Method
+from deepatlas_tf.models.velocity import split_integration
+from deepatlas_tf.ops.labels import one_hot
+from deepatlas_tf.ops.warp import warp
+
+
+class VoxelMorph(Method):
+    """A registration network trained on a stream of :class:`~deepatlas_tf.types.Pair`.
+
+    Args:
+        registration: Keras model ``[moving, fixed] (B, *S, 1) -> u (B, *S, D)`` in voxels.
+        n_classes: number of classes of the label maps, background included.
+        similarity: a key of ``SIMILARITIES`` in :mod:`deepatlas_tf.losses.similarity`.
+        similarity_settings: its keyword arguments.
+    """
+
+    stream = "pairs"
+    default_turns = {"registration": 1}
+    default_weights = {
+        "registration": {
+            "similarity": 1.0,
+            "similarity_inverse": 0.0,
+            "smoothness": 1.0,
+            "gradient": 0.0,
+            "gradient_l1": 0.0,
+            "inverse_consistency": 0.0,
+            "gradient_inverse_consistency": 0.0,
+            "anatomy": 0.0,
+            "anatomy_inverse": 0.0,
+        }
+    }
+
+    def __init__(
+        self,
+        registration,
+        n_classes: int,
+        similarity: str = "ncc",
+        similarity_settings: Mapping[str, float] | None = None,
+        **kwargs,
+    ):
+        super().__init__({"registration": registration}, turns=("registration",), **kwargs)
+        self.n_classes = n_classes
+        self.similarity = similarity_function(similarity, similarity_settings)
+        self.head, self.integrate = split_integration(registration)
+
+    def registration_terms(self, pair):
+        """The terms for each pair, ``(B,)``, as far as their weights are not 0."""
+        moving, fixed = pair["moving"], pair["fixed"]
+        used = set(self.weights_by_turn["registration"])
+        field, u = self._field(moving, fixed)
+        terms = {**self._alignment(moving, fixed, u, "anatomy" in used), **regularity_terms(field)}
+        consistency = used & {"inverse_consistency", "gradient_inverse_consistency"}
+        inverse = used & {"similarity_inverse", "anatomy_inverse"}
+        if consistency or (inverse and not self.integrate):
+            _, u_back = self._field(fixed, moving)
+            terms["inverse_consistency"] = inverse_consistency(u, u_back)
+            terms["gradient_inverse_consistency"] = gradient_inverse_consistency(u, u_back)
+        if inverse:
+            u_inverse = self.integrate(-field) if self.integrate else u_back
+            aligned = self._alignment(fixed, moving, u_inverse, "anatomy_inverse" in used)
+            terms |= {f"{name}_inverse": value for name, value in aligned.items()}
+        return terms
+
+    def _field(self, moving, fixed):
+        """What the network predicts, a displacement or velocity field, and the displacement field."""
+        field = self.head([moving["image"], fixed["image"]], training=True)
+        return field, self.integrate(field) if self.integrate else field
+
+    def _alignment(self, moving, fixed, u, with_anatomy):
+        if not with_anatomy:
+            return alignment_terms(self.similarity, moving["image"], fixed["image"], u)
+        anatomies = tuple(one_hot(side["label"], self.n_classes) for side in (moving, fixed))
+        both_labelled = tf.minimum(moving["label_weight"], fixed["label_weight"])  # (B, C)
+        return alignment_terms(self.similarity, moving["image"], fixed["image"], u, anatomies, both_labelled)
+
+
+def alignment_terms(similarity, moving, fixed, u, anatomies=None, class_weight=None):
+    """How well a field aligns two images, and their anatomies if given: ``similarity`` and ``anatomy``, ``(B,)``.
+
+    Args:
+        similarity: function ``(warped, fixed) -> (B,)``.
+        moving: image ``(B, *S, 1)``.
+        fixed: image ``(B, *S, 1)``.
+        u: displacement field ``(B, *S, D)`` in voxels.
+        anatomies: class probabilities ``(B, *S, C)`` of both.
+        class_weight: ``(B, C)``; None is 1 for all.
+    """
+    if anatomies is None:
+        return {"similarity": similarity(warp(moving, u), fixed)}
+    # One warp of image and anatomy together costs less than two
+    warped = warp(tf.concat([moving, anatomies[0]], axis=-1), u)
+    return {
+        "similarity": similarity(warped[..., :1], fixed),
+        "anatomy": soft_dice(warped[..., 1:], anatomies[1], class_weight),
+    }
+
+
+def regularity_terms(field):
+    """The regularisers of a displacement or velocity field ``(B, *S, D)`` by name, ``(B,)``."""
+    return {
+        "smoothness": bending_energy(field),
+        "gradient": gradient(field),
+        "gradient_l1": gradient(field, "l1"),
+    }

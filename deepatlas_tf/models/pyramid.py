@@ -1,0 +1,97 @@
+"""Registration by a residual pyramid: a field at every resolution, each a correction of the one below.
+
+    field_0 = residual_0,    field_k = 2 up(field_{k-1}) + residual_k,    u = field_{L-1}
+
+As in UniSegReg (Li, Figueredo, Auer, Dineen, Morgan & Chen, arXiv 2502.03229). Level 0 is the coarsest; the field of a
+level is in voxels of its own grid, hence the factor 2.
+"""
+
+from collections.abc import Sequence
+
+from deepatlas_tf.keras_stack import keras
+from deepatlas_tf.models.cascade import UpsampleField
+from deepatlas_tf.models.layers import CropLike, PadToMultiple
+
+# Channels from full resolution down; volumes, as published, have one level less than slices
+WIDTHS = {2: (16, 32, 32, 32, 32), 3: (16, 32, 32, 32)}
+
+
+def pyramid_net(shape: Sequence[int | None], widths: Sequence[int] | None = None, channels: int = 1):
+    """A Keras model ``[moving (B, *S, C), fixed (B, *S, C)] -> u (B, *S, D)`` in voxels, float32.
+
+    A residual encoder with strided convolutions, and a decoder with a head at each level. The heads start near zero, so
+    that training starts from the identity. Any image size works. The authors' network has 32 channels throughout and
+    integrates each residual by one squaring; here full resolution has 16 and nothing is integrated. What the heads
+    give is reached by :func:`split_levels`.
+
+    Args:
+        shape: spatial size ``*S``; ``None`` for an axis of any length.
+        widths: channels of each level, full resolution first; None is ``WIDTHS``.
+        channels: of the images, ``C``.
+    """
+    n_axes = len(shape)
+    widths = tuple(widths or WIDTHS[n_axes])
+    moving = keras.Input((*shape, channels), name="moving")
+    fixed = keras.Input((*shape, channels), name="fixed")
+    both = keras.layers.Concatenate(name="moving_fixed")([moving, fixed])
+    x = PadToMultiple(2 ** (len(widths) - 1), name="pad")(both)
+    skips = []
+    for level, width in enumerate(widths):
+        if level:
+            x = _convolution(x, width, f"down{level}", strides=2)
+        x = _residual_block(x, width, f"encoder{level}")
+        skips.append(x)
+    upsample, field = getattr(keras.layers, f"UpSampling{n_axes}D"), None
+    for k, (width, skip) in enumerate(zip(reversed(widths), reversed(skips), strict=True)):
+        if k:
+            x = keras.layers.Concatenate(name=f"skip{k}")([upsample(2, name=f"upsample{k}")(x), skip])
+        x = _convolution(x, width, f"decoder{k}")
+        residual = _head(x, n_axes, k)
+        if k:
+            finer = UpsampleField(2, name=f"finer{k}")(field)
+            field = keras.layers.Add(name=f"field{k}", dtype="float32")([finer, residual])
+        else:
+            field = residual
+    return keras.Model([moving, fixed], CropLike(name="crop", dtype="float32")([field, both]), name="registration")
+
+
+def split_levels(net):
+    """A function ``inputs, training -> (fields, residuals)``, two lists from the coarsest to the finest level.
+
+    The fields of a pyramid are on its padded grid and may have to be cropped. Any other registration network is a
+    pyramid of one level: its displacement field is the field and the residual.
+
+    Args:
+        net: Keras model ``[moving, fixed] -> u (B, *S, D)``.
+    """
+    names = {layer.name for layer in net.layers} if getattr(net, "outputs", None) else set()
+    n_levels = sum(f"residual{k}" in names for k in range(len(names)))
+    if not n_levels:
+
+        def one_level(inputs, training):
+            u = net(inputs, training=training)
+            return [u], [u]
+
+        return one_level
+    residuals = [net.get_layer(f"residual{k}").output for k in range(n_levels)]
+    fields = residuals[:1] + [net.get_layer(f"field{k}").output for k in range(1, n_levels)]
+    return keras.Model(net.inputs, (fields, residuals), name="levels")
+
+
+def _head(x, n_axes, k):
+    conv = getattr(keras.layers, f"Conv{n_axes}D")
+    small = keras.initializers.RandomNormal(stddev=1e-5)
+    return conv(n_axes, 3, padding="same", kernel_initializer=small, dtype="float32", name=f"residual{k}")(x)
+
+
+def _residual_block(x, width, name):
+    """Two convolutions, and a third of their result beside the input, as the authors add the two."""
+    inner = _convolution(x, width, f"{name}_conv0")
+    inner = _convolution(inner, width, f"{name}_conv1")
+    return _convolution(keras.layers.Concatenate(name=f"{name}_both")([x, inner]), width, f"{name}_conv2")
+
+
+def _convolution(x, width, name, strides=1):
+    conv = getattr(keras.layers, f"Conv{len(x.shape) - 2}D")
+    x = conv(width, 3, strides, padding="same", kernel_initializer="he_normal", name=name)(x)
+    return keras.layers.LeakyReLU(0.2, name=f"{name}_activation")(x)

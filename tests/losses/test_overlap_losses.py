@@ -1,0 +1,60 @@
+"""Disagreement of anatomies against formulas in NumPy and Keras, in 2D and 3D, eagerly and in a graph."""
+
+import numpy as np
+import pytest
+
+from deepatlas_tf.keras_stack import keras, tf, vxm
+from deepatlas_tf.losses.overlap import cross_entropy, soft_dice
+
+SHAPES = [(11, 12), (6, 7, 8)]
+
+
+def probabilities(shape, n_classes=4):
+    x = np.random.default_rng(1).random((2, 2, *shape, n_classes), dtype=np.float32)
+    return x / x.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_soft_dice_by_hand(shape):
+    p, q = probabilities(shape)
+    flat_p, flat_q = (x.reshape(2, -1, 4)[..., 1:] for x in (p, q))
+    expected = 1 - (2 * (flat_p * flat_q).sum(1) / (flat_p.sum(1) + flat_q.sum(1))).mean(-1)
+    np.testing.assert_allclose(soft_dice(p, q), expected, atol=1e-5)
+    np.testing.assert_allclose(soft_dice(p, q), soft_dice(q, p), atol=1e-6)
+    np.testing.assert_allclose(tf.function(soft_dice)(p, q), expected, atol=1e-5)
+    assert soft_dice(p, q).dtype == tf.float32
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_soft_dice_of_the_foreground_equals_voxelmorphs(shape):
+    p, q = (tf.constant(x) for x in probabilities(shape))
+    expected = 1 + vxm.losses.Dice().loss(q[..., 1:], p[..., 1:])
+    np.testing.assert_allclose(tf.reduce_mean(soft_dice(p, q)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_soft_dice_of_label_maps(shape):
+    label = np.random.default_rng(3).integers(0, 3, (2, *shape))
+    one_hot = np.eye(4, dtype=np.float32)[label]  # class 3 is absent, which costs nothing
+    np.testing.assert_allclose(soft_dice(one_hot, one_hot), 0, atol=1e-6)
+    np.testing.assert_allclose(soft_dice(one_hot, np.eye(4, dtype=np.float32)[0 * label]), 2 / 3, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_cross_entropy_equals_keras(shape):
+    p, q = probabilities(shape)
+    expected = tf.reduce_mean(tf.reshape(keras.losses.categorical_crossentropy(q, p), (2, -1)), axis=1)
+    np.testing.assert_allclose(cross_entropy(p, q), expected, rtol=1e-4)
+    assert np.all(np.isfinite(cross_entropy(np.eye(4, dtype=np.float32)[np.zeros((2, *shape), int)], q)))
+
+
+@pytest.mark.parametrize("loss", [soft_dice, cross_entropy])
+def test_a_class_of_weight_0_has_no_influence(loss):
+    """Where class 2 is not labelled, a voxel marked 0 may be of class 2: exchanging the two changes nothing."""
+    p, q = probabilities((11, 12), n_classes=3)
+    weight = np.array([[0, 1, 0], [0, 1, 0]], np.float32)
+    label = q.argmax(-1)
+    marked, unmarked = (np.eye(3, dtype=np.float32)[x] for x in (label, np.where(label == 2, 0, label)))
+    np.testing.assert_allclose(loss(p, marked, weight), loss(p, unmarked, weight), rtol=1e-6)
+    np.testing.assert_allclose(loss(p, marked, np.ones_like(weight)), loss(p, marked), rtol=1e-5)
+    np.testing.assert_allclose(loss(p, marked, np.zeros_like(weight)), 0, atol=1e-7)

@@ -1,0 +1,67 @@
+"""Regularisers of a field against closed forms, NumPy and voxelmorph, in 2D and 3D, eagerly and in a graph."""
+
+import numpy as np
+import pytest
+
+from deepatlas_tf.keras_stack import tf, vxm
+from deepatlas_tf.losses.smoothness import bending_energy, gradient
+
+SHAPES = [(11, 12), (6, 7, 8)]
+
+
+def field(shape, dtype=np.float32):
+    return np.random.default_rng(2).normal(size=(2, *shape, len(shape))).astype(dtype)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bending_energy_of_a_quadratic_field(shape):
+    x, y = np.meshgrid(*map(np.arange, shape), indexing="ij")[:2]
+    u = np.zeros((1, *shape, len(shape)), np.float32)
+    u[..., 0] = 0.5 * 0.1 * x**2 + 0.2 * x * y  # u_xx = 0.1, u_xy = u_yx = 0.2
+    u[..., 1] = 0.5 * 0.3 * y**2 + 4 * x - 2
+    expected = 0.1**2 + 2 * 0.2**2 + 0.3**2
+    np.testing.assert_allclose(bending_energy(u), [expected], rtol=1e-3)
+    np.testing.assert_allclose(tf.function(bending_energy)(u), [expected], rtol=1e-3)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bending_energy_equals_numpy_differences(shape):
+    u = field(shape)
+    axes = range(1, len(shape) + 1)
+    pairs = [(i, j) for i in axes for j in axes]
+    expected = sum((np.diff(np.diff(u, axis=i), axis=j) ** 2).reshape(2, -1).mean(1) for i, j in pairs) * len(shape)
+    np.testing.assert_allclose(bending_energy(u), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("penalty", ["l1", "l2"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradient_equals_voxelmorphs(shape, penalty):
+    u = field(shape)
+    reference = vxm.losses.Grad(penalty, loss_mult=2).loss(None, tf.constant(u))
+    np.testing.assert_allclose(gradient(u, penalty, loss_mult=2.0), reference, rtol=1e-5)
+    np.testing.assert_allclose(2 * tf.function(lambda v: gradient(v, penalty))(u), reference, rtol=1e-5)
+
+
+def test_gradient_of_a_linear_field():
+    x, y = np.meshgrid(np.arange(11.0), np.arange(12.0), indexing="ij")
+    u = np.stack([0.3 * x - 0.1 * y + 5, 0 * x], -1)[None].astype(np.float32)
+    np.testing.assert_allclose(gradient(u, "l2"), [(0.3**2 / 2 + 0.1**2 / 2) / 2], rtol=1e-4)
+    np.testing.assert_allclose(gradient(u, "l1"), [(0.3 / 2 + 0.1 / 2) / 2], rtol=1e-4)
+    np.testing.assert_allclose(bending_energy(u), [0], atol=1e-10)
+    with pytest.raises(ValueError, match="'l1' or 'l2', not 'l3'"):
+        gradient(u, "l3")
+
+
+@pytest.mark.parametrize("loss", [bending_energy, gradient, lambda u: gradient(u, "l1")])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradient_equals_finite_differences(loss, shape):
+    u = field(shape, np.float64)
+    assert loss(u.astype(np.float32)).dtype == tf.float32 and loss(u).shape == (2,)
+    direction = np.random.default_rng(1).normal(size=u.shape)
+    with tf.GradientTape() as tape:
+        x = tf.constant(u)
+        tape.watch(x)
+        value = loss(x)
+    slope = (loss(u + 1e-6 * direction) - loss(u - 1e-6 * direction)) / 2e-6
+    found = (tape.gradient(value, x).numpy() * direction).reshape(2, -1).sum(1)
+    np.testing.assert_allclose(found, slope, rtol=1e-4)
