@@ -8,17 +8,16 @@ mean foreground Dice of each subject or pair), and prints the table of the docs.
 """
 
 import collections
-import platform
 import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
+from machine import machine
 
-from deepatlas_tf.evaluation.report import markdown_table, read_rows
-from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.evaluation.report import markdown_table
 from deepatlas_tf.metrics.statistics import paired_wilcoxon
-from deepatlas_tf.training.files import read_json, read_json_lines, write_json
+from deepatlas_tf.training.files import read_json, read_json_lines, read_rows, write_json
 
 RESULTS = Path(__file__).parent / "results"
 FILES = ("experiment.json", "evaluation/summary.json", "evaluation/segmentation.csv", "evaluation/registration.csv")
@@ -33,12 +32,7 @@ def keep(run: Path) -> None:
     stages = {path.parent.name: read_json_lines(path) for path in sorted(run.glob("*/metrics.jsonl"))}
     minutes = {stage: round(sum(row["seconds"] for row in rows) / 60, 1) for stage, rows in stages.items()}
     validation = {stage: [_validation(row) for row in rows] for stage, rows in stages.items()}
-    machine = {
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "gpus": len(tf.config.list_physical_devices("GPU")),
-    }
-    write_json(folder / "training.json", {"minutes": minutes, "machine": machine, "validation": validation})
+    write_json(folder / "training.json", {"minutes": minutes, "machine": machine(), "validation": validation})
     write_json(
         folder / "comparison.json", {task: compare(folder / f"{task}.csv") for task in ("segmentation", "registration")}
     )
@@ -66,12 +60,6 @@ def compare(rows: Path) -> dict:
 
 def _validation(row):
     return {name: round(value, 4) for name, value in row.items() if name.startswith("val_") or name == "step"}
-
-
-def _processor():
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{len(models)} x {models[0]}" if models else platform.processor()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What the commands do: put an experiment together, train it, measure it, draw it."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 from deepatlas_tf.data.sources import load_dataset
@@ -8,6 +9,7 @@ from deepatlas_tf.evaluation.draw import draw
 from deepatlas_tf.evaluation.evaluate import evaluate
 from deepatlas_tf.evaluation.report import comparison_table
 from deepatlas_tf.experiments import get_experiment
+from deepatlas_tf.recipes import get_recipe, recipe_names
 from deepatlas_tf.training.experiment import Data, Experiment, set_value
 from deepatlas_tf.training.files import read_json
 from deepatlas_tf.training.loop import train_experiment
@@ -17,8 +19,9 @@ from deepatlas_tf.types import DataError
 def run(args) -> None:
     """``deepatlas train``: everything from the scans to the pictures. Takes the parsed options of the command."""
     experiment = experiment_of(args)
-    workdir = args.workdir or Path("runs") / experiment.data.dataset
-    dataset = _load(experiment.data, args)
+    own = args.manual_dir or args.data_dir if experiment.data.dataset == "nifti" else None
+    workdir = args.workdir or Path("runs") / (own.stem if own else experiment.data.dataset.replace("/", "_"))
+    dataset = _load(experiment.data, args, workdir)
     labels = len(dataset.labelled["train"]) if experiment.data.labels is None else experiment.data.labels
     print(
         f"{_title(dataset)}: {len(dataset.subjects['train'])} training subjects, {labels} with a label map; {workdir}"
@@ -33,28 +36,37 @@ def evaluate_again(args) -> None:
     if not path.exists():
         raise DataError(f"{args.workdir} is not the folder of a run: it has no experiment.json")
     settings = read_json(path)["experiment"]
-    dataset = _load(_data_settings(settings["data"]), args)
+    dataset = _load(_data_settings(settings["data"]), args, args.workdir)
     _report(dataset, args.workdir, settings["evaluation"]["pairs_per_subject"], args.split)
 
 
 def experiment_of(args) -> Experiment:
-    """The experiment of the data set, with the command's options applied."""
+    """The experiment of the data set, with the command's options applied.
+
+    A method that the data set's experiment has no stage of has a recipe, which makes its stages from those.
+    """
     experiment = get_experiment(args.dataset, tiny=args.tiny)
     if args.labels is not None:
         experiment = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, labels=args.labels))
     if args.seed is not None:
         experiment = dataclasses.replace(experiment, seed=args.seed)
+    of_data = [assignment for assignment in args.set if assignment.startswith("data.")]
+    experiment = _with_settings(experiment, of_data)  # a recipe may depend on them
+    if args.method in recipe_names() and args.method not in {stage.method for stage in experiment.stages}:
+        experiment = get_recipe(args.method)(experiment, args.tiny)
     experiment = experiment.only_method(args.method).scaled(args.steps_scale)
-    for assignment in args.set:
-        experiment = set_value(experiment, assignment)
-    return experiment
+    return _with_settings(experiment, [assignment for assignment in args.set if assignment not in of_data])
+
+
+def _with_settings(experiment: Experiment, assignments) -> Experiment:
+    return functools.reduce(set_value, assignments, experiment)
 
 
 def _data_settings(values: dict) -> Data:
     return Data(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
-def _load(data: Data, args):
+def _load(data: Data, args, workdir: Path):
     return load_dataset(
         data.dataset,
         data_dir=args.data_dir,
@@ -62,6 +74,7 @@ def _load(data: Data, args):
         shape=data.shape,
         spacing=data.spacing,
         n_subjects=data.n_subjects,
+        workdir=workdir,
     )
 
 

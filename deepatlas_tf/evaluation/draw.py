@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from deepatlas_tf.evaluation import figures, panels
+from deepatlas_tf.evaluation.pseudo_figure import pseudo_quality
 from deepatlas_tf.evaluation.report import method_order
 from deepatlas_tf.metrics.overlap import dice
-from deepatlas_tf.training.files import read_json, read_json_lines
-from deepatlas_tf.training.predict import read_samples, registration_pairs, warp_image, warp_label
+from deepatlas_tf.training.files import read_json, read_json_lines, read_rows
+from deepatlas_tf.training.predict import of_domain, read_samples, registration_pairs, warp_image, warp_label
 
 SUBJECTS = 3
 
@@ -28,7 +29,7 @@ def draw(workdir: Path, evaluation, dataset, split: str = "test") -> list[Path]:
     folder = workdir / "figures"
     samples = read_samples(dataset.samples(split), dataset.labelled[split][:SUBJECTS])
     name = f"{dataset.name}, synthetic" if dataset.synthetic else dataset.name
-    paths = _draw_curves(folder, workdir, name)
+    paths = _draw_curves(folder, workdir, name) + _draw_pseudo(folder, workdir, name)
     paths += _draw_segmentation(folder, evaluation, dataset, samples, f"{name}, {split} split")
     paths += _draw_registration(folder, evaluation, dataset, samples, f"{name}, {split} split")
     return paths
@@ -42,6 +43,17 @@ def _draw_curves(folder, workdir, name):
         return []
     path = folder / "training_curves.png"
     figures.training_curves(path, rows, f"Training ({name})")
+    return [path]
+
+
+def _draw_pseudo(folder, workdir, name):
+    stages = [stage["name"] for stage in read_json(workdir / "experiment.json")["experiment"]["stages"]]
+    files = {stage: workdir / stage / "pseudo" / "quality.csv" for stage in stages}
+    rounds = {stage: read_rows(path) for stage, path in files.items() if path.exists()}
+    if not rounds:
+        return []
+    path = folder / "pseudo_quality.png"
+    pseudo_quality(path, rounds, f"Pseudo masks ({name})")
     return [path]
 
 
@@ -61,9 +73,14 @@ def _draw_segmentation(folder, evaluation, dataset, samples, name):
 
 
 def _draw_registration(folder, evaluation, dataset, samples, name):
-    pairs = registration_pairs(list(samples), pairs_per_subject=1)
     methods = [method for method in method_order(evaluation.registrars) if method != "identity"]
-    if not methods or not pairs:
+    if not methods:
+        return []
+    between = evaluation.domains[methods[-1]]  # what is shown beside the last method is for the same pairs
+    methods = [method for method in methods if evaluation.domains[method] == between]
+    moving, fixed = (of_domain(samples, dataset.domains, domain) for domain in between)
+    pairs = registration_pairs(moving, 1, fixed)
+    if not pairs:
         return []
     paths = [folder / f"{file}.png" for file in ("dice_registration", "registration", "warped_grid", "jacobian")]
     classes, spacing = dataset.class_names[1:], dataset.spacing

@@ -2,19 +2,19 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from deepatlas_tf.evaluation.report import summarise_rows, write_rows
+from deepatlas_tf.evaluation.report import summarise_rows
+from deepatlas_tf.methods import method_class
 from deepatlas_tf.metrics.deformation import folds_percent, sdlogj
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.metrics.surface import surface_metrics
-from deepatlas_tf.training.files import read_json, write_json
-from deepatlas_tf.training.predict import registrar, segmenter, warp_label
+from deepatlas_tf.training.files import read_json, write_json, write_rows
+from deepatlas_tf.training.predict import of_domain, registrar, segmenter, warp_label
 from deepatlas_tf.training.stages import load_net, net_path
 from deepatlas_tf.types import DataError
 
@@ -24,11 +24,12 @@ class Evaluation:
     """Rows of the two CSV files, their summary, and the functions that were measured, for drawing.
 
     segmenters: method -> function ``image (*S, 1) -> label map``. registrars: method -> function ``moving, fixed ->
-    u``.
+    u``. domains: stage -> the domains of its (moving, fixed) side, None for all.
     """
 
     segmenters: dict[str, Any]
     registrars: dict[str, Any]
+    domains: dict[str, tuple[str | None, str | None]]
     segmentation_rows: list[dict] = dataclasses.field(default_factory=list)
     registration_rows: list[dict] = dataclasses.field(default_factory=list)
     summary: dict = dataclasses.field(default_factory=dict)
@@ -37,7 +38,9 @@ class Evaluation:
 def evaluate(workdir: Path, dataset, split: str = "test", pairs_per_subject: int = 1) -> Evaluation:
     """Measure the finished stages of a run; writes ``evaluation/{segmentation,registration}.csv`` and ``summary.json``.
 
-    Everything is measured on the network's grid, in its millimetres. ``identity`` is no registration at all.
+    Everything is measured on the network's grid, in its millimetres. ``identity`` is no registration at all. Where the
+    data have several domains, a segmentation of one domain is measured in each of them, one that was adapted in its
+    own, and a registration between those it is for: the domains are then added to the name of the method.
 
     Args:
         workdir: of the run.
@@ -54,10 +57,15 @@ def evaluate(workdir: Path, dataset, split: str = "test", pairs_per_subject: int
         raise DataError(f"no subject of the {split} split of {dataset.name} has a label map to compare with")
     samples = (s for s in dataset.samples(split).as_numpy_iterator() if s["subject"].decode() in labelled)
     samples = tqdm(samples, total=len(labelled), desc=f"evaluating ({split})", unit="subject", disable=None)
-    for subject, pairs in _pairs_as_they_come(samples, min(pairs_per_subject, len(labelled) - 1)):
-        evaluation.segmentation_rows += _segmentation_rows(subject, evaluation.segmenters, dataset)
-        for moving, fixed in pairs:
-            evaluation.registration_rows += _registration_rows(moving, fixed, evaluation.registrars, dataset)
+    tasks = _registration_tasks(evaluation, dataset, split, pairs_per_subject)
+    for sample in samples:
+        evaluation.segmentation_rows += _segmentation_rows(sample, evaluation, dataset)
+        for pairs, registrars in tasks:
+            for moving, fixed in pairs.add(sample):
+                evaluation.registration_rows += _registration_rows(moving, fixed, registrars, dataset)
+    for pairs, registrars in tasks:
+        for moving, fixed in pairs.rest():
+            evaluation.registration_rows += _registration_rows(moving, fixed, registrars, dataset)
     evaluation.summary = summarise_rows(
         evaluation.segmentation_rows, evaluation.registration_rows, dataset.class_names[1:]
     )
@@ -69,61 +77,95 @@ def evaluate(workdir: Path, dataset, split: str = "test", pairs_per_subject: int
 
 
 def _load_stages(workdir: Path):
-    """The functions to be measured: of each finished stage, the nets that it trained."""
-    segmenters, registrars = {}, {"identity": _no_displacement}
+    """The functions to be measured: of each finished stage, the nets that it trained; and its domains."""
+    segmenters, registrars, domains = {}, {"identity": _no_displacement}, {}
     for stage in read_json(workdir / "experiment.json")["experiment"]["stages"]:
-        trained = [name for name, turns in stage["turns"].items() if turns]
+        cls = method_class(stage["method"])
+        trained = [name for turn, n in stage["turns"].items() if n for name in cls.nets_of(turn)]
         for name, functions, wrap in (("segmentation", segmenters, segmenter), ("registration", registrars, registrar)):
             path = net_path(workdir, stage["name"], name)
             if name in trained and path.exists():
                 functions[stage["name"]] = wrap(load_net(path))
+        domains[stage["name"]] = tuple(stage.get("domains", (None, None)))
     if not segmenters and len(registrars) == 1:
         raise DataError(f"{workdir}: no stage of this run is finished; run the training command again to resume it")
-    return segmenters, registrars
+    return segmenters, registrars, domains
+
+
+def _registration_tasks(evaluation, dataset, split, pairs_per_subject):
+    """For each combination of domains, its pairs and the registrars to be measured on them by the name in the rows."""
+    tasks = []
+    found = [evaluation.domains[name] for name in evaluation.registrars if name in evaluation.domains]
+    for between in dict.fromkeys(found) or [(None, None)]:
+        moving, fixed = (of_domain(dataset.labelled[split], dataset.domains, domain) for domain in between)
+        note = "" if between == (None, None) else f" ({between[0]} to {between[1]})"
+        registrars = {
+            f"{name}{note}": register
+            for name, register in evaluation.registrars.items()
+            if evaluation.domains.get(name, between) == between  # the identity is for all
+        }
+        tasks.append((_Pairs(moving, fixed, pairs_per_subject), registrars))
+    return tasks
 
 
 def _no_displacement(moving, fixed):
     return np.zeros((*fixed.shape[:-1], fixed.ndim - 1), np.float32)
 
 
-def _pairs_as_they_come(samples: Iterable[dict], n: int) -> Iterator[tuple[dict | None, list[tuple[dict, dict]]]]:
-    """Each sample with the pairs that it completes: it is fixed, the ``n`` samples before it (cyclically) are moving.
+class _Pairs:
+    """Pairs as the samples come: each one that is fixed with the ``n`` moving ones before it, cyclically.
 
-    At most ``2 n + 1`` samples are held in memory.
+    At most ``2 n + 1`` samples are held in memory, and fixed ones that come before any ``n`` moving ones.
     """
-    recent, first = collections.deque(maxlen=n), []
-    for sample in samples:
-        if len(first) < n:
-            first.append(sample)
-        yield sample, [(moving, sample) for moving in recent]
-        recent.append(sample)
-    late = [(moving, fixed) for j, fixed in enumerate(first) for moving in list(recent)[j:]]
-    yield None, late
+
+    def __init__(self, moving, fixed, n: int):
+        self.moving, self.fixed = set(moving), set(fixed)
+        others = len(moving) - (self.moving == self.fixed)
+        self.recent, self.first = collections.deque(maxlen=min(n, others)), []
+
+    def add(self, sample) -> list[tuple[dict, dict]]:
+        """The pairs that a sample completes."""
+        subject, pairs = sample["subject"].decode(), []
+        if subject in self.fixed:
+            pairs = [(moving, sample) for moving in self.recent]
+            if len(self.recent) < self.recent.maxlen:
+                self.first.append((len(self.recent), sample))
+        if subject in self.moving:
+            self.recent.append(sample)
+        return pairs
+
+    def rest(self) -> list[tuple[dict, dict]]:
+        """The pairs of the first fixed ones with the last moving ones."""
+        return [(moving, fixed) for n_had, fixed in self.first for moving in list(self.recent)[n_had:]]
 
 
-def _segmentation_rows(sample, segmenters, dataset):
-    if sample is None:
-        return []
-    rows = []
-    for method, segment in segmenters.items():
-        start = {"method": method, "subject": sample["subject"].decode()}
-        rows += _class_rows(start, segment(sample["image"]), sample["label"], dataset)
+def _segmentation_rows(sample, evaluation, dataset):
+    subject, rows = sample["subject"].decode(), []
+    note = f" ({dataset.domains[subject]})" if len(set(dataset.domains.values())) > 1 else ""
+    for method, segment in evaluation.segmenters.items():
+        source, target = evaluation.domains[method]
+        if source != target != dataset.domains[subject]:
+            continue  # adapted to another domain
+        start = {"method": f"{method}{note}", "subject": subject}
+        rows += _class_rows(start, segment(sample["image"]), sample["label"], sample["label_weight"], dataset)
     return rows
 
 
 def _registration_rows(moving, fixed, registrars, dataset):
-    rows = []
+    rows, labelled = [], np.minimum(moving["label_weight"], fixed["label_weight"])
     for method, register in registrars.items():
         u = register(moving["image"], fixed["image"])
         start = {"method": method, "moving": moving["subject"].decode(), "fixed": fixed["subject"].decode()}
         regularity = {"folds_percent": folds_percent(u), "sdlogj": sdlogj(u)}
-        found = _class_rows(start, warp_label(moving["label"], u), fixed["label"], dataset)
-        rows += [{**row, **regularity} for row in found]
+        found = _class_rows(start, warp_label(moving["label"], u), fixed["label"], labelled, dataset)
+        for row in found:
+            last = {"hausdorff_mm": row.pop("hausdorff_mm")}  # a later column: those before it keep their places
+            rows.append({**row, **regularity, **last})
     return rows
 
 
-def _class_rows(start, prediction, reference, dataset):
-    """One row for each foreground class."""
+def _class_rows(start, prediction, reference, labelled, dataset):
+    """One row for each foreground class that is labelled; labelled (C,)."""
     n_classes = len(dataset.class_names)
     scores = dice(prediction, reference, n_classes)
     distances = surface_metrics(prediction, reference, n_classes, dataset.spacing)
@@ -134,6 +176,8 @@ def _class_rows(start, prediction, reference, dataset):
             "dice": float(scores[index]),
             "hd95_mm": float(distances["hd95_mm"][index]),
             "assd_mm": float(distances["assd_mm"][index]),
+            "hausdorff_mm": float(distances["hausdorff_mm"][index]),
         }
         for index, name in enumerate(dataset.class_names[1:])
+        if labelled[index + 1]
     ]

@@ -39,7 +39,12 @@ VALIDATION = {
     "validation Dice": {"val_segmentation_dice": "segmentation", "val_registration_dice": "registration"},
     "validation folds (%)": {"val_folds_percent": "registration"},
 }
-TURN_COLOURS = {"registration": "#0072B2", "segmentation": "#E69F00"}
+TURN_COLOURS = {
+    "registration": "#0072B2",
+    "segmentation": "#E69F00",
+    "generators": "#009E73",
+    "discriminators": "#CC79A7",
+}
 
 
 @contextlib.contextmanager

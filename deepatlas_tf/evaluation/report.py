@@ -1,17 +1,12 @@
 """Numbers of a run: CSV rows, their summary, and the table that compares the methods."""
 
-import csv
 import math
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from deepatlas_tf.training.files import replacing
-
-PER_CLASS = ("dice", "hd95_mm", "assd_mm")
+PER_CLASS = ("dice", "hd95_mm", "assd_mm", "hausdorff_mm")
 PER_PAIR = ("folds_percent", "sdlogj")
-TEXT_COLUMNS = {"method", "subject", "moving", "fixed", "class"}
 FIRST = ("identity", "segmentation_baseline", "registration_unsupervised", "registration_weak")
 LAST = ("deepatlas",)
 # Heading, task, measure and digits after the point
@@ -60,6 +55,8 @@ def summarise_rows(segmentation_rows: list[dict], registration_rows: list[dict],
 def _summarise_task(rows, class_names):
     result = {}
     for measure in PER_CLASS:
+        if measure not in rows[0]:
+            continue  # rows of before there was the maximum of the distances
         per_class = {name: _mean(row[measure] for row in rows if row["class"] == name) for name in class_names}
         result[measure] = {"mean": _mean(per_class.values()), "per_class": per_class}
     for measure in PER_PAIR:
@@ -73,23 +70,6 @@ def _summarise_task(rows, class_names):
 def _mean(values) -> float | None:
     values = [value for value in values if value is not None and not math.isnan(value)]
     return float(np.mean(values)) if values else None
-
-
-def write_rows(path: Path, rows: list[dict]) -> None:
-    """Write rows with equal keys as CSV, floats with six significant digits; an empty file for no rows."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
-        if rows:
-            writer.writeheader()
-        for row in rows:
-            writer.writerow({name: f"{x:.6g}" if isinstance(x, float) else x for name, x in row.items()})
-
-
-def read_rows(path: Path) -> list[dict]:
-    """Read rows written by :func:`write_rows`: text for the names, floats for the measures."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [{name: text if name in TEXT_COLUMNS else float(text) for name, text in row.items()} for row in rows]
 
 
 def comparison_table(summary: dict) -> str:

@@ -1,5 +1,6 @@
 """The experiments, one file a data set: ``get_experiment(tiny=False)``, found by the name of the data set."""
 
+import dataclasses
 import difflib
 import importlib
 import pkgutil
@@ -13,13 +14,24 @@ def experiment_names() -> tuple[str, ...]:
 
 
 def get_experiment(dataset: str, tiny: bool = False):
-    """The experiment of a data set.
+    """The experiment of a data set; ``name/variant`` takes the data set's experiment with the variant's data.
+
+    A module that has ``variant_data(variant, tiny)`` says what these are.
 
     Raises:
         SettingError: if there is none; the near names are given.
     """
     names = experiment_names()
-    if dataset not in names:
-        near = difflib.get_close_matches(dataset, names) or names
-        raise SettingError(f"there is no data set {dataset!r}; there are: {', '.join(near)}")
-    return importlib.import_module(f"{__name__}.{dataset}").get_experiment(tiny=tiny)
+    name, variant = dataset.split("/")[0], "/" in dataset
+    if name not in names:
+        near = difflib.get_close_matches(name, names) or names
+        raise SettingError(f"there is no data set {name!r}; there are: {', '.join(near)}")
+    module = importlib.import_module(f"{__name__}.{name}")
+    experiment = module.get_experiment(tiny=tiny)
+    if not variant:
+        return experiment
+    if hasattr(module, "variant_data"):
+        return dataclasses.replace(experiment, data=module.variant_data(dataset.partition("/")[2], tiny))
+    # the grid is the variant's own
+    data = dataclasses.replace(experiment.data, dataset=dataset, shape=None, spacing=None)
+    return dataclasses.replace(experiment, data=data)

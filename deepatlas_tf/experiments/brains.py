@@ -25,7 +25,7 @@ SEGMENTATION_BASELINE = Stage(
 
 REGISTRATION_UNSUPERVISED = Stage(
     name="registration_unsupervised",
-    method="registration",
+    method="voxelmorph",
     steps=1500,
     epochs=5,
     weights={"registration": {"similarity": 1.0, "smoothness": 0.5}},

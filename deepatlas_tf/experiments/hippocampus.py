@@ -24,7 +24,7 @@ SEGMENTATION_BASELINE = Stage(
 
 REGISTRATION_UNSUPERVISED = Stage(
     name="registration_unsupervised",
-    method="registration",
+    method="voxelmorph",
     steps=1500,
     epochs=5,
     augmentation=MILD,
@@ -32,7 +32,7 @@ REGISTRATION_UNSUPERVISED = Stage(
 
 REGISTRATION_WEAK = Stage(
     name="registration_weak",
-    method="registration",
+    method="voxelmorph",
     steps=600,
     epochs=4,
     labelled_fraction=(0.5, 0.5),

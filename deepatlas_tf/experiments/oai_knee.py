@@ -2,6 +2,8 @@
 
     deepatlas train --dataset oai_knee --manual-dir DATA --labels 5
 
+The data set's default variant: four structures, left knees mirrored to right ones.
+
 Hardware: a GPU with 24 GB or more; the grid is 200 x 200 x 160 voxels of 0.7 mm. Not run by the authors of this file:
 there is no result to quote.
 """

@@ -21,12 +21,13 @@ class EpochEnd(keras.callbacks.Callback):
         manager: a ``tf.train.CheckpointManager``.
         writer: a ``tf.summary`` writer.
         panels: called with the name of the stage, draws image summaries.
+        selects: whether the best nets are kept, by what validation measures; else the last ones.
     """
 
-    def __init__(self, folder, validation, manager, writer, panels):
+    def __init__(self, folder, validation, manager, writer, panels, selects=True):
         super().__init__()
         self.folder, self.validation, self.manager = folder, validation, manager
-        self.writer, self.panels = writer, panels
+        self.writer, self.panels, self.selects = writer, panels, selects
         self.rows = []
 
     def on_train_begin(self, logs=None):
@@ -44,7 +45,8 @@ class EpochEnd(keras.callbacks.Callback):
         measured = self.validation()
         row = {"epoch": epoch, "step": self.model.steps, **terms, **measured, **self._learning_rates()}
         self.rows = [r for r in self.rows if r["epoch"] < epoch]
-        self._keep_best(measured)
+        if self.selects:
+            self._keep_best(measured)
         self.rows.append({**row, "seconds": round(training_seconds, 3)})
         write_json_lines(self.folder / "metrics.jsonl", self.rows)
         self._summarise(row)
@@ -53,8 +55,10 @@ class EpochEnd(keras.callbacks.Callback):
             logs.update(measured)
 
     def _keep_best(self, measured):
-        for name, net in self.model.nets.items():
-            key = SELECTED_BY[name]
+        for name, key in SELECTED_BY.items():
+            net = self.model.nets.get(name)
+            if net is None:
+                continue
             best_before = max((r.get(key, -math.inf) for r in self.rows), default=-math.inf)
             if measured.get(key, math.inf) >= best_before:
                 with replacing(self.folder / "checkpoints" / f"best_{name}.weights.h5") as temporary:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deepatlas_tf.data.augment import Augmentation
-from deepatlas_tf.losses.similarity import SIMILARITIES
+from deepatlas_tf.losses.similarity import similarity_function
 from deepatlas_tf.methods import method_class
 from deepatlas_tf.models.voxelmorph import DECODER, ENCODER
 from deepatlas_tf.types import SettingError
@@ -19,7 +19,8 @@ class Data:
 
     dataset: name of a folder of ``datasets/``. shape, spacing (mm): the network's grid, None for the data set's
     default. n_subjects: of a synthetic data set, None for its default. labels: training subjects whose label map is
-    used, None for all. memory_gib: bound on the volumes kept in memory for drawing pairs.
+    used, None for all. domains: the two (A, B) of a method between domains; only labels of A are used then.
+    memory_gib: bound on the volumes kept in memory for drawing pairs.
     """
 
     dataset: str
@@ -27,6 +28,7 @@ class Data:
     spacing: tuple[float, ...] | None = None
     n_subjects: int | None = None
     labels: int | None = None
+    domains: tuple[str, ...] = ()
     memory_gib: float = 2.0
 
     def __post_init__(self):
@@ -37,13 +39,26 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
-    """Widths of the two networks. segmentation: ``"light"`` (``segmentation_widths``) or ``"voxelmorph"`` (its own)."""
+    """Kinds and widths of the networks.
+
+    segmentation: ``"light"`` (``segmentation_widths``, ``segmentation_dropout``) or ``"voxelmorph"`` (its own).
+    registration: ``"voxelmorph"``, ``"cascade"`` of such networks, one at each of ``cascade_factors``, or ``"pyramid"``
+    (``pyramid_widths``, None for those of its module). generator_widths, generator_blocks,
+    discriminator_widths: of the translation between two domains.
+    """
 
     registration_encoder: tuple[int, ...] = ENCODER
     registration_decoder: tuple[int, ...] = DECODER
     diffeomorphic: bool = False
     segmentation: str = "light"
     segmentation_widths: tuple[int, ...] = (16, 32, 64, 128)
+    segmentation_dropout: float = 0.0
+    registration: str = "voxelmorph"
+    cascade_factors: tuple[int, ...] = (4, 2, 1, 1)
+    pyramid_widths: tuple[int, ...] | None = None
+    generator_widths: tuple[int, ...] = (64, 128, 256)
+    generator_blocks: int = 9
+    discriminator_widths: tuple[int, ...] = (64, 128, 256, 512)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +69,12 @@ class Stage:
     nets together. epochs: how many times they are interrupted for validation and a checkpoint. turns: updates of each
     net in one cycle, for methods with two nets; a net with 0 is frozen. labelled_fraction: how often the (moving,
     fixed) side is drawn from the labelled subjects, None for no preference; a stream of samples takes the first.
-    learning_rates: Adam's, by net, at the start; they fall by a cosine to ``final_learning_rate`` times that. weights:
-    ``{turn: {term: weight}}``. start_from: net -> earlier stage whose net it continues from.
+    domains: of the (moving, fixed) side, None for all; likewise.
+    learning_rates: Adam's, by turn, at the start; they fall by a cosine to ``final_learning_rate`` times that. weights:
+    ``{turn: {term: weight}}``. similarity, similarity_settings: a key of ``SIMILARITIES`` and its arguments.
+    start_from: net -> earlier stage whose net it continues from. settings: the method's own, see its docstring.
+    pseudo_from: net -> earlier stage; the two nets make soft pseudo masks of the unlabelled images before this stage,
+    which learns from them. pseudo_gate: voxels of a mask with a confidence below it are not used.
     """
 
     name: str
@@ -65,12 +84,17 @@ class Stage:
     turns: Mapping[str, int] = dataclasses.field(default_factory=dict)
     batch_size: int = 1
     labelled_fraction: tuple[float | None, float | None] = (None, None)
+    domains: tuple[str | None, str | None] = (None, None)
     learning_rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
     final_learning_rate: float = 0.02
     weights: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     similarity: str = "ncc"
+    similarity_settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     augmentation: Augmentation | None = None
     start_from: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    pseudo_from: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    pseudo_gate: float = 0.0
 
     def __post_init__(self):
         """Write out what was left to the method's defaults, so that every setting can be seen and set."""
@@ -85,17 +109,35 @@ class Stage:
         unknown = [f"{turn}.{t}" for turn in self.weights for t in self.weights[turn] if t not in weights.get(turn, {})]
         if unknown:
             raise SettingError(f"stage {self.name}: {self.method} has no term {unknown[0]}")
+        unknown = [name for name in self.settings if name not in cls.default_settings]
+        if unknown:
+            raise SettingError(f"stage {self.name}: {self.method} has no setting {unknown[0]}")
         turns = {turn: (self.turns or cls.default_turns).get(turn, 0) for turn in weights}
         rates = {turn: self.learning_rates.get(turn, 1e-3) for turn in weights}
-        for name, value in (("weights", weights), ("turns", turns), ("learning_rates", rates)):
+        complete = {"weights": weights, "turns": turns, "learning_rates": rates}
+        complete["settings"] = {**cls.default_settings, **self.settings}
+        for name, value in complete.items():
             object.__setattr__(self, name, value)
         self._check()
 
     def _check(self):
-        if self.similarity not in SIMILARITIES:
-            raise SettingError(f"stage {self.name}: similarity is {' or '.join(SIMILARITIES)}, not {self.similarity!r}")
+        try:
+            similarity_function(self.similarity, self.similarity_settings)
+        except ValueError as error:
+            raise SettingError(f"stage {self.name}: {error}") from None
         if min(self.steps, self.epochs, self.batch_size) < 1 or sum(self.turns.values()) < 1:
             raise SettingError(f"stage {self.name}: steps, epochs, batch_size and the sum of turns must be at least 1")
+        if self.pseudo_from and set(self.pseudo_from) != {"registration", "segmentation"}:
+            raise SettingError(
+                f"stage {self.name}: pseudo_from takes a stage for each of registration and segmentation"
+            )
+        if len(self.domains) != 2 or (self.domains[0] is None) != (self.domains[1] is None):
+            raise SettingError(f"stage {self.name}: domains are two names (moving, fixed), or (None, None)")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The earlier stages whose nets it needs."""
+        return (*self.start_from.values(), *self.pseudo_from.values())
 
     @property
     def steps_per_epoch(self) -> int:
@@ -127,7 +169,7 @@ class Experiment:
     def __post_init__(self):
         names = [stage.name for stage in self.stages]
         for position, stage in enumerate(self.stages):
-            missing = [source for source in stage.start_from.values() if source not in names[:position]]
+            missing = [source for source in stage.sources if source not in names[:position]]
             if missing:
                 raise SettingError(f"stage {stage.name} starts from {missing[0]}, which is no earlier stage of {names}")
 
@@ -145,13 +187,23 @@ class Experiment:
         needed = {stage.name for stage in self.stages if stage.method == method}
         for stage in reversed(self.stages):
             if stage.name in needed:
-                needed |= set(stage.start_from.values())
+                needed |= set(stage.sources)
         return dataclasses.replace(self, stages=tuple(s for s in self.stages if s.name in needed))
 
     def tiny(self) -> "Experiment":
         """Eight steps a stage with narrow networks: to see that everything works."""
         stages = tuple(dataclasses.replace(stage, steps=8, epochs=2) for stage in self.stages)
-        networks = Networks((8, 8, 8), (8, 8, 8, 8), segmentation_widths=(8, 8, 8))
+        networks = dataclasses.replace(
+            self.networks,
+            registration_encoder=(8, 8, 8),
+            registration_decoder=(8, 8, 8, 8),
+            segmentation="light",
+            segmentation_widths=(8, 8, 8),
+            pyramid_widths=(8, 8, 8),
+            generator_widths=(4, 8),
+            generator_blocks=1,
+            discriminator_widths=(4, 8),
+        )
         return dataclasses.replace(self, stages=stages, networks=networks)
 
     def scaled(self, factor: float) -> "Experiment":

@@ -1,9 +1,12 @@
 """Files of a run: written whole or not at all."""
 
 import contextlib
+import csv
 import json
 import os
 from pathlib import Path
+
+TEXT_COLUMNS = {"method", "subject", "split", "moving", "fixed", "class"}
 
 
 @contextlib.contextmanager
@@ -45,3 +48,20 @@ def write_json_lines(path: Path, rows: list[dict]) -> None:
     """Write one JSON object a line."""
     with replacing(path) as temporary:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_rows(path: Path, rows: list[dict]) -> None:
+    """Write rows with equal keys as CSV, floats with six significant digits; an empty file for no rows."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+        if rows:
+            writer.writeheader()
+        for row in rows:
+            writer.writerow({name: f"{x:.6g}" if isinstance(x, float) else x for name, x in row.items()})
+
+
+def read_rows(path: Path) -> list[dict]:
+    """Read rows written by :func:`write_rows`: text for the names, floats for the measures."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [{name: text if name in TEXT_COLUMNS else float(text) for name, text in row.items()} for row in rows]

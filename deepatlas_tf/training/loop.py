@@ -10,7 +10,8 @@ from deepatlas_tf.training.callbacks import EpochEnd
 from deepatlas_tf.training.experiment import Experiment, Stage, settings_dict
 from deepatlas_tf.training.files import read_json, through_json, write_json
 from deepatlas_tf.training.panels import Panels
-from deepatlas_tf.training.predict import read_samples
+from deepatlas_tf.training.predict import of_domain, read_samples, registration_pairs
+from deepatlas_tf.training.pseudo import write_pseudo_masks
 from deepatlas_tf.training.stages import build_method, build_stream, stage_seed
 from deepatlas_tf.training.validation import Validation
 from deepatlas_tf.types import DataError
@@ -28,6 +29,7 @@ def train_experiment(experiment: Experiment, dataset, workdir: Path) -> None:
         DataError: if ``workdir`` holds a run with other settings, or the data cannot be drawn from as the stages ask.
     """
     write_settings(experiment, workdir)
+    write_json(workdir / "model.json", grid_of_networks(dataset))
     writer = tf.summary.create_file_writer(str(workdir / "tensorboard"))
     samples = read_samples(dataset.samples("validation"), _first_validation_subjects(experiment, dataset))
     for stage in experiment.stages:
@@ -35,6 +37,8 @@ def train_experiment(experiment: Experiment, dataset, workdir: Path) -> None:
             print(f"[{stage.name}] already trained")
             continue
         print(f"[{stage.name}] {stage.method}, {stage.steps} steps", flush=True)
+        if stage.pseudo_from:
+            write_pseudo_masks(stage, experiment, dataset, samples, workdir)
         keras.backend.clear_session()
         keras.utils.set_random_seed(stage_seed(stage, experiment))
         train_stage(stage, experiment, dataset, samples, workdir, writer)
@@ -52,18 +56,26 @@ def train_stage(stage: Stage, experiment: Experiment, dataset, validation_sample
         checkpoint, str(folder / "checkpoints"), max_to_keep=2, checkpoint_name="epoch"
     )
     first_epoch = _restore(checkpoint, manager)
-    updated = {name: method.nets[name] for name in set(method.turns)}
-    validation = Validation(validation_samples, len(dataset.class_names), updated)
-    panels = Panels(list(validation_samples.values())[:2], method.nets)
+    updated = {name: method.nets[name] for turn in set(method.turns) for name in method.nets_of(turn)}
+    sides = tuple(of_domain(validation_samples, dataset.domains, domain) for domain in stage.domains)
+    validation = Validation(validation_samples, len(dataset.class_names), updated, sides)
+    shown = (registration_pairs(sides[0], 1, sides[1]) or [()])[0]
+    panels = Panels([validation_samples[subject] for subject in shown], method.nets)
     method.fit(
-        build_stream(stage, method, experiment, dataset, first_epoch),
+        build_stream(stage, method, experiment, dataset, workdir, first_epoch),
         steps_per_epoch=stage.steps_per_epoch,
         epochs=stage.epochs,
         initial_epoch=first_epoch,
-        callbacks=[EpochEnd(folder, validation, manager, writer, panels)],
+        callbacks=[EpochEnd(folder, validation, manager, writer, panels, selects(stage, experiment))],
         verbose=1 if sys.stdout.isatty() else 2,
     )
     _save_nets(method.nets, folder)
+
+
+def selects(stage: Stage, experiment: Experiment) -> bool:
+    """Whether the best epoch is kept, not the last: not where only labels that are not to be used could tell."""
+    domains = experiment.data.domains
+    return not domains or set(stage.domains) == {domains[0]}
 
 
 def _first_validation_subjects(experiment, dataset):
@@ -80,6 +92,17 @@ def _save_nets(nets, folder: Path) -> None:
             net.load_weights(str(best))
         net.save(unfinished / f"{name}.keras", save_format="keras")
     unfinished.rename(folder / "nets")
+
+
+def grid_of_networks(dataset) -> dict:
+    """What is needed to apply the networks to other scans: their classes, and the grid that they were trained on."""
+    return {
+        "dataset": dataset.name,
+        "synthetic": dataset.synthetic,
+        "class_names": list(dataset.class_names),
+        "shape": list(dataset.shape),
+        "spacing": list(dataset.spacing),
+    }
 
 
 def is_finished(stage: Stage, workdir: Path) -> bool:

@@ -3,17 +3,38 @@
 import inspect
 from pathlib import Path
 
-from deepatlas_tf.data.pairs import StreamSettings, hide_labels, labelled_subjects, pair_stream, sample_stream
+from deepatlas_tf.data.pairs import (
+    StreamSettings,
+    domain_pair_stream,
+    hide_labels,
+    labelled_subjects,
+    of_subjects,
+    pair_stream,
+    sample_stream,
+)
+from deepatlas_tf.data.pseudo import with_soft_labels
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.methods import method_class
-from deepatlas_tf.models.layers import CropLike, InstanceNormalization, PadToMultiple, SpatialTransformer, VecInt
+from deepatlas_tf.models.cascade import cascade_net
+from deepatlas_tf.models.layers import (
+    CropLike,
+    Dropout,
+    InstanceNormalization,
+    PadToMultiple,
+    SpatialTransformer,
+    VecInt,
+)
+from deepatlas_tf.models.pyramid import pyramid_net
+from deepatlas_tf.models.translation import discriminator, generator
 from deepatlas_tf.models.unet import light_unet, voxelmorph_unet
 from deepatlas_tf.models.voxelmorph import registration_net
 from deepatlas_tf.training.experiment import Experiment, Networks, Stage
+from deepatlas_tf.training.predict import of_domain
 from deepatlas_tf.types import SettingError
 
 CUSTOM_OBJECTS = {
-    layer.__name__: layer for layer in (CropLike, InstanceNormalization, PadToMultiple, SpatialTransformer, VecInt)
+    layer.__name__: layer
+    for layer in (CropLike, Dropout, InstanceNormalization, PadToMultiple, SpatialTransformer, VecInt)
 }
 
 
@@ -27,16 +48,47 @@ def load_net(path: Path):
     return keras.models.load_model(path, custom_objects=CUSTOM_OBJECTS, compile=False)
 
 
+NET_KINDS = ("registration", "label_registration", "segmentation", "generator", "discriminator")
+
+
+def net_kind(name: str) -> str | None:
+    """The kind of a net, which its name begins with, such as ``segmentation`` of ``segmentation_a``; None: no net."""
+    return next((kind for kind in NET_KINDS if name == kind or name.startswith(f"{kind}_")), None)
+
+
 def build_net(name: str, networks: Networks, shape, n_classes: int):
-    """A new network, ``"registration"`` or ``"segmentation"``, for images of ``shape``."""
-    if name == "registration":
-        encoder, decoder = networks.registration_encoder, networks.registration_decoder
-        return registration_net(shape, encoder, decoder, networks.diffeomorphic)
+    """A new network for images of ``shape``; ``name`` begins with one of ``NET_KINDS``."""
+    kind = net_kind(name)
+    if kind == "registration":
+        return _registration(networks, shape, channels=1)
+    if kind == "label_registration":
+        return _registration(networks, shape, channels=n_classes)
+    if kind == "generator":
+        return generator(shape, networks.generator_widths, networks.generator_blocks)
+    if kind == "discriminator":
+        return discriminator(shape, networks.discriminator_widths)
     if networks.segmentation == "light":
-        return light_unet(shape, n_classes, networks.segmentation_widths)
+        return light_unet(shape, n_classes, networks.segmentation_widths, networks.segmentation_dropout)
     if networks.segmentation == "voxelmorph":
         return voxelmorph_unet(shape, n_classes)
     raise SettingError(f"networks.segmentation is 'light' or 'voxelmorph', not {networks.segmentation!r}")
+
+
+def _registration(networks: Networks, shape, channels):
+    widths = networks.registration_encoder, networks.registration_decoder
+    if networks.registration == "cascade":
+        return cascade_net(shape, *widths, networks.cascade_factors, channels)
+    if networks.registration == "voxelmorph":
+        return registration_net(shape, *widths, networks.diffeomorphic, channels=channels)
+    if networks.registration == "pyramid":
+        return pyramid_net(shape, networks.pyramid_widths, channels)
+    raise SettingError(f"networks.registration is 'voxelmorph', 'cascade' or 'pyramid', not {networks.registration!r}")
+
+
+def _net_of_stage(name: str, source: str, workdir: Path):
+    """The net of an earlier stage; ``segmentation_a`` may be what that stage calls ``segmentation``."""
+    path = net_path(workdir, source, name)
+    return load_net(path if path.exists() else net_path(workdir, source, net_kind(name)))
 
 
 def build_method(stage: Stage, networks: Networks, dataset, workdir: Path):
@@ -44,16 +96,17 @@ def build_method(stage: Stage, networks: Networks, dataset, workdir: Path):
     cls = method_class(stage.method)
     accepted = inspect.signature(cls.__init__).parameters
     nets = {}
-    for name in [name for name in ("registration", "segmentation") if name in accepted]:
+    for name in filter(net_kind, accepted):
         source = stage.start_from.get(name)
         if source:
-            nets[name] = load_net(net_path(workdir, source, name))
+            nets[name] = _net_of_stage(name, source, workdir)
         else:
             nets[name] = build_net(name, networks, dataset.shape, len(dataset.class_names))
     turns = tuple(name for name, n in stage.turns.items() for _ in range(n))
     settings = {"n_classes": len(dataset.class_names), "similarity": stage.similarity, "turns": turns}
+    settings |= {"similarity_settings": stage.similarity_settings, "steps": stage.steps, **stage.settings}
     method = cls(**nets, **{name: value for name, value in settings.items() if name in accepted})
-    method.compile(_optimizers(stage, method.turns), weights=stage.weights)
+    method.compile(_optimizers(stage, method), weights=stage.weights)
     return method
 
 
@@ -62,11 +115,12 @@ def stage_seed(stage: Stage, experiment: Experiment) -> int:
     return experiment.seed * 1000 + experiment.stages.index(stage)
 
 
-def build_stream(stage: Stage, method, experiment: Experiment, dataset, first_epoch: int):
-    """Endless batches for a stage, from its ``first_epoch`` on."""
-    subjects = dataset.subjects["train"]
-    labelled = labelled_subjects(dataset.labelled["train"], experiment.data.labels, experiment.seed)
+def build_stream(stage: Stage, method, experiment: Experiment, dataset, workdir: Path, first_epoch: int):
+    """Endless batches for a stage, from its ``first_epoch`` on, with the stage's pseudo masks if it has any."""
+    labelled = used_labels(dataset, experiment)
     samples = hide_labels(dataset.samples("train"), labelled)
+    if stage.pseudo_from:
+        samples = with_soft_labels(samples, pseudo_folder(workdir, stage), len(dataset.class_names), stage.pseudo_gate)
     settings = StreamSettings(
         batch_size=stage.batch_size,
         steps_per_epoch=stage.steps_per_epoch,
@@ -74,18 +128,37 @@ def build_stream(stage: Stage, method, experiment: Experiment, dataset, first_ep
         memory_gib=experiment.data.memory_gib,
         augmentation=stage.augmentation,
     )
+    sides = tuple(of_domain(dataset.subjects["train"], dataset.domains, domain) for domain in stage.domains)
+    if method.stream == "pairs" and stage.domains[0] != stage.domains[1]:
+        return domain_pair_stream(samples, sides, labelled, stage.labelled_fraction, settings, first_epoch)
+    subjects = sides[0]
+    if len(subjects) < len(dataset.subjects["train"]):
+        samples = of_subjects(samples, subjects)
+        labelled = [subject for subject in labelled if subject in subjects]
     if method.stream == "samples":
         return sample_stream(samples, subjects, labelled, stage.labelled_fraction[0], settings, first_epoch)
     return pair_stream(samples, subjects, labelled, stage.labelled_fraction, settings, first_epoch)
 
 
-def _optimizers(stage: Stage, turns):
-    """Adam for each net; its rate falls by a cosine over the updates that the net gets in the stage."""
+def pseudo_folder(workdir: Path, stage: Stage) -> Path:
+    """Where the pseudo masks are that a stage learns from."""
+    return workdir / stage.name / "pseudo"
+
+
+def used_labels(dataset, experiment: Experiment) -> tuple[str, ...]:
+    """The training subjects whose label map is used."""
+    data = experiment.data
+    labelled = of_domain(dataset.labelled["train"], dataset.domains, data.domains[0] if data.domains else None)
+    return labelled_subjects(labelled, data.labels, experiment.seed)
+
+
+def _optimizers(stage: Stage, method):
+    """Adam for each turn; its rate falls by a cosine over the updates of the turn in the stage."""
     optimizers = {}
-    for name in set(turns):
-        updates = max(1, round(stage.steps * turns.count(name) / len(turns)))
+    for name in set(method.turns):
+        updates = max(1, round(stage.steps * method.turns.count(name) / len(method.turns)))
         schedule = keras.optimizers.schedules.CosineDecay(
             stage.learning_rates[name], updates, alpha=stage.final_learning_rate
         )
-        optimizers[name] = keras.optimizers.Adam(schedule)
+        optimizers[name] = keras.optimizers.Adam(schedule, beta_1=method.beta_1)
     return optimizers

@@ -14,10 +14,12 @@ class Validation:
         samples: labelled validation samples by subject, NumPy arrays.
         n_classes: background included.
         nets: Keras models by name (``"registration"``, ``"segmentation"``); each is measured in its own task.
+        sides: subjects that are moving and that are fixed, where not all are both. The fixed ones are segmented.
     """
 
-    def __init__(self, samples, n_classes: int, nets):
+    def __init__(self, samples, n_classes: int, nets, sides=None):
         self.samples, self.n_classes = samples, n_classes
+        self.moving, self.fixed = sides or (tuple(samples), tuple(samples))
         self.segment = segmenter(nets["segmentation"]) if "segmentation" in nets else None
         self.register = registrar(nets["registration"]) if "registration" in nets else None
 
@@ -26,23 +28,29 @@ class Validation:
         results = {}
         if self.segment and self.samples:
             results["val_segmentation_dice"] = self._segmentation_dice()
-        if self.register and len(self.samples) > 1:
-            results |= self._registration_results()
+        pairs = registration_pairs(self.moving, 1, self.fixed)
+        if self.register and pairs:
+            results |= self._registration_results(pairs)
         return results
 
     def _segmentation_dice(self):
-        return _mean(dice(self.segment(s["image"]), s["label"], self.n_classes) for s in self.samples.values())
+        samples = [self.samples[subject] for subject in self.fixed]
+        return _mean(self._dice(self.segment(s["image"]), s["label"], s["label_weight"]) for s in samples)
 
-    def _registration_results(self):
+    def _registration_results(self, pairs):
         scores, folds = [], []
-        for moving_id, fixed_id in registration_pairs(list(self.samples), pairs_per_subject=1):
+        for moving_id, fixed_id in pairs:
             moving, fixed = self.samples[moving_id], self.samples[fixed_id]
             u = self.register(moving["image"], fixed["image"])
-            scores.append(dice(warp_label(moving["label"], u), fixed["label"], self.n_classes))
+            labelled = np.minimum(moving["label_weight"], fixed["label_weight"])
+            scores.append(self._dice(warp_label(moving["label"], u), fixed["label"], labelled))
             folds.append(folds_percent(u))
         return {"val_registration_dice": _mean(scores), "val_folds_percent": float(np.mean(folds))}
 
+    def _dice(self, prediction, reference, labelled):
+        return np.where(labelled[1:] > 0, dice(prediction, reference, self.n_classes), np.nan)
+
 
 def _mean(scores) -> float:
-    """Mean over the subjects of the mean over the classes that are present."""
-    return float(np.mean([np.nanmean(score) for score in scores]))
+    """Mean over the subjects of the mean over the classes that are labelled and present."""
+    return float(np.mean([np.nanmean(score) for score in scores if not np.isnan(score).all()]))

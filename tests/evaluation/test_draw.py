@@ -6,7 +6,7 @@ import pytest
 from matplotlib.image import imread
 from scipy import ndimage
 
-from deepatlas_tf.data.phantom import CLASS_NAMES, knee
+from deepatlas_tf.data.phantom_knee import CLASS_NAMES, knee
 from deepatlas_tf.evaluation.draw import draw
 from deepatlas_tf.keras_stack import tf
 
@@ -21,7 +21,7 @@ def made_up_dataset(shape, spacing, n=4):
     arrays = {
         "image": np.stack([image for image, _ in knees]).reshape(n, *shape, 1),
         "label": np.stack([label for _, label in knees]).astype(np.int32),
-        "label_weight": np.ones(n, np.float32),
+        "label_weight": np.ones((n, len(CLASS_NAMES)), np.float32),
         "subject": np.array(subjects),
     }
     return SimpleNamespace(
@@ -30,6 +30,7 @@ def made_up_dataset(shape, spacing, n=4):
         spacing=spacing,
         synthetic=True,
         labelled={"test": subjects},
+        domains=dict.fromkeys(subjects, ""),
         samples=lambda split: tf.data.Dataset.from_tensor_slices(arrays),
     )
 
@@ -61,6 +62,7 @@ def made_up_evaluation(segmenters, registrars, subjects):
     return SimpleNamespace(
         segmenters=segmenters,
         registrars=registrars,
+        domains=dict.fromkeys([*segmenters, *registrars], (None, None)),
         segmentation_rows=segmentation,
         registration_rows=registration,
     )

@@ -8,10 +8,9 @@ from deepatlas_tf.evaluation.report import (
     comparison_table,
     markdown_table,
     method_order,
-    read_rows,
     summarise_rows,
-    write_rows,
 )
+from deepatlas_tf.training.files import read_rows, write_rows
 
 NAN = float("nan")
 

@@ -18,7 +18,7 @@ def test_settings_of_every_depth_can_be_set():
     experiment = set_value(experiment, "networks.segmentation=voxelmorph")
     experiment = set_value(experiment, "stages.registration-weak.steps=7")
     stages = {stage.name: stage for stage in experiment.stages}
-    assert stages["deepatlas"].weights["registration"] == {"similarity": 1.0, "smoothness": 3.0, "anatomy": 2.0}
+    assert stages["deepatlas"].weights["registration"] == {"similarity": 1.0, "smoothness": 1.0, "anatomy": 2.0}
     assert isinstance(stages["deepatlas"].weights["registration"]["anatomy"], float)
     assert stages["deepatlas"].turns == {"registration": 20, "segmentation": 1}
     assert stages["registration_weak"].steps == 7
@@ -55,13 +55,13 @@ def test_experiments_are_consistent(name, tiny):
         for turn, terms in stage.weights.items():
             assert set(terms) <= set(cls.default_weights[turn]), stage.name
     trained = {stage.method for stage in experiment.stages}
-    assert trained == set(method_names())
+    assert trained <= set(method_names()) and "deepatlas" in trained
 
 
 def test_unknown_names_are_refused():
     with pytest.raises(SettingError, match="phantom_knee"):
         get_experiment("fantom_knee")
-    with pytest.raises(SettingError, match="deepatlas, registration, segmentation"):
+    with pytest.raises(SettingError, match="deepatlas, segmentation, voxelmorph"):
         get_experiment("phantom_knee").only_method("voxelmorf")
     with pytest.raises(ValueError, match="there is no method"):
         method_class("voxelmorf")
@@ -71,12 +71,12 @@ def test_unknown_names_are_refused():
 
 
 def test_one_method_keeps_what_it_starts_from():
-    experiment = get_experiment("phantom_knee").only_method("registration")
+    experiment = get_experiment("phantom_knee").only_method("voxelmorph")
     assert [stage.name for stage in experiment.stages] == ["registration_unsupervised", "registration_weak"]
-    assert len(get_experiment("phantom_knee").only_method("deepatlas").stages) == 4
+    assert len(get_experiment("phantom_knee").only_method("deepatlas").stages) == 5
 
 
 def test_steps_are_scaled():
     experiment = get_experiment("phantom_knee").scaled(0.1)
-    assert [stage.steps for stage in experiment.stages] == [30, 50, 20, 60]
+    assert [stage.steps for stage in experiment.stages] == [36, 50, 20, 40, 24]
     assert all(stage.steps >= stage.epochs for stage in get_experiment("phantom_knee").scaled(0).stages)

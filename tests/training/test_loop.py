@@ -107,8 +107,8 @@ def test_the_best_epoch_is_kept(dataset, tmp_path, monkeypatch):
 
     make = loop.Validation.__init__
 
-    def remember(self, samples, n_classes, nets):
-        make(self, samples, n_classes, nets)
+    def remember(self, samples, n_classes, nets, sides):
+        make(self, samples, n_classes, nets, sides)
         self.nets_for_test = nets["segmentation"]
 
     monkeypatch.setattr(loop.Validation, "__init__", remember)

@@ -11,17 +11,17 @@ from deepatlas_tf.training.experiment import Data, set_value
 from deepatlas_tf.training.loop import train_experiment
 
 SETTINGS = [
-    "stages.segmentation_baseline.steps=375",
-    "stages.registration_unsupervised.steps=1500",
-    "stages.deepatlas.steps=1500",
-    "stages.deepatlas.epochs=3",
+    "stages.registration_unsupervised.steps=1200",
+    "stages.semi_deepatlas.steps=900",
+    "stages.deepatlas.steps=480",
+    "stages.deepatlas.weights.segmentation.anatomy=1.0",
 ]
 
 
 @pytest.mark.slow
 def test_joint_training_beats_both_baselines(tmp_path):
-    """2D, two labels, a minute of training: Dice of the joint nets above the separate ones, folds under 1 %."""
-    data = Data("phantom_knee", shape=(64, 64), spacing=(2.0, 2.0), n_subjects=60, labels=2)
+    """2D, one label, a minute of training: Dice of the joint nets above the separate ones, folds under 1 %."""
+    data = Data("phantom_knee", shape=(64, 64), spacing=(2.0, 2.0), n_subjects=60, labels=1)
     experiment = dataclasses.replace(get_experiment("phantom_knee"), data=data)
     stages = tuple(stage for stage in experiment.stages if stage.name != "registration_weak")
     experiment = dataclasses.replace(experiment, stages=stages)
@@ -38,7 +38,7 @@ def test_joint_training_beats_both_baselines(tmp_path):
 
     unsupervised = dice("registration_unsupervised", "registration")
     assert unsupervised > dice("identity", "registration") + 0.01
-    assert dice("deepatlas", "registration") > unsupervised + 0.03
+    assert dice("deepatlas", "registration") > unsupervised + 0.05
     assert dice("segmentation_baseline", "segmentation") > 0.6
-    assert dice("deepatlas", "segmentation") > dice("segmentation_baseline", "segmentation") + 0.02
+    assert dice("deepatlas", "segmentation") > dice("segmentation_baseline", "segmentation") + 0.03
     assert summary["deepatlas"]["registration"]["folds_percent"]["mean"] < 1

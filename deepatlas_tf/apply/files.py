@@ -1,0 +1,105 @@
+"""The scans that a command is given, and what it writes: whole or not at all, and never over something by accident."""
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from deepatlas_tf.data import nifti
+from deepatlas_tf.training.files import replacing
+from deepatlas_tf.types import DataError
+
+ENDINGS = (".nii", ".nii.gz")
+
+
+def find_scans(paths: Sequence[Path]) -> list[Path]:
+    """The NIfTI files among ``paths``, and those in the folders among them (not deeper), in order.
+
+    Raises:
+        DataError: a path that is neither, a folder without scans, or two scans of one file name.
+    """
+    scans: list[Path] = []
+    for path in paths:
+        # macOS leaves files ._NAME beside the real ones
+        inside = sorted(p for p in path.iterdir() if is_nifti(p) and p.name[0] != ".") if path.is_dir() else [path]
+        if not inside:
+            raise DataError(f"{path} holds no scan: it has no file that ends in .nii or .nii.gz")
+        scans += [check_scan(p) for p in inside]
+    known: dict[str, Path] = {}
+    for scan in scans:
+        if scan.name in known:
+            raise DataError(f"{known[scan.name]} and {scan} have one name: they would have one result; rename one")
+        known[scan.name] = scan
+    return scans
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether the name ends in .nii or .nii.gz."""
+    return path.name.endswith(ENDINGS)
+
+
+def check_scan(path: Path) -> Path:
+    """``path``, if it is a NIfTI file; DataError otherwise."""
+    if not path.exists():
+        raise DataError(f"there is no file {path}: check the path")
+    if not is_nifti(path):
+        raise DataError(f"{path} does not end in .nii or .nii.gz: convert it to NIfTI (dcm2niix for DICOM)")
+    return path
+
+
+def stem(path: Path) -> str:
+    """The file's name without .nii or .nii.gz: what errors and tables call the scan."""
+    return path.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def check_outputs(outputs: Iterable[Path], overwrite: bool, inputs: Iterable[Path] = ()) -> None:
+    """Nothing is there that would be replaced, and the folders can be made; before any work is done.
+
+    Raises:
+        DataError: an output is an input, or exists and ``overwrite`` is not set, or its folder cannot be made.
+    """
+    sources = {path.resolve() for path in inputs}
+    for path in outputs:
+        if path.resolve() in sources:
+            raise DataError(f"{path} is an input: choose another place for the result")
+        if path.exists() and not overwrite:
+            raise DataError(f"{path} exists: choose another place for the result, or pass --overwrite")
+        with _readable_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def check_nifti_output(path: Path) -> None:
+    """DataError where the name of an output does not end in .nii or .nii.gz."""
+    if not is_nifti(path):
+        raise DataError(f"-o {path}: the result is a NIfTI file, its name must end in .nii or .nii.gz")
+
+
+@contextlib.contextmanager
+def writing(path: Path):
+    """A temporary path that takes the place of ``path`` at the end; DataError where the disk does not take it."""
+    with _readable_errors(path), replacing(path) as temporary:
+        yield temporary
+
+
+def save(path: Path, volume: np.ndarray, affine: np.ndarray, header: nib.Nifti1Header | None) -> None:
+    """``nifti.save``, whole or not at all."""
+    with writing(path) as temporary:
+        nifti.save(temporary, volume, affine, header)
+
+
+def header_of(scan: Path) -> nib.Nifti1Header:
+    """The scan's header for a result on its grid: codes of space and units, without its window of grey values."""
+    header = nib.Nifti1Header.from_header(nib.load(scan).header, check=False)
+    header["cal_min"] = header["cal_max"] = 0
+    header.set_intent("none")
+    return header
+
+
+@contextlib.contextmanager
+def _readable_errors(path: Path):
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"cannot write {path} ({error.strerror or error}); choose another place with -o") from error

@@ -1,0 +1,132 @@
+"""Registration of two scans, each of any orientation, voxel size and extent; results in millimetres."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from deepatlas_tf.apply.affine import affine_registration
+from deepatlas_tf.apply.fields import Field, invert, jacobian, warp_labels, warp_volume, write_field
+from deepatlas_tf.apply.files import check_outputs, check_scan, header_of, save, stem
+from deepatlas_tf.apply.grids import extent, whole_frame
+from deepatlas_tf.apply.runs import Grid, open_model
+from deepatlas_tf.apply.slabs import by_slabs, sample, transform, voxels
+from deepatlas_tf.data import nifti
+from deepatlas_tf.data.checks import check_same_grid
+from deepatlas_tf.data.frames import Frame
+from deepatlas_tf.data.intensity import rescale
+from deepatlas_tf.data.nifti import Nifti
+from deepatlas_tf.types import DataError
+
+WARPED, FIELD, INVERSE = "warped.nii.gz", "displacement_field.nii.gz", "inverse_displacement_field.nii.gz"
+JACOBIAN, LABELS = "jacobian.nii.gz", "warped_labels.nii.gz"
+MAX_VOXELS = 256**3  # a registration cannot be tiled; with the default widths it takes 0.6 kB a voxel, here 9.5 GiB
+
+
+class Registration(NamedTuple):
+    """field, on the fixed scan's grid; alignment (4, 4), its affine part: mm of the fixed scan to mm of the moving.
+
+    frame: of the fixed scan, the network's grid.
+    """
+
+    field: Field
+    alignment: np.ndarray
+    frame: Frame
+
+
+def register_scans(
+    register: Callable, grid: Grid, moving: Nifti, fixed: Nifti, alignment: np.ndarray | None = None
+) -> Registration:
+    """Register two scans: both rescaled and on one network grid, the field brought back to the fixed scan's grid.
+
+    Args:
+        register: function ``moving (*S, 1), fixed (*S, 1) -> u (*S, D)`` in voxels.
+        grid: that the network was trained on.
+        moving: volume and affine.
+        fixed: volume and affine.
+        alignment: (4, 4), mm of the fixed scan to mm of the moving one, from an affine registration. None brings the
+            scans' centres together and their axes in one order, as in training.
+    """
+    if alignment is None:
+        frame, other = (_bounded(whole_frame(a, grid, b), grid) for a, b in ((fixed, moving), (moving, fixed)))
+        alignment = other.affine @ np.linalg.inv(frame.affine)
+        moving_image = other.image_to_network(rescale(moving.volume))
+    else:
+        frame = _bounded(whole_frame(fixed, grid), grid)
+        moving_image = _aligned_image(moving, grid, frame, alignment)
+    fixed_image = frame.image_to_network(rescale(fixed.volume))
+    u = register(moving_image[..., None], fixed_image[..., None])
+    return Registration(to_field(u, frame, fixed, alignment), alignment, frame)
+
+
+def to_field(u: np.ndarray, frame: Frame, fixed: Nifti, alignment: np.ndarray) -> Field:
+    """The field in mm on the fixed scan's grid of ``u (*S, 3)`` in voxels of the network's grid.
+
+    The point ``p`` of the fixed scan goes to ``B A (x + u(x))`` with ``p = A x``: ``A`` is the network's affine, ``B``
+    the alignment. Outside of the network's grid the values at its border are continued.
+    """
+    to_network = np.linalg.inv(frame.affine) @ fixed.affine
+
+    def displacement(rows):
+        at = transform(to_network, voxels(fixed.volume.shape, rows))
+        goals = transform(alignment @ frame.affine, at + sample(u, at))
+        return (goals - transform(frame.affine, at)).astype(np.float32)
+
+    return Field(by_slabs(displacement, fixed.volume.shape), fixed.affine)
+
+
+def _bounded(frame: Frame, grid: Grid) -> Frame:
+    """The frame, or that of training where the network would need too much memory: then scans are cropped."""
+    small = np.prod(frame.shape) <= max(MAX_VOXELS, np.prod(grid.shape))
+    return frame if small else Frame(frame.source_affine, frame.source_shape, grid.shape, grid.spacing)
+
+
+def _aligned_image(moving: Nifti, grid: Grid, frame: Frame, alignment: np.ndarray) -> np.ndarray:
+    """The moving scan on the fixed one's network grid. First at the network's voxel size, which smooths it."""
+    own = Frame(moving.affine, moving.volume.shape, extent(moving, grid), grid.spacing)
+    image = own.image_to_network(rescale(moving.volume))
+    to_own = np.linalg.inv(own.affine) @ alignment @ frame.affine
+    return by_slabs(lambda rows: sample(image, transform(to_own, voxels(frame.shape, rows))), frame.shape)
+
+
+def register(args) -> None:
+    """``deepatlas register``; takes the parsed options of the command."""
+    inputs = [check_scan(path) for path in (args.moving, args.fixed, args.moving_labels) if path is not None]
+    names = [WARPED, FIELD, INVERSE, JACOBIAN, *([LABELS] if args.moving_labels else [])]
+    check_outputs([args.output / name for name in names], args.overwrite, inputs)
+    model = open_model(args.model)
+    if len(model.grid.shape) != 3:
+        raise DataError(f"{args.model} is a model of slices: deepatlas register takes volumes")
+    function = model.registrar(args.stage, args.instance_steps)
+    moving, fixed = (nifti.read_image(path, stem(path)) for path in (args.moving, args.fixed))
+    labels = _read_labels(args, moving)
+    alignment = affine_registration(moving, fixed) if args.affine else None
+    found = register_scans(function, model.grid, moving, fixed, alignment)
+    header = header_of(args.fixed)
+    write_field(args.output / FIELD, found.field, header)
+    inverse = invert(found.field, moving.affine, moving.volume.shape, found.alignment)
+    write_field(args.output / INVERSE, inverse, header_of(args.moving))
+    determinant = jacobian(found.field)
+    save(args.output / JACOBIAN, determinant, fixed.affine, header)
+    save(args.output / WARPED, warp_volume(moving.volume, moving.affine, found.field), fixed.affine, header)
+    if labels is not None:
+        warped = warp_labels(labels.volume, labels.affine, found.field)
+        save(args.output / LABELS, warped, fixed.affine, header)
+    if not args.quiet:
+        _report_crop(found.frame, model.grid)
+        print(f"{', '.join(names)} in {args.output}; folds in {100 * np.mean(determinant <= 0):.3g} % of the voxels")
+
+
+def _report_crop(frame: Frame, grid: Grid) -> None:
+    sizes = np.array(frame.canonical_shape) / frame.factors
+    if (sizes > np.array(frame.shape) + 1).any():
+        shown = " x ".join(f"{n * size:.0f}" for n, size in zip(frame.shape, grid.spacing, strict=True))
+        print(f"the fixed scan is too large for one pass: the middle {shown} mm are registered, the rest moves along")
+
+
+def _read_labels(args, moving: Nifti) -> Nifti | None:
+    if args.moving_labels is None:
+        return None
+    labels = nifti.read_label(args.moving_labels, stem(args.moving_labels))
+    check_same_grid(stem(args.moving), (args.moving, moving), (args.moving_labels, labels))
+    return labels

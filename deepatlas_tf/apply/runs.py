@@ -1,0 +1,161 @@
+"""A trained model, from the folder of a run or from an exported SavedModel, as functions on the network's grid."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.training.experiment import Stage
+from deepatlas_tf.training.files import read_json
+from deepatlas_tf.training.instance import InstanceOptimisation, refiner
+from deepatlas_tf.training.stages import CUSTOM_OBJECTS, load_net, net_path
+from deepatlas_tf.types import DataError, SettingError
+
+METADATA = Path("assets") / "metadata.json"
+TASKS = ("segmentation", "registration")
+
+
+class Grid(NamedTuple):
+    """class_names, background first. shape (D,), spacing (D,) mm: the grid that the networks were trained on."""
+
+    class_names: tuple[str, ...]
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+
+
+class Run:
+    """The folder of a run. Raises DataError where it is not one."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.about = read_json(path / "model.json")
+        self.settings = read_json(path / "experiment.json")["experiment"]
+        self.grid = _grid(self.about)
+
+    def stage_of(self, task: str, stage: str | None = None) -> str | None:
+        """The last finished stage that has a net for the task, or ``stage`` if it is one; None where there is none.
+
+        Raises SettingError where ``stage`` is not one of them.
+        """
+        names = [s["name"] for s in self.settings["stages"]]
+        finished = [name for name in names if net_path(self.path, name, task).exists()]
+        if stage is not None and stage not in finished:
+            have = ", ".join(finished) or "none"
+            raise SettingError(f"{self.path} has no finished stage {stage!r} with a {task} network; there are: {have}")
+        return stage or (finished[-1] if finished else None)
+
+    def net(self, task: str, stage: str | None = None):
+        """The network of a task for images of any size. Raises DataError where the run has none."""
+        name = self.stage_of(task, stage)
+        if name is None:
+            raise DataError(f"{self.path} has no finished {task} network; train one, or choose another --model")
+        return any_size(load_net(net_path(self.path, name, task)))
+
+    def segmenter(self, stage: str | None = None) -> Callable:
+        """A function ``image (*S, 1) -> class probabilities (*S, C)``, NumPy in and out, for any size."""
+        net = self.net("segmentation", stage)
+        predict = tf.function(lambda image: net(image, training=False), input_signature=[_image(self.grid)])
+        return lambda image: predict(tf.constant(image[None])).numpy()[0]
+
+    def registrar(self, stage: str | None = None, instance_steps: int = 0) -> Callable:
+        """A function ``moving (*S, 1), fixed (*S, 1) -> u (*S, D)`` in voxels, NumPy in and out, for any size.
+
+        instance_steps: the network's field is refined for the two images by so many steps on the loss of its stage.
+        """
+        net, name = self.net("registration", stage), self.stage_of("registration", stage)
+        if instance_steps:
+            values = next(s for s in self.settings["stages"] if s["name"] == name)
+            return refiner(net, InstanceOptimisation.of_stage(_stage(values), steps=instance_steps))
+        specs = [_image(self.grid), _image(self.grid)]
+        predict = tf.function(lambda moving, fixed: net([moving, fixed], training=False), input_signature=specs)
+        return lambda moving, fixed: predict(tf.constant(moving[None]), tf.constant(fixed[None])).numpy()[0]
+
+
+class Exported:
+    """A SavedModel written by ``deepatlas export``; the same functions as of a run."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.about = read_json(path / METADATA)
+        self.grid = _grid(self.about)
+        self.signatures = tf.saved_model.load(str(path)).signatures
+
+    def segmenter(self, stage: str | None = None) -> Callable:
+        """As :meth:`Run.segmenter`."""
+        function = self._signature("segment", stage)
+        return lambda image: function(image=tf.constant(image[None]))["probabilities"].numpy()[0]
+
+    def registrar(self, stage: str | None = None, instance_steps: int = 0) -> Callable:
+        """As :meth:`Run.registrar`, without instance optimisation."""
+        if instance_steps:
+            raise SettingError("--instance-steps needs the folder of the run: an exported model has no loss")
+        function = self._signature("register", stage)
+        return lambda m, f: function(moving=tf.constant(m[None]), fixed=tf.constant(f[None]))["displacement"].numpy()[0]
+
+    def _signature(self, task: str, stage: str | None):
+        if stage is not None:
+            raise SettingError(f"--stage {stage} needs the folder of a run: {self.path} is an exported model")
+        # the images have been rescaled before they were resampled, as in training
+        name = f"{task}_rescaled"
+        if name not in self.signatures:
+            raise DataError(f"{self.path} was exported without a network to {task}: choose another --model")
+        return self.signatures[name]
+
+
+def open_model(path: Path) -> Run | Exported:
+    """A run (it has ``experiment.json``), a SavedModel, or a folder of its versions, of which the newest is taken.
+
+    Raises DataError where it is none of these.
+    """
+    if (path / "experiment.json").exists():
+        if not (path / "model.json").exists():
+            raise DataError(
+                f"{path} has no model.json: run its training command again, which adds it to a finished run"
+            )
+        return Run(path)
+    found = path if (path / "saved_model.pb").exists() else newest_version(path)
+    if found is None:
+        raise DataError(f"{path} is neither the folder of a run (experiment.json) nor a SavedModel (saved_model.pb)")
+    if not (found / METADATA).exists():
+        raise DataError(f"{found} has no {METADATA}: export it with deepatlas export")
+    return Exported(found)
+
+
+def newest_version(path: Path) -> Path | None:
+    """The subfolder with the largest number for a name that holds a SavedModel, as TensorFlow Serving chooses."""
+    folders = path.iterdir() if path.is_dir() else ()
+    versions = [folder for folder in folders if folder.name.isdigit() and (folder / "saved_model.pb").exists()]
+    return max(versions, key=lambda folder: int(folder.name), default=None)
+
+
+def any_size(net):
+    """The same network, with the same weights, for images of any size."""
+    config = net.get_config()
+    _free_sizes(config)
+    free = keras.Model.from_config(config, custom_objects=CUSTOM_OBJECTS)
+    free.set_weights(net.get_weights())
+    return free
+
+
+def _free_sizes(config: dict) -> None:
+    """Change the inputs of a network's configuration, and those of the networks within it."""
+    for layer in config["layers"]:
+        if layer["class_name"] == "InputLayer":
+            shape = layer["config"]["batch_input_shape"]
+            layer["config"]["batch_input_shape"] = (None,) * (len(shape) - 1) + (shape[-1],)
+        elif "layers" in layer["config"]:
+            _free_sizes(layer["config"])
+
+
+def _grid(about: dict) -> Grid:
+    return Grid(tuple(about["class_names"]), tuple(about["shape"]), tuple(about["spacing"]))
+
+
+def _image(grid: Grid):
+    return tf.TensorSpec((1, *[None] * len(grid.shape), 1), tf.float32)
+
+
+def _stage(values: dict) -> Stage:
+    """The stage's loss; what concerns its data is left out."""
+    kept = ("name", "method", "steps", "epochs", "turns", "weights", "similarity", "similarity_settings")
+    return Stage(**{name: values[name] for name in kept if name in values})

@@ -1,0 +1,26 @@
+"""DeepAtlas on neurite-OASIS with five label maps, in volumes or in slices.
+
+    deepatlas train --dataset oasis/seg35 --manual-dir DATA --labels 5
+    deepatlas train --dataset oasis/seg4_2d --manual-dir DATA --labels 5
+
+Hardware: a GPU with 80 GB for volumes (160 x 224 x 192 voxels of 1 mm), less with ``--set "data.shape=(80,112,96)"
+--set "data.spacing=(2,2,2)"``; slices (160 x 192 pixels of 1 mm) train on a CPU. Not run by the authors of this file:
+there is no result to quote.
+"""
+
+import dataclasses
+
+from deepatlas_tf.data.augment import Augmentation
+from deepatlas_tf.experiments import hippocampus
+from deepatlas_tf.training.experiment import Data, Experiment
+
+# The brains are already aligned to each other
+MILD = Augmentation(rotation_degrees=4.0, scale=0.05, translation_voxels=3.0, elastic_voxels=0.0, gamma=0.2)
+
+
+def get_experiment(tiny: bool = False) -> Experiment:
+    """The stages of the hippocampus, with the changes of pose that are left after affine alignment."""
+    template = hippocampus.get_experiment()
+    stages = tuple(dataclasses.replace(stage, augmentation=MILD) for stage in template.stages)
+    experiment = dataclasses.replace(template, name="oasis", data=Data("oasis", labels=5), stages=stages)
+    return experiment.tiny() if tiny else experiment

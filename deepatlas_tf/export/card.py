@@ -1,0 +1,96 @@
+"""What goes with an exported model: metadata for programs, and a model card for people."""
+
+import importlib.metadata
+
+from deepatlas_tf.apply.runs import Run
+from deepatlas_tf.keras_stack import versions
+from deepatlas_tf.training.files import read_json
+
+ORIENTATION = "RAS"  # of the axes: the first index grows towards the right, the second anterior, the third superior
+
+
+def metadata(run: Run, stages: dict[str, str | None], version: int) -> dict:
+    """What a client must know, and where the model comes from; plain JSON types.
+
+    Args:
+        run: that is exported.
+        stages: task -> stage of the run whose network is served; None where there is none.
+        version: of the export.
+    """
+    data = run.settings["data"]
+    return {
+        "class_names": list(run.grid.class_names),
+        "shape": list(run.grid.shape),
+        "spacing": list(run.grid.spacing),
+        "orientation": ORIENTATION[: len(run.grid.shape)],
+        "intensity": "any: each image is rescaled from its 0.5 to its 99.5 percentile, zeros left out, to [0, 1]",
+        "displacement": "voxels of the images given; component order is axis order; warped(x) = moving(x + u(x))",
+        "dataset": run.about["dataset"],
+        "synthetic": run.about["synthetic"],
+        "training_labels": data["labels"],
+        "stages": stages,
+        "measured": _measured(run, stages),
+        "model_version": version,
+        "deepatlas_tf_version": importlib.metadata.version("deepatlas_tf"),
+        "versions": versions(),
+    }
+
+
+def _measured(run: Run, stages) -> dict:
+    """The run's own evaluation of the served networks: ``{task: {measure: {"mean", "per_class"}}}``; may be empty."""
+    path = run.path / "evaluation" / "summary.json"
+    summary = read_json(path) if path.exists() else {}
+    found = {task: summary.get(stage, {}).get(task) for task, stage in stages.items()}
+    return {task: values for task, values in found.items() if values}
+
+
+def model_card(about: dict) -> str:
+    """Markdown, from :func:`metadata`."""
+    spacing = " x ".join(f"{size:g}" for size in about["spacing"])
+    shape = " x ".join(map(str, about["shape"]))
+    kind = "**synthetic** images" if about["synthetic"] else "scans"
+    labels = about["training_labels"]
+    used = "all label maps" if labels is None else f"{labels} label map(s)"
+    networks = ", ".join(f"{task} (stage `{stage}`)" for task, stage in about["stages"].items() if stage)
+    lines = [
+        f"# Model card: {about['dataset']}, version {about['model_version']}",
+        "",
+        f"- Networks: {networks}.",
+        f"- Trained on {kind} of the data set `{about['dataset']}`, with {used} of its training subjects.",
+        f"- Classes: {', '.join(f'{i} {name}' for i, name in enumerate(about['class_names']))}.",
+        f"- Input: one channel, voxels of {spacing} mm, axes towards {about['orientation']}; trained on {shape} voxels,"
+        " takes any size. Intensities are rescaled inside.",
+        f"- Made with deepatlas_tf {about['deepatlas_tf_version']}, "
+        f"TensorFlow {about['versions']['tensorflow']}, voxelmorph {about['versions']['voxelmorph']}.",
+        "",
+        "## Measured on the test subjects of this data set",
+        "",
+        *_tables(about["measured"]),
+        "",
+        "## Limits",
+        "",
+        "- For research; it is no medical device, and nobody has tested it as one.",
+        "- Other scanners, contrasts, ages or diseases than in the training data are untested: measure on scans of your"
+        " own with label maps first.",
+        *(["- Trained on synthetic images: nothing is known of its results on real scans."] * about["synthetic"]),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _tables(measured: dict) -> list[str]:
+    if not measured:
+        return ["Not measured: the run has no `evaluation/summary.json` for these networks."]
+    lines = []
+    for task, values in measured.items():
+        lines += [f"| {task} | Dice | HD95 (mm) |", "| --- | ---: | ---: |"]
+        for name in values["dice"]["per_class"]:
+            cells = [_cell(values[measure]["per_class"].get(name)) for measure in ("dice", "hd95_mm")]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        means = [_cell(values[measure]["mean"]) for measure in ("dice", "hd95_mm")]
+        lines += [f"| mean | {' | '.join(means)} |", ""]
+    return lines[:-1]
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,105 @@
+"""What is served: the networks with the rescaling of intensities, as a TensorFlow module without Keras objects."""
+
+import contextlib
+
+from deepatlas_tf.data.intensity import PERCENTILES
+from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.ops.warp import warp
+
+PER_MILLE = tuple(round(10 * percentile) for percentile in PERCENTILES)
+
+
+def rescale(image):
+    """:func:`deepatlas_tf.data.intensity.rescale` for each image of a batch: ``(B, *S, 1)`` -> the same, in [0, 1]."""
+    flat = tf.reshape(image, (tf.shape(image)[0], -1))  # (B, voxels)
+    inside = flat != 0
+    count = tf.reduce_sum(tf.cast(inside, tf.int32), axis=1)
+    ascending = tf.sort(tf.where(inside, flat, flat.dtype.max), axis=1)  # the zeros come last
+    low, high = (_percentile(ascending, count, per_mille) for per_mille in PER_MILLE)
+    lowest, highest = tf.reduce_min(flat, axis=1), tf.reduce_max(flat, axis=1)
+    usable = tf.logical_and(count > 0, high > low)
+    low, high = tf.where(usable, low, lowest), tf.where(usable, high, highest)
+    constant = tf.logical_not(high > low)
+    size = tf.where(constant, tf.ones_like(high), high - low)
+    scaled = tf.clip_by_value((flat - low[:, None]) / size[:, None], 0.0, 1.0)
+    return tf.reshape(tf.where(constant[:, None], tf.zeros_like(flat), scaled), tf.shape(image))
+
+
+def _percentile(ascending, count, per_mille: int):
+    """NumPy's linear percentile of the first ``count (B,)`` values of each row of ``ascending (B, N)``.
+
+    The position ``(count - 1) * per_mille / 1000`` is found in integers: float32 does not hold it for large images.
+    """
+    last = tf.maximum(count - 1, 0)
+    remainder = last % 1000 * per_mille
+    lower = last // 1000 * per_mille + remainder // 1000
+    share = tf.cast(remainder % 1000, ascending.dtype) / 1000
+    below = tf.gather(ascending, lower, axis=1, batch_dims=1)
+    above = tf.gather(ascending, tf.minimum(lower + 1, last), axis=1, batch_dims=1)
+    return below + share * (above - below)
+
+
+class Served(tf.Module):
+    """The networks of a run as functions with one signature each.
+
+    ``segment(image)`` -> labels (B, *S) int32, probabilities (B, *S, C). ``register(moving, fixed)`` -> warped
+    (B, *S, 1), in the moving image's own intensities, and displacement (B, *S, D) in voxels. Images are
+    (B, *S, 1) float32 of any size. ``segment_rescaled`` and ``register_rescaled`` take images in [0, 1].
+
+    Args:
+        n_axes: D.
+        segmentation: Keras model ``image -> probabilities`` for any size, or None.
+        registration: Keras model ``[moving, fixed] -> u`` for any size, or None.
+    """
+
+    def __init__(self, n_axes: int, segmentation=None, registration=None):
+        super().__init__()
+        # The variables alone are kept: a Keras model would be saved layer by layer, and need its classes to be loaded
+        self.weights = [weight for net in (segmentation, registration) if net is not None for weight in net.weights]
+        self._image = (None, *[None] * n_axes, 1)
+        self.functions = {}
+        if segmentation is not None:
+            self._add_segment(segmentation)
+        if registration is not None:
+            self._add_register(registration)
+        self.functions["serving_default"] = next(iter(self.functions.values()))
+
+    def _add_segment(self, net):
+        def segment(image):
+            probabilities = net(image, training=False)
+            labels = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
+            return {"labels": labels, "probabilities": probabilities}
+
+        self._add("segment", lambda image: segment(rescale(image)), "image")
+        self._add("segment_rescaled", segment, "image")
+
+    def _add_register(self, net):
+        def register(moving, fixed):
+            u = net([moving, fixed], training=False)
+            return {"displacement": u, "warped": warp(moving, u)}
+
+        def register_raw(moving, fixed):
+            u = net([rescale(moving), rescale(fixed)], training=False)
+            return {"displacement": u, "warped": warp(moving, u)}
+
+        self._add("register", register_raw, "moving", "fixed")
+        self._add("register_rescaled", register, "moving", "fixed")
+
+    def _add(self, name, function, *inputs):
+        specs = [tf.TensorSpec(self._image, tf.float32, name=one) for one in inputs]
+        with _functions_inlined():
+            self.functions[name] = tf.function(function).get_concrete_function(*specs)
+
+
+@contextlib.contextmanager
+def _functions_inlined():
+    """The warp is a function compiled by XLA; here it becomes part of the graph that calls it.
+
+    Not every server has XLA, and it would compile again for each size of image.
+    """
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)

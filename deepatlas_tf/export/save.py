@@ -1,0 +1,90 @@
+"""Writing the SavedModel of a run: a folder for each version, which appears when it is complete."""
+
+import os
+import shutil
+from pathlib import Path
+
+from deepatlas_tf.apply.runs import METADATA, TASKS, Run, open_model
+from deepatlas_tf.export.card import metadata, model_card
+from deepatlas_tf.export.graph import Served
+from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.training.files import write_json
+from deepatlas_tf.types import DataError, SettingError
+
+CARD = "MODEL_CARD.md"
+
+
+def export(args) -> None:
+    """``deepatlas export``; takes the parsed options of the command."""
+    run = open_model(args.run_folder)
+    if not isinstance(run, Run):
+        raise DataError(f"{args.run_folder} is already an exported model: give the folder of a run")
+    folder = export_run(run, args.output, args.version, args.stage, args.overwrite)
+    if not args.quiet:
+        print(f"{folder}: SavedModel, {METADATA}, {CARD}")
+
+
+def export_run(
+    run: Run, output: Path, version: int | None = None, stage: str | None = None, overwrite: bool = False
+) -> Path:
+    """Write ``output/<version>/`` with the run's networks, and return it.
+
+    Args:
+        run: with at least one finished stage.
+        output: what TensorFlow Serving calls the base path of a model.
+        version: None is one more than the newest.
+        stage: whose networks are exported; None takes the last that has each.
+        overwrite: replace the version if it is there.
+
+    Raises:
+        DataError: no stage is finished, or the version exists and is not to be overwritten.
+    """
+    version = _next_version(output) if version is None else version
+    if version < 1:
+        raise SettingError(f"--version {version}: TensorFlow Serving counts versions from 1")
+    folder = output / str(version)
+    if folder.exists() and not overwrite:
+        raise DataError(f"{folder} exists: choose another --version, or pass --overwrite")
+    stages = _stages(run, stage)
+    nets = {task: run.net(task, name) for task, name in stages.items() if name}
+    about = metadata(run, stages, version)
+    temporary = output / f".{os.getpid()}.{version}"
+    try:
+        _write(temporary, Served(len(run.grid.shape), **nets), about)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    except OSError as error:
+        raise DataError(f"cannot write {folder} ({error.strerror or error}); choose another place with -o") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _stages(run: Run, stage: str | None) -> dict[str, str | None]:
+    """Task -> the stage whose network is taken. A stage that is asked for need not have both."""
+    finished = {task: run.stage_of(task) for task in TASKS}
+    if not any(finished.values()):
+        raise DataError(f"{run.path}: no stage of this run is finished; run the training command again to resume it")
+    if stage is None:
+        return finished
+    chosen: dict[str, str | None] = {}
+    for task in TASKS:
+        try:
+            chosen[task] = run.stage_of(task, stage)
+        except SettingError as error:
+            chosen[task], missing = None, error
+    if not any(chosen.values()):
+        raise missing
+    return chosen
+
+
+def _write(folder: Path, served: Served, about: dict) -> None:
+    tf.saved_model.save(served, str(folder), signatures=served.functions)
+    write_json(folder / METADATA, about)
+    (folder / CARD).write_text(model_card(about), encoding="utf-8")
+
+
+def _next_version(output: Path) -> int:
+    folders = output.iterdir() if output.is_dir() else ()
+    return 1 + max((int(folder.name) for folder in folders if folder.name.isdigit()), default=0)

@@ -1,0 +1,91 @@
+"""The four stages of SegGuidedMMReg (Demir & Niethammer, MIDL 2024) and its baselines, for any data with two domains.
+
+A few subjects of the first domain A have labels, those of B none. Registration by mutual information, MIND and NGF are
+baselines of the last stage; of the third it is ``segmentation_a`` on B, which the evaluation measures too. No epoch is
+chosen by labels of B: those stages keep their last one.
+"""
+
+import dataclasses
+
+from deepatlas_tf.training.experiment import Experiment, Stage
+from deepatlas_tf.types import SettingError
+
+_GRADICON = 0.5  # the published 1.5 is of a mean over the three components
+_BASELINES = {"registration_mi": "mutual_information", "registration_mind": "mind_ssc", "registration_ngf": "ngf"}
+
+
+def recipe(experiment: Experiment, tiny: bool = False) -> Experiment:
+    """The experiment with these stages, a cascade as every registration network, and networks for the translation.
+
+    tiny: very short, with one of the baselines and a cascade of two steps.
+
+    Raises:
+        SettingError: if ``data.domains`` does not name two domains.
+    """
+    if len(experiment.data.domains) != 2:
+        raise SettingError(
+            "seg_guided is for two domains, of which the first has labels: name them, such as "
+            "--set \"data.domains=('mr','ct')\""
+        )
+    networks = dataclasses.replace(
+        experiment.networks,
+        registration="cascade",
+        cascade_factors=(4, 2, 1),
+        generator_widths=(16, 32, 64),
+        generator_blocks=4,
+        discriminator_widths=(16, 32, 64),
+    )
+    made = dataclasses.replace(experiment, networks=networks, stages=_stages(*experiment.data.domains))
+    if not tiny:
+        return made
+    kept = tuple(s for s in made.stages if s.name not in ("registration_mind", "registration_ngf"))
+    networks = dataclasses.replace(networks, cascade_factors=(2, 1))
+    return dataclasses.replace(made, networks=networks, stages=kept).tiny()
+
+
+def _stages(a: str, b: str) -> tuple[Stage, ...]:
+    baselines = (
+        _registration(name, (a, b), steps=400, similarity=similarity) for name, similarity in _BASELINES.items()
+    )
+    segmentation_a = Stage(
+        name="segmentation_a",
+        method="registration_augmentation",
+        steps=600,
+        epochs=6,
+        domains=(a, a),
+        labelled_fraction=(1.0, None),
+        learning_rates={"segmentation": 2e-3},
+        start_from={"registration": "registration_a"},
+    )
+    domain_adaptation = Stage(
+        name="domain_adaptation",
+        method="domain_adaptation",
+        steps=1600,
+        epochs=8,
+        domains=(a, b),
+        learning_rates={"generators": 5e-4, "discriminators": 5e-4},
+        start_from={"segmentation": "segmentation_a", "segmentation_a": "segmentation_a"},
+    )
+    seg_guided = Stage(
+        name="seg_guided",
+        method="seg_guided",
+        steps=600,
+        epochs=6,
+        domains=(a, b),
+        start_from={"segmentation_a": "segmentation_a", "segmentation": "domain_adaptation"},
+    )
+    first = _registration("registration_a", (a, a), steps=600, similarity="local_ncc")
+    return (first, segmentation_a, *baselines, domain_adaptation, seg_guided)
+
+
+def _registration(name: str, domains: tuple[str, str], steps: int, similarity: str) -> Stage:
+    """An unsupervised registration of both directions under GradICON's penalty."""
+    weights = {"similarity": 1.0, "similarity_inverse": 1.0, "gradient_inverse_consistency": _GRADICON}
+    return Stage(
+        name=name,
+        method="voxelmorph",
+        steps=steps,
+        domains=domains,
+        similarity=similarity,
+        weights={"registration": weights},
+    )

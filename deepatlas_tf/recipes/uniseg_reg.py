@@ -1,0 +1,77 @@
+"""UniSegReg for any data set: pre-training, then rounds, beside the baseline and Mean Teacher.
+
+    deepatlas train --dataset hippocampus --manual-dir DATA --labels 5 --method uniseg_reg
+
+Stages: ``segmentation_baseline`` and ``registration_pretrained`` are the pre-training; ``mean_teacher`` is the
+baseline with the same network and data; ``uniseg_reg_1``, ..., ``uniseg_reg`` are the ten rounds, each of which first
+makes pseudo masks with the networks of the one before. Networks as published: a segmentation U-Net of five levels with
+16 channels at the first, with dropout, and a residual pyramid for registration.
+"""
+
+import dataclasses
+
+from deepatlas_tf.recipes.mean_teacher import SUPERVISED, first_stage, with_baseline
+from deepatlas_tf.training.experiment import Experiment, Stage
+
+ROUNDS, ROUNDS_TINY = 10, 2
+DROPOUT = 0.1
+
+
+def recipe(experiment: Experiment, tiny: bool = False) -> Experiment:
+    """The experiment with these stages and networks; two rounds if tiny.
+
+    A round takes a third of the steps of the two pre-trainings. Images of all kinds are drawn alike: an unlabelled one
+    with its mask counts as much as a labelled one.
+
+    Raises:
+        SettingError: if the experiment has no stage of ``segmentation`` or of ``voxelmorph``.
+    """
+    networks = dataclasses.replace(
+        experiment.networks,
+        segmentation="light",
+        segmentation_widths=(16, 32, 64, 128, 256),
+        segmentation_dropout=DROPOUT,
+        registration="pyramid",
+    )
+    baseline, teacher = with_baseline(experiment)
+    pretrained = _registration(first_stage(experiment, "voxelmorph"))
+    rounds = _rounds(baseline, pretrained, ROUNDS_TINY if tiny else ROUNDS)
+    stages = (baseline, pretrained, teacher, *rounds)
+    made = dataclasses.replace(experiment, networks=networks, stages=stages)
+    return made.tiny() if tiny else made
+
+
+def _registration(unsupervised: Stage) -> Stage:
+    """Registration alone; the labels of pairs that have them count."""
+    return dataclasses.replace(
+        unsupervised,
+        name="registration_pretrained",
+        method="uniseg_reg",
+        turns={"registration": 1, "segmentation": 0},
+        weights={},
+        learning_rates={},
+    )
+
+
+def _rounds(baseline: Stage, pretrained: Stage, n: int) -> tuple[Stage, ...]:
+    stages = []
+    before = {"segmentation": baseline.name, "registration": pretrained.name}
+    for index in range(1, n + 1):
+        name = "uniseg_reg" if index == n else f"uniseg_reg_{index}"
+        stage = dataclasses.replace(
+            baseline,
+            name=name,
+            method="uniseg_reg",
+            steps=(baseline.steps + pretrained.steps) // 3,
+            epochs=2,
+            batch_size=1,
+            turns={"registration": 1, "segmentation": 1},
+            labelled_fraction=(None, None),
+            learning_rates={"registration": 5e-4, "segmentation": 5e-4},
+            weights={"segmentation": SUPERVISED},
+            start_from=before,
+            pseudo_from=before,
+        )
+        stages.append(stage)
+        before = {"segmentation": name, "registration": name}
+    return tuple(stages)

@@ -1,0 +1,143 @@
+"""Instance optimisation: a network's field for one pair, refined at test time under the loss it was trained with.
+
+Balakrishnan et al. (TMI 2019, section V-B) refine the displacement field of each test pair by gradient descent on their
+loss. Here by Adam (Kingma & Ba, ICLR 2015), and of a diffeomorphic network the velocity field, so that the result stays
+diffeomorphic.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.losses.similarity import similarity_function
+from deepatlas_tf.methods.voxelmorph import alignment_terms, regularity_terms
+from deepatlas_tf.models.velocity import split_integration
+from deepatlas_tf.types import SettingError
+
+TERMS = ("similarity", "similarity_inverse", "smoothness", "gradient", "gradient_l1", "anatomy", "anatomy_inverse")
+
+
+@dataclasses.dataclass(frozen=True)
+class InstanceOptimisation:
+    """Settings.
+
+    steps: of Adam; 0 leaves the field as it is. learning_rate: Adam's, in voxels (a voxel of the field moves by about
+    this much in a step). similarity, similarity_settings: as of a stage. weights: of the terms, which are those of
+    :mod:`deepatlas_tf.methods.voxelmorph` with the same names, as far as they are in ``TERMS``; the inverse ones count
+    for velocity fields only, those of the anatomy only where anatomies are given.
+    """
+
+    steps: int = 100
+    learning_rate: float = 0.1
+    similarity: str = "ncc"
+    similarity_settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    weights: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"similarity": 1.0, "smoothness": 1.0})
+
+    def __post_init__(self):
+        unknown = sorted(set(self.weights) - set(TERMS))
+        if unknown:
+            raise SettingError(f"instance optimisation has no term {unknown[0]!r}; there are {', '.join(TERMS)}")
+        if self.steps < 0 or self.learning_rate <= 0:
+            raise SettingError("instance optimisation takes steps of 0 or more and a learning rate above 0")
+        if not self.weights.get("similarity"):
+            raise SettingError("instance optimisation needs a weight for the similarity")
+
+    @classmethod
+    def of_stage(cls, stage, **settings) -> "InstanceOptimisation":
+        """The loss of a stage that trained a registration network; its other terms are left out.
+
+        Args:
+            stage: a :class:`~deepatlas_tf.training.experiment.Stage`.
+            settings: ``steps``, ``learning_rate``.
+
+        Raises:
+            SettingError: if the stage has no similarity of images in its loss.
+        """
+        weights = {term: w for term, w in stage.weights.get("registration", {}).items() if w and term in TERMS}
+        if "similarity" not in weights:
+            raise SettingError(
+                f"stage {stage.name} has no similarity to refine a registration by: choose another stage"
+            )
+        return cls(
+            similarity=stage.similarity, similarity_settings=stage.similarity_settings, weights=weights, **settings
+        )
+
+
+def refiner(net, settings: InstanceOptimisation) -> Callable:
+    """A function ``moving (*S, 1), fixed (*S, 1) -> displacement field (*S, D)`` in voxels, NumPy in and out.
+
+    It takes the place of :func:`~deepatlas_tf.training.predict.registrar`. A keyword ``anatomies``, class probabilities
+    ``(*S, C)`` of both images, brings in the term ``anatomy``. It is compiled once for each image size.
+
+    Args:
+        net: Keras model ``[moving, fixed] (B, *S, 1) -> u (B, *S, D)`` in voxels.
+        settings: the loss, and how long.
+    """
+    head, integrate = split_integration(net)
+
+    @tf.function
+    def refine(moving, fixed, anatomies):
+        field = optimise(head([moving, fixed], training=False), moving, fixed, settings, integrate, anatomies)
+        return integrate(field) if integrate else field
+
+    def register(moving, fixed, anatomies=None):
+        if anatomies is not None:
+            anatomies = tuple(tf.constant(anatomy[None]) for anatomy in anatomies)
+        return refine(tf.constant(moving[None]), tf.constant(fixed[None]), anatomies).numpy()[0]
+
+    return register
+
+
+def optimise(field, moving, fixed, settings: InstanceOptimisation, integrate=None, anatomies=None):
+    """The field of least loss that Adam meets in so many steps; never one of higher loss than the first.
+
+    Each pair of the batch is optimised for itself.
+
+    Args:
+        field: ``(B, *S, D)`` in voxels to start from; a velocity field where ``integrate`` is given.
+        moving: image ``(B, *S, 1)``.
+        fixed: image ``(B, *S, 1)``.
+        settings: the loss, and how long.
+        integrate: function from a velocity to a displacement field.
+        anatomies: class probabilities ``(B, *S, C)`` of both, or None.
+
+    Returns:
+        ``(B, *S, D)``, of the same kind as ``field``.
+    """
+    spatial = (1,) * (field.shape.rank - 1)
+
+    def step(index, field, mean, square, best_loss, best):
+        with tf.GradientTape() as tape:
+            tape.watch(field)
+            loss = instance_loss(field, moving, fixed, settings, integrate, anatomies)
+        better = loss < best_loss
+        best = tf.where(tf.reshape(better, (-1, *spatial)), field, best)
+        update, mean, square = _adam(tape.gradient(loss, field), mean, square, index)
+        return index + 1, field - settings.learning_rate * update, mean, square, tf.minimum(loss, best_loss), best
+
+    zeros = tf.zeros_like(field)
+    start = (0, field, zeros, zeros, tf.fill(tf.shape(field)[:1], field.dtype.max), field)
+    # One round more than steps: the loss after the last step is needed as well
+    return tf.while_loop(lambda index, *_: index <= settings.steps, step, start, parallel_iterations=1)[-1]
+
+
+def instance_loss(field, moving, fixed, settings: InstanceOptimisation, integrate=None, anatomies=None):
+    """The weighted sum of the terms for each pair, ``(B,)``; the arguments are those of :func:`optimise`."""
+    similarity = similarity_function(settings.similarity, settings.similarity_settings)
+    u = integrate(field) if integrate else field
+    terms = {**alignment_terms(similarity, moving, fixed, u, anatomies), **regularity_terms(field)}
+    if integrate and any(settings.weights.get(term) for term in ("similarity_inverse", "anatomy_inverse")):
+        reverse = anatomies and anatomies[::-1]
+        inverse = alignment_terms(similarity, fixed, moving, integrate(-field), reverse)
+        terms |= {f"{name}_inverse": value for name, value in inverse.items()}
+    return tf.add_n([weight * terms[name] for name, weight in settings.weights.items() if weight and name in terms])
+
+
+def _adam(gradient, mean, square, index, beta_1=0.9, beta_2=0.999, epsilon=1e-8):
+    """Adam's step for a learning rate of 1, and its two moments after it; ``index`` counts from 0."""
+    n = tf.cast(index + 1, gradient.dtype)
+    mean = beta_1 * mean + (1 - beta_1) * gradient
+    square = beta_2 * square + (1 - beta_2) * gradient * gradient
+    scale = tf.sqrt(square / (1 - beta_2**n))
+    return mean / (1 - beta_1**n) / (scale + epsilon), mean, square

@@ -1,0 +1,167 @@
+"""Soft pseudo masks of images without a label: what two trained networks agree on (UniSegReg, arXiv 2502.03229).
+
+    Q = 1/10 [S(I) + sum_{j=1..4} T_j^-1 S(T_j I) + sum_{j=1..5} A(s_j) o (id + R(I_{s_j}, I))]
+
+``T_j`` is a rotation of up to 20 degrees in one plane, or a shift of up to 10 % of each axis, in voxels; ``s_j`` are
+five labelled subjects, drawn without repetition as far as there are five. The anatomy ``A`` of a source is its label,
+which ``S`` completes where only some classes are labelled.
+
+Every mask follows from its own seed, and its file appears whole: an interrupted stage goes on with the masks that are
+missing, to the same result. ``quality.csv`` is written last, and says that all are there.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from deepatlas_tf.data.pairs import hide_labels
+from deepatlas_tf.data.pseudo import STEPS, encode, mask_path, read_mask
+from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.metrics.overlap import dice
+from deepatlas_tf.ops.labels import mix
+from deepatlas_tf.ops.warp import warp
+from deepatlas_tf.training.experiment import Experiment, Stage
+from deepatlas_tf.training.files import replacing, write_rows
+from deepatlas_tf.training.predict import class_probabilities, read_samples, registrar
+from deepatlas_tf.training.stages import load_net, net_path, pseudo_folder, stage_seed, used_labels
+from deepatlas_tf.types import DataError
+
+ROTATION_DEGREES, SHIFT = 20.0, 0.1
+N_MOTIONS, N_SOURCES = 4, 5
+
+
+class Motion(NamedTuple):
+    """A rotation by ``degrees`` in the plane of two axes about the grid's centre, or a shift in voxels."""
+
+    axes: tuple[int, int]
+    degrees: float
+    shift: tuple[float, ...]
+
+
+class Networks(NamedTuple):
+    """segment: image (*S, 1) -> probabilities (*S, C). register: moving, fixed -> u (*S, D). NumPy in and out."""
+
+    segment: Callable
+    register: Callable
+
+
+def write_pseudo_masks(stage: Stage, experiment: Experiment, dataset, validation_samples, workdir: Path) -> None:
+    """Write ``WORKDIR/<stage>/pseudo``: a mask for each training subject without a whole label, and ``quality.csv``.
+
+    The masks of the validation subjects are measured, to see how far confidence tells quality, and not kept.
+
+    Raises:
+        DataError: if no subject has a label to start from.
+    """
+    folder = pseudo_folder(workdir, stage)
+    if (folder / "quality.csv").exists():
+        return
+    labelled = used_labels(dataset, experiment)
+    if not labelled:
+        raise DataError(f"stage {stage.name}: pseudo masks need at least one labelled subject; see --labels")
+    nets = Networks(
+        class_probabilities(load_net(net_path(workdir, stage.pseudo_from["segmentation"], "segmentation"))),
+        registrar(load_net(net_path(workdir, stage.pseudo_from["registration"], "registration"))),
+    )
+    samples = hide_labels(dataset.samples("train"), labelled)
+    sources = list(read_samples(samples, labelled).values())
+    rows, seed = [], stage_seed(stage, experiment)
+    for index, sample in enumerate(samples.as_numpy_iterator()):
+        if sample["label_weight"].min() == 1:
+            continue
+        subject = sample["subject"].decode()
+        path = mask_path(folder, subject)
+        if not path.exists():
+            mask = encode(pseudo_mask(sample["image"], sources, nets, np.random.default_rng((seed, 0, index))))
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, soft_label=mask)
+        rows += quality(subject, "train", read_mask(folder, subject) / STEPS, dataset.class_names)
+    for index, (subject, sample) in enumerate(validation_samples.items()):
+        mask = pseudo_mask(sample["image"], sources, nets, np.random.default_rng((seed, 1, index)))
+        rows += quality(subject, "validation", mask, dataset.class_names, sample)
+    write_rows(folder / "quality.csv", rows)
+
+
+def pseudo_mask(image: np.ndarray, sources: Sequence[Mapping], nets: Networks, rng: np.random.Generator) -> np.ndarray:
+    """Equal mean of five predicted and five warped label maps: ``(*S, C)`` float32.
+
+    Args:
+        image: ``(*S, 1)``.
+        sources: labelled samples, NumPy arrays.
+        nets: the two networks.
+        rng: draws the motions and the sources.
+    """
+    shape = image.shape[:-1]
+    maps = [nets.segment(image)]
+    for motion in [draw_motion(shape, rng) for _ in range(N_MOTIONS)]:
+        there, back = displacement(shape, motion), displacement(shape, inverse(motion))
+        maps.append(_warp(nets.segment(_warp(image, there)), back))
+    for index in draw_sources(len(sources), rng):
+        source = sources[index]
+        u = nets.register(source["image"], image)
+        maps.append(_warp(_anatomy(source, nets.segment), u))
+    return np.mean(maps, axis=0)
+
+
+def draw_motion(shape: Sequence[int], rng: np.random.Generator) -> Motion:
+    """A rotation or a shift, each with probability 1/2."""
+    n_axes = len(shape)
+    if rng.random() < 0.5:
+        axes = tuple(int(a) for a in sorted(rng.choice(n_axes, 2, replace=False)))
+        return Motion(axes, float(rng.uniform(-ROTATION_DEGREES, ROTATION_DEGREES)), (0.0,) * n_axes)
+    return Motion((0, 1), 0.0, tuple(float(s) for s in rng.uniform(-SHIFT, SHIFT, n_axes) * shape))
+
+
+def inverse(motion: Motion) -> Motion:
+    """The motion back."""
+    return Motion(motion.axes, -motion.degrees, tuple(-s for s in motion.shift))
+
+
+def displacement(shape: Sequence[int], motion: Motion) -> np.ndarray:
+    """The displacement field ``(*S, D)`` by which an image is warped to be moved so (as SciPy's rotate and shift)."""
+    grid = np.stack(np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in shape), indexing="ij"), axis=-1)
+    a, b = motion.axes
+    cos, sin = np.cos(np.radians(motion.degrees)), np.sin(np.radians(motion.degrees))
+    source = grid.copy()
+    source[..., a] = cos * grid[..., a] + sin * grid[..., b]
+    source[..., b] = cos * grid[..., b] - sin * grid[..., a]
+    return (source - grid - np.array(motion.shift)).astype(np.float32)
+
+
+def draw_sources(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Five numbers below ``n``; none comes again before all have come."""
+    return np.concatenate([rng.permutation(n) for _ in range(-(-N_SOURCES // n))])[:N_SOURCES]
+
+
+def quality(subject, split, mask, class_names, sample=None) -> list[dict]:
+    """A row for each foreground class, of the voxels that the mask gives to it; NaN where there are none.
+
+    ``confidence``: their mean probability; ``entropy``: of their class probabilities, in nats, the mean. ``dice``: of
+    the mask's most probable classes, where the sample's label is given and labelled.
+    """
+    found = mask.argmax(axis=-1)
+    confidence = mask.max(axis=-1)
+    entropy = -np.sum(mask * np.log(np.maximum(mask, 1e-12)), axis=-1)
+    scores = np.full(len(class_names) - 1, np.nan)
+    if sample is not None:
+        measured = dice(found, sample["label"], len(class_names))
+        scores = np.where(sample["label_weight"][1:] > 0, measured, np.nan)
+    rows = []
+    for index, name in enumerate(class_names[1:]):
+        inside = found == index + 1
+        means = [float(x[inside].mean()) if inside.any() else np.nan for x in (confidence, entropy)]
+        start = {"subject": subject, "split": split, "class": name}
+        rows.append({**start, "confidence": means[0], "entropy": means[1], "dice": float(scores[index])})
+    return rows
+
+
+def _anatomy(source, segment):
+    label, weight = source["label"][None], source["label_weight"][None]
+    predicted = segment(source["image"]) if weight.min() < 1 else np.zeros((*label.shape[1:], weight.size), np.float32)
+    return mix(tf.constant(label), tf.constant(weight), tf.constant(predicted[None])).numpy()[0]
+
+
+def _warp(image, u):
+    return warp(tf.constant(image[None]), tf.constant(u[None])).numpy()[0]

@@ -1,0 +1,43 @@
+"""Segment a NIfTI scan with a model in TensorFlow Serving, over its REST interface.
+
+Needs nibabel, SciPy and scan_grid.py only. A voxel takes about ten bytes of JSON: for large scans serving_client.py is
+the faster one.
+
+    python rest_client.py scan.nii.gz labels.nii.gz --metadata exported/knee/1/assets/metadata.json --model knee
+"""
+
+import argparse
+import json
+import urllib.request
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from scan_grid import read_metadata, save_labels, to_batch, to_model_grid
+
+
+def segment(server: str, model: str, image, seconds: float = 300):
+    """Labels (B, X, Y, Z) of images (B, X, Y, Z, 1) float32."""
+    body = json.dumps({"signature_name": "segment", "inputs": {"image": image.tolist()}}).encode()
+    url = f"{server}/v1/models/{model}:predict"
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=seconds) as answer:
+        return np.array(json.load(answer)["outputs"]["labels"])
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("scan", type=Path, help="NIfTI file")
+    parser.add_argument("labels", type=Path, help="NIfTI file to be written")
+    parser.add_argument("--metadata", required=True, type=Path, help="assets/metadata.json of the exported model")
+    parser.add_argument("--model", default="deepatlas", help="its name in the server")
+    parser.add_argument("--server", default="http://localhost:8501", help="default: http://localhost:8501")
+    args = parser.parse_args()
+    scan = nib.load(args.scan)
+    grid = to_model_grid(scan, read_metadata(args.metadata))
+    save_labels(segment(args.server, args.model, to_batch(grid)), grid, scan, args.labels)
+
+
+if __name__ == "__main__":
+    main()

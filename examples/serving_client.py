@@ -1,0 +1,48 @@
+"""Segment a NIfTI scan with a model in TensorFlow Serving, over gRPC.
+
+The model is one of ``deepatlas export``; its ``assets/metadata.json`` says on which grid it takes images. Needs
+``pip install tensorflow-serving-api nibabel scipy`` and scan_grid.py.
+
+    python serving_client.py scan.nii.gz labels.nii.gz --metadata exported/knee/1/assets/metadata.json --model knee
+"""
+
+import argparse
+from pathlib import Path
+
+import grpc
+import nibabel as nib
+import tensorflow as tf
+from scan_grid import read_metadata, save_labels, to_batch, to_model_grid
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]  # the default is 4 MB
+
+
+def segment(server: str, model: str, image, seconds: float = 300):
+    """Labels (B, X, Y, Z) int32 of images (B, X, Y, Z, 1) float32."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = model
+    request.model_spec.signature_name = "segment"
+    request.inputs["image"].CopyFrom(tf.make_tensor_proto(image))
+    request.output_filter.append("labels")  # the probabilities, many times larger, stay there
+    with grpc.insecure_channel(server, options=UNLIMITED) as channel:
+        answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=seconds)
+    return tf.make_ndarray(answer.outputs["labels"])
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("scan", type=Path, help="NIfTI file")
+    parser.add_argument("labels", type=Path, help="NIfTI file to be written")
+    parser.add_argument("--metadata", required=True, type=Path, help="assets/metadata.json of the exported model")
+    parser.add_argument("--model", default="deepatlas", help="its name in the server")
+    parser.add_argument("--server", default="localhost:8500", help="host:port; default: localhost:8500")
+    args = parser.parse_args()
+    scan = nib.load(args.scan)
+    grid = to_model_grid(scan, read_metadata(args.metadata))
+    save_labels(segment(args.server, args.model, to_batch(grid)), grid, scan, args.labels)
+
+
+if __name__ == "__main__":
+    main()

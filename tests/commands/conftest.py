@@ -1,0 +1,68 @@
+"""A small run with untrained networks, and scans of awkward grids, for the commands on NIfTI files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from scipy.spatial.transform import Rotation
+
+from deepatlas_tf.keras_stack import keras
+from deepatlas_tf.models.unet import light_unet
+from deepatlas_tf.models.voxelmorph import registration_net
+
+SHAPE, SPACING, CLASSES = (24, 24, 24), (2.0, 2.5, 2.0), ("background", "femur", "tibia")
+OBLIQUE = np.eye(4)
+OBLIQUE[:3, :3] = Rotation.from_euler("xyz", [9, -6, 12], degrees=True).as_matrix() * [1.7, 1.5, 2.4]
+OBLIQUE[:3, 3] = -22, -18, -25
+GRIDS = {
+    "flipped": ((30, 40, 18), np.array([[-1.5, 0, 0, 20], [0, 1.2, 0, -25], [0, 0, 3.0, -24], [0, 0, 0, 1]])),
+    "permuted": ((26, 22, 28), np.array([[0, 0, 1.8, -26], [1.7, 0, 0, -20], [0, -2.2, 0, 24], [0, 0, 0, 1]])),
+    "oblique": ((24, 28, 20), OBLIQUE),
+    "training": (SHAPE, np.diag([*SPACING, 1.0])),
+}
+
+
+def write_run(folder: Path, stages=("first", "deepatlas"), nets=("segmentation", "registration")) -> Path:
+    """The folder as ``deepatlas train`` leaves it; the fields are smooth, and some voxels large."""
+    keras.utils.set_random_seed(3)
+    segmentation = light_unet(SHAPE, len(CLASSES), (4, 8, 8))
+    registration = registration_net(SHAPE, (4, 4, 4), (4, 4, 4), diffeomorphic=True)
+    flow = registration.get_layer("flow")
+    flow.set_weights([flow.get_weights()[0] * 8e3, np.array([0.5, -0.3, 0.4], np.float32)])
+    saved = {"segmentation": segmentation, "registration": registration}
+    for stage in stages:
+        place = folder / stage / "nets"
+        place.mkdir(parents=True)
+        for name in nets:
+            saved[name].save(place / f"{name}.keras", save_format="keras")
+    settings = {"method": "deepatlas", "steps": 8, "epochs": 2, "turns": {}, "weights": {}, "similarity": "ncc"}
+    experiment = {"data": {"labels": 3}, "stages": [{"name": name, **settings} for name in stages]}
+    model = {"dataset": "phantom_knee", "synthetic": True, "class_names": CLASSES, "shape": SHAPE, "spacing": SPACING}
+    (folder / "experiment.json").write_text(json.dumps({"experiment": experiment}))
+    (folder / "model.json").write_text(json.dumps(model))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory) -> Path:
+    return write_run(tmp_path_factory.mktemp("runs") / "knee")
+
+
+@pytest.fixture(scope="session")
+def make_run():
+    """write_run(folder, stages, nets) -> folder."""
+    return write_run
+
+
+@pytest.fixture
+def scans(tmp_path, write_nifti) -> dict[str, Path]:
+    """One scan on each of the grids, int16, smooth, with a black border on one side."""
+    found = {}
+    for seed, (name, (shape, affine)) in enumerate(GRIDS.items()):
+        volume = gaussian_filter(np.random.default_rng(seed).random(shape), 2)
+        volume = (30000 * (volume - volume.min())).astype(np.int16)
+        volume[:2] = 0
+        found[name] = write_nifti(tmp_path / "scans" / f"{name}.nii.gz", volume, affine)
+    return found

@@ -1,0 +1,124 @@
+"""``deepatlas export``: the SavedModel alone, and what lies beside it."""
+
+import json
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from deepatlas_tf.apply.runs import Run
+from deepatlas_tf.cli import main
+from deepatlas_tf.data.intensity import rescale
+from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.ops.warp import warp
+
+RELOAD = """
+import sys
+import numpy as np
+import tensorflow as tf
+
+folder, inputs, outputs = sys.argv[1:]
+signatures, given, found = tf.saved_model.load(folder).signatures, np.load(inputs), {}
+for name, keys in (("segment", ["image"]), ("register", ["moving", "fixed"])):
+    for key, value in signatures[name](**{key: tf.constant(given[key]) for key in keys}).items():
+        found[f"{name}_{key}"] = value.numpy()
+assert sorted(signatures["serving_default"].structured_outputs) == ["labels", "probabilities"]
+assert not {"deepatlas_tf", "voxelmorph", "neurite"} & set(sys.modules)
+np.savez(outputs, **found)
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(run_folder, tmp_path_factory):
+    """Version 1 of the run, whose evaluation is made up."""
+    summary = {"mean": 0.5, "per_class": {"femur": 0.7, "tibia": 0.3}}
+    measures = {"dice": summary, "hd95_mm": summary}
+    evaluation = run_folder / "evaluation"
+    evaluation.mkdir(exist_ok=True)
+    (evaluation / "summary.json").write_text(json.dumps({"deepatlas": {"segmentation": measures}}))
+    out = tmp_path_factory.mktemp("exported") / "knee"
+    assert main(["export", str(run_folder), "-o", str(out)]) == 0
+    return out
+
+
+def test_it_gives_the_same_numbers_without_the_package(exported, run_folder, tmp_path):
+    """Two images of another size than in training, with intensities of their own, in a process of its own."""
+    rng = np.random.default_rng(1)
+    given = {name: rng.gamma(2, 300, (2, 19, 26, 23, 1)).astype(np.float32) for name in ("image", "moving", "fixed")}
+    np.savez(tmp_path / "in.npz", **given)
+    call = [sys.executable, "-c", RELOAD, exported / "1", tmp_path / "in.npz", tmp_path / "out.npz"]
+    result = subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    found, run = np.load(tmp_path / "out.npz"), Run(run_folder)
+    scaled = {name: np.stack([rescale(image) for image in images]) for name, images in given.items()}
+    probabilities = run.net("segmentation")(scaled["image"], training=False).numpy()
+    u = run.net("registration")([scaled["moving"], scaled["fixed"]], training=False).numpy()
+    np.testing.assert_allclose(found["segment_probabilities"], probabilities, atol=1e-5)
+    np.testing.assert_array_equal(found["segment_labels"], found["segment_probabilities"].argmax(axis=-1))
+    assert np.abs(u).max() > 0.5
+    np.testing.assert_allclose(found["register_displacement"], u, atol=1e-5)
+    warped = warp(given["moving"], found["register_displacement"]).numpy()
+    np.testing.assert_allclose(found["register_warped"], warped, rtol=1e-5, atol=1e-3)
+
+
+def test_commands_take_it_as_they_take_the_run(exported, run_folder, scans, tmp_path, capsys):
+    for name, model in (("run", run_folder), ("exported", exported), ("version", exported / "1")):
+        assert main(["segment", str(scans["oblique"]), "--model", str(model), "-o", str(tmp_path / name)]) == 0
+    images = [nib.load(tmp_path / name / "oblique.nii.gz") for name in ("run", "exported", "version")]
+    one, two, three = (np.asarray(image.dataobj) for image in images)
+    assert (one != two).mean() < 1e-3 and (two == three).all()
+    pair = [str(scans["flipped"]), str(scans["permuted"])]
+    for name, model in (("run", run_folder), ("exported", exported)):
+        assert main(["register", *pair, "--model", str(model), "-o", str(tmp_path / name), "-q"]) == 0
+    field = "displacement_field.nii.gz"
+    one, two = (np.asarray(nib.load(tmp_path / name / field).dataobj) for name in ("run", "exported"))
+    np.testing.assert_allclose(one, two, atol=1e-3)
+    for option in (["--stage", "deepatlas"], ["--instance-steps", "2"]):
+        call = ["register", *pair, "--model", str(exported), "-o", str(tmp_path / "x"), *option]
+        assert main(call) == 2
+        assert "needs the folder of" in capsys.readouterr().err
+
+
+def test_what_lies_beside_it(exported):
+    about = json.loads((exported / "1" / "assets" / "metadata.json").read_text())
+    expected = {
+        "class_names": ["background", "femur", "tibia"],
+        "shape": [24, 24, 24],
+        "spacing": [2.0, 2.5, 2.0],
+        "orientation": "RAS",
+        "dataset": "phantom_knee",
+        "synthetic": True,
+        "training_labels": 3,
+        "model_version": 1,
+    }
+    assert expected.items() <= about.items()
+    assert about["measured"]["segmentation"]["dice"]["per_class"]["femur"] == 0.7
+    assert "| femur | 0.700 | 0.700 |" in (exported / "1" / "MODEL_CARD.md").read_text()
+    assert {p.name for p in exported.iterdir()} == {"1"}  # nothing temporary is left
+    graph = (exported / "1" / "saved_model.pb").read_bytes()
+    assert b"XlaMustCompile\x12\x02(\x01" not in graph  # not every server has XLA
+
+
+def test_a_run_with_one_network_and_versions(make_run, tmp_path, capsys):
+    run = make_run(tmp_path / "run", stages=("registration",), nets=("registration",))
+    out = tmp_path / "out"
+    for version in ("1", "2"):
+        assert main(["export", str(run), "-o", str(out), "-q"]) == 0
+        assert (out / version / "saved_model.pb").exists()
+    signatures = tf.saved_model.load(str(out / "2")).signatures
+    assert set(signatures) == {"register", "register_rescaled", "serving_default"}
+    assert sorted(signatures["serving_default"].structured_outputs) == ["displacement", "warped"]
+    before = (out / "2" / "assets" / "metadata.json").stat().st_mtime_ns
+    for options, status, hint in (
+        (["--version", "2"], 1, "pass --overwrite"),
+        (["--version", "0"], 2, "from 1"),
+        (["--stage", "x"], 2, "there are: registration"),
+    ):
+        assert main(["export", str(run), "-o", str(out), *options]) == status
+        assert hint in capsys.readouterr().err
+    assert (out / "2" / "assets" / "metadata.json").stat().st_mtime_ns == before
+    assert main(["export", str(out / "2"), "-o", str(tmp_path / "again")]) == 1
+    assert "already an exported model" in capsys.readouterr().err
+    assert main(["segment", str(tmp_path), "--model", str(out), "-o", str(tmp_path / "x")]) == 1

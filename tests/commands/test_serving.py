@@ -1,0 +1,161 @@
+"""The exported model behind the interfaces of TensorFlow Serving on loopback, with the client scripts, and in OpenVINO.
+
+The server itself is not in any package registry: what is shown is the wire contract.
+"""
+
+import concurrent.futures
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from deepatlas_tf.cli import main
+from deepatlas_tf.keras_stack import tf
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+OPENVINO = """
+import sys
+import numpy as np
+import openvino
+
+folder, inputs, outputs = sys.argv[1:]
+core = openvino.Core()
+core.set_property("CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+model = core.compile_model(openvino.convert_model(folder), "CPU")
+found = model(dict(np.load(inputs)))
+np.savez(outputs, **{output.any_name: found[output] for output in model.outputs})
+assert "tensorflow" not in sys.modules
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(run_folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("served") / "knee"
+    assert main(["export", str(run_folder), "-o", str(out), "-q"]) == 0
+    return out / "1"
+
+
+@pytest.fixture(scope="module")
+def signatures(exported):
+    return tf.saved_model.load(str(exported)).signatures
+
+
+@pytest.fixture
+def grpc_server(signatures):
+    """A PredictionService on loopback: host:port, and the requests that it got."""
+    grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
+    apis = pytest.importorskip("tensorflow_serving.apis", reason="tensorflow-serving-api is not installed")
+    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+    assert apis
+
+    class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
+        requests = []
+
+        def Predict(self, request, context):  # noqa: N802, the name in the protocol
+            self.requests.append((request.model_spec.name, request.model_spec.signature_name))
+            given = {name: tf.constant(tf.make_ndarray(tensor)) for name, tensor in request.inputs.items()}
+            answer = predict_pb2.PredictResponse()
+            for name, value in signatures[request.model_spec.signature_name](**given).items():
+                if not request.output_filter or name in request.output_filter:
+                    answer.outputs[name].CopyFrom(tf.make_tensor_proto(value.numpy()))
+            return answer
+
+    unlimited = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(1), options=unlimited)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Service(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}", Service.requests
+    server.stop(None)
+
+
+@pytest.fixture
+def rest_server(signatures):
+    """``POST /v1/models/NAME:predict`` of TensorFlow Serving's REST interface: URL, and the paths asked for."""
+    paths = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):  # noqa: N802, the name in http.server
+            paths.append(self.path)
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            given = {name: tf.constant(value, tf.float32) for name, value in body["inputs"].items()}
+            outputs = {k: v.numpy().tolist() for k, v in signatures[body["signature_name"]](**given).items()}
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"outputs": outputs}).encode())
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", paths
+    server.shutdown()
+    server.server_close()
+
+
+def _client(script, server, exported, scan, out):
+    call = [sys.executable, EXAMPLES / script, scan, out, "--metadata", exported / "assets" / "metadata.json"]
+    return subprocess.run([*call, "--server", server, "--model", "knee"], capture_output=True, text=True, check=False)
+
+
+def _check_labels(result, scan, out, run_folder, tmp_path):
+    """In the scan's grid, and nearly those of ``deepatlas segment``, which rescales before it resamples."""
+    assert result.returncode == 0, result.stderr
+    found, image = nib.load(out), nib.load(scan)
+    assert found.shape == image.shape and found.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(found.affine, image.affine)
+    assert main(["segment", str(scan), "--model", str(run_folder), "-o", str(tmp_path / "ours"), "-q"]) == 0
+    ours = np.asarray(nib.load(tmp_path / "ours" / scan.name).dataobj)
+    assert len(np.unique(ours)) == 3 and (ours == np.asarray(found.dataobj)).mean() > 0.85
+
+
+def test_grpc_client(grpc_server, exported, run_folder, scans, tmp_path):
+    server, requests = grpc_server
+    result = _client("serving_client.py", server, exported, scans["permuted"], tmp_path / "labels.nii.gz")
+    _check_labels(result, scans["permuted"], tmp_path / "labels.nii.gz", run_folder, tmp_path)
+    assert requests == [("knee", "segment")]
+
+
+def test_rest_client(rest_server, exported, run_folder, scans, tmp_path):
+    server, paths = rest_server
+    result = _client("rest_client.py", server, exported, scans["oblique"], tmp_path / "labels.nii")
+    _check_labels(result, scans["oblique"], tmp_path / "labels.nii", run_folder, tmp_path)
+    assert paths == ["/v1/models/knee:predict"]
+
+
+@pytest.mark.parametrize("task", ["segment", "register"])
+def test_openvino_without_tensorflow_gives_the_same_numbers(task, exported, make_run, tmp_path):
+    """OpenVINO takes the signature ``serving_default``, which registers where there is no segmentation network."""
+    python = os.environ.get("DEEPATLAS_OPENVINO_PYTHON")
+    if not python:
+        pytest.skip("DEEPATLAS_OPENVINO_PYTHON names no Python that has OpenVINO (and no TensorFlow)")
+    if task == "register":
+        run = make_run(tmp_path / "run", stages=("registration",), nets=("registration",))
+        assert main(["export", str(run), "-o", str(tmp_path / "out"), "-q"]) == 0
+        exported = tmp_path / "out" / "1"
+    rng = np.random.default_rng(0)
+    names = ["image"] if task == "segment" else ["moving", "fixed"]
+    given = {name: rng.gamma(2, 300, (2, 21, 26, 18, 1)).astype(np.float32) for name in names}
+    np.savez(tmp_path / "in.npz", **given)
+    call = [python, "-c", OPENVINO, exported, tmp_path / "in.npz", tmp_path / "out.npz"]
+    result = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    found = np.load(tmp_path / "out.npz")
+    expected = tf.saved_model.load(str(exported)).signatures["serving_default"](
+        **{name: tf.constant(value) for name, value in given.items()}
+    )
+    assert set(found.files) == set(expected)
+    for name in ("probabilities",) if task == "segment" else ("displacement", "warped"):
+        scale = np.abs(expected[name]).max()
+        error = np.abs(found[name] - expected[name].numpy()).max() / scale
+        print(f"OpenVINO, {task}, {name}: largest difference {error:.2g} of the largest value")
+        assert error < 1e-4

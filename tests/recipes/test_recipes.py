@@ -1,0 +1,67 @@
+"""Recipes make their stages from those of any data set."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from deepatlas_tf.experiments import experiment_names, get_experiment
+from deepatlas_tf.recipes import get_recipe, recipe_names
+from deepatlas_tf.run import experiment_of
+from deepatlas_tf.training.experiment import Stage
+from deepatlas_tf.types import SettingError
+
+
+def options(method, **changes):
+    values = {"dataset": "phantom_knee", "tiny": False, "labels": None, "seed": None, "steps_scale": 1.0, "set": []}
+    return SimpleNamespace(method=method, **{**values, **changes})
+
+
+@pytest.mark.parametrize("dataset", experiment_names())
+def test_mean_teacher_and_uniseg_reg_for_every_data_set(dataset):
+    assert {"mean_teacher", "uniseg_reg"} <= set(recipe_names())
+    base = get_experiment(dataset)
+    teacher = get_recipe("mean_teacher")(base)
+    assert [stage.method for stage in teacher.stages] == ["segmentation", "mean_teacher"]
+    assert teacher.networks == base.networks and teacher.data == base.data
+    rounds = [stage for stage in get_recipe("uniseg_reg")(base).stages if stage.pseudo_from]
+    assert [stage.name for stage in rounds] == [*(f"uniseg_reg_{i}" for i in range(1, 10)), "uniseg_reg"]
+    assert dict(rounds[0].pseudo_from) == {
+        "segmentation": "segmentation_baseline",
+        "registration": "registration_pretrained",
+    }
+    for before, stage in zip(rounds, rounds[1:], strict=False):
+        assert set(stage.pseudo_from.values()) == set(stage.start_from.values()) == {before.name}
+        assert dict(stage.turns) == {"registration": 1, "segmentation": 1}
+
+
+def test_uniseg_reg_has_the_published_networks_and_losses():
+    made = experiment_of(options("uniseg_reg"))
+    assert made.networks.registration == "pyramid" and made.networks.segmentation_dropout > 0
+    assert made.networks.segmentation_widths == (16, 32, 64, 128, 256)
+    for stage in made.stages:
+        if stage.turns.get("segmentation"):
+            weights = stage.weights["segmentation"]
+            assert weights["supervised"] == weights["supervised_cross_entropy"] == 0.5
+    assert [stage.method for stage in made.stages][:3] == ["segmentation", "uniseg_reg", "mean_teacher"]
+
+
+def test_tiny_and_settings_reach_the_stages():
+    tiny = experiment_of(options("uniseg_reg", tiny=True, set=["stages.uniseg_reg.pseudo_gate=0.7", "data.labels=2"]))
+    assert [stage.steps for stage in tiny.stages] == [8] * 5 and tiny.networks.pyramid_widths == (8, 8, 8)
+    assert tiny.stages[-1].pseudo_gate == 0.7 and tiny.data.labels == 2
+    changed = experiment_of(options("mean_teacher", set=["stages.mean_teacher.settings.decay=0.5"], steps_scale=0.5))
+    assert dict(changed.stages[-1].settings) == {"decay": 0.5, "ramp": 0.3, "noise": 0.1}
+    assert changed.stages[-1].steps == 360
+
+
+def test_what_does_not_fit_is_named():
+    with pytest.raises(SettingError, match="no setting decai"):
+        Stage(name="s", method="mean_teacher", steps=1, settings={"decai": 0.5})
+    with pytest.raises(SettingError, match="a stage for each of registration and segmentation"):
+        Stage(name="s", method="uniseg_reg", steps=1, pseudo_from={"segmentation": "t"})
+    with pytest.raises(SettingError, match="no earlier stage"):
+        base = get_experiment("phantom_knee")
+        both = {"segmentation": "later", "registration": "later"}
+        type(base)("e", base.data, (Stage(name="s", method="uniseg_reg", steps=1, pseudo_from=both),))
+    with pytest.raises(SettingError, match="no method 'nothing'"):
+        experiment_of(options("nothing"))

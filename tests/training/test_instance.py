@@ -1,0 +1,140 @@
+"""Instance optimisation on a small synthetic pair: better and no folds, for displacement and velocity fields."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.metrics.deformation import folds_percent
+from deepatlas_tf.metrics.overlap import dice
+from deepatlas_tf.models.voxelmorph import registration_net
+from deepatlas_tf.ops.velocity import integrate
+from deepatlas_tf.training.experiment import Stage
+from deepatlas_tf.training.instance import InstanceOptimisation, instance_loss, optimise, refiner
+from deepatlas_tf.training.predict import registrar, warp_image, warp_label
+from deepatlas_tf.types import SettingError
+
+SHAPES = [(32, 30), (18, 20, 16)]
+N_CLASSES = 3
+
+
+def synthetic_pair(shape):
+    """moving, fixed images (*S, 1) and label maps: two nested balls, and the same under a smooth deformation."""
+    rng = np.random.default_rng(0)
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij"), -1)
+    label = (np.linalg.norm(grid, axis=-1) < 0.75).astype(np.int32)
+    label[np.linalg.norm(grid - 0.25, axis=-1) < 0.4] = 2
+    velocity = np.stack([gaussian_filter(rng.normal(size=shape), 4) for _ in shape], -1)
+    velocity *= 3 / np.abs(velocity).max()
+    u = integrate(tf.constant(velocity[None], tf.float32)).numpy()[0]
+    image = gaussian_filter(label / 2, 0.7)[..., None].astype(np.float32)
+    noisy = [x + 0.02 * rng.normal(size=x.shape).astype(np.float32) for x in (image, warp_image(image, u))]
+    return *noisy, label, warp_label(label, u)
+
+
+def identity_net(shape, diffeomorphic):
+    keras.utils.set_random_seed(0)
+    return registration_net(shape, (4, 4), (4, 4, 4), diffeomorphic=diffeomorphic)
+
+
+@pytest.mark.parametrize("diffeomorphic", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_dice_rises_and_nothing_folds(shape, diffeomorphic):
+    moving, fixed, moving_label, fixed_label = synthetic_pair(shape)
+    net = identity_net(shape, diffeomorphic)
+    settings = InstanceOptimisation(steps=40, weights={"similarity": 1.0, "smoothness": 0.3})
+    before, after = registrar(net)(moving, fixed), refiner(net, settings)(moving, fixed)
+    assert after.shape == (*shape, len(shape)) and after.dtype == np.float32
+    scores = [dice(warp_label(moving_label, u), fixed_label, N_CLASSES) for u in (before, after)]
+    assert np.all(scores[1] > scores[0] + 0.01), scores
+    assert folds_percent(after) == 0 and np.abs(after).max() < 5
+    losses = [
+        instance_loss(tf.constant(u[None]), moving[None], fixed[None], settings).numpy()[0] for u in (before, after)
+    ]
+    assert losses[1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("velocity", [False, True])
+def test_eager_and_compiled_give_the_same(velocity):
+    moving, fixed = (image[None] for image in synthetic_pair((32, 30))[:2])
+    settings = InstanceOptimisation(steps=5, weights={"similarity": 1.0, "gradient": 1.0})
+    arguments = (tf.zeros((1, 32, 30, 2)), moving, fixed, settings, integrate if velocity else None)
+    eager = optimise(*arguments)
+    compiled = tf.function(lambda: optimise(*arguments))()
+    np.testing.assert_allclose(eager, compiled, atol=1e-4)
+    assert float(tf.reduce_max(tf.abs(eager))) > 0.2
+
+
+def test_the_loss_never_rises_however_long_the_steps():
+    """Much too high a rate: the best field that was met is returned, at worst the first."""
+    moving, fixed = (image[None] for image in synthetic_pair((32, 30))[:2])
+    start = tf.zeros((1, 32, 30, 2))
+    settings = InstanceOptimisation(steps=3, learning_rate=1e3)
+    np.testing.assert_array_equal(optimise(start, moving, fixed, settings), start)
+
+
+def test_no_steps_leave_the_field_of_the_network():
+    moving, fixed = synthetic_pair((32, 30))[:2]
+    for diffeomorphic in (False, True):
+        net = identity_net((32, 30), diffeomorphic)
+        refined = refiner(net, InstanceOptimisation(steps=0))(moving, fixed)
+        np.testing.assert_allclose(refined, registrar(net)(moving, fixed), atol=1e-7)
+
+
+def test_each_pair_is_optimised_for_itself():
+    moving, fixed = synthetic_pair((32, 30))[:2]
+    pairs = np.stack([moving, fixed]), np.stack([fixed, moving])
+    settings = InstanceOptimisation(steps=5)
+    both = optimise(tf.zeros((2, 32, 30, 2)), *pairs, settings)
+    alone = optimise(tf.zeros((1, 32, 30, 2)), pairs[0][1:], pairs[1][1:], settings)
+    np.testing.assert_allclose(both[1:], alone, atol=1e-4)
+
+
+def test_anatomies_help_where_images_say_nothing():
+    """Constant images: only the label maps can align."""
+    _, _, moving_label, fixed_label = synthetic_pair((32, 30))
+    flat = np.full((32, 30, 1), 0.5, np.float32)
+    anatomies = [np.eye(N_CLASSES, dtype=np.float32)[label] for label in (moving_label, fixed_label)]
+    settings = InstanceOptimisation(steps=30, weights={"similarity": 1.0, "smoothness": 0.3, "anatomy": 1.0})
+    refine = refiner(identity_net((32, 30), False), settings)
+    before, after = (
+        dice(warp_label(moving_label, u), fixed_label, N_CLASSES)
+        for u in (refine(flat, flat), refine(flat, flat, anatomies=anatomies))
+    )
+    assert np.all(after > before + 0.02)
+
+
+def test_the_inverse_terms_count_for_velocity_fields():
+    moving, fixed = (image[None] for image in synthetic_pair((32, 30))[:2])
+    field = tf.random.stateless_normal((1, 32, 30, 2), (0, 1))
+    one = InstanceOptimisation(weights={"similarity": 1.0})
+    two = InstanceOptimisation(weights={"similarity": 1.0, "similarity_inverse": 0.5})
+    forward, inverse = (
+        instance_loss(f, a, b, one, integrate) for f, a, b in ((field, moving, fixed), (-field, fixed, moving))
+    )
+    np.testing.assert_allclose(instance_loss(field, moving, fixed, two, integrate), forward + 0.5 * inverse, rtol=1e-5)
+    np.testing.assert_allclose(instance_loss(field, moving, fixed, two), instance_loss(field, moving, fixed, one))
+
+
+def test_settings_of_a_stage():
+    weights = {"registration": {"similarity": 2.0, "gradient": 0.5, "gradient_inverse_consistency": 1.0}}
+    stage = Stage("vxm", "voxelmorph", 10, weights=weights, similarity="mse", similarity_settings={"image_sigma": 0.1})
+    settings = InstanceOptimisation.of_stage(stage, steps=7)
+    assert settings.weights == {"similarity": 2.0, "gradient": 0.5}
+    assert (settings.steps, settings.similarity, settings.similarity_settings) == (7, "mse", {"image_sigma": 0.1})
+    with pytest.raises(SettingError, match="stage seg has no similarity"):
+        InstanceOptimisation.of_stage(Stage("seg", "segmentation", 10))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"weights": {"similarity": 1.0, "smoothnes": 1.0}}, "no term 'smoothnes'"),
+        ({"weights": {"smoothness": 1.0}}, "needs a weight for the similarity"),
+        ({"steps": -1}, "steps of 0 or more"),
+        ({"learning_rate": 0.0}, "learning rate above 0"),
+    ],
+)
+def test_wrong_settings_are_refused(settings, message):
+    with pytest.raises(SettingError, match=message):
+        InstanceOptimisation(**settings)
