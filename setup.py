@@ -53,6 +53,7 @@ setup(
         "tfx-full": [f"tfx==1.15.1; {OLD}", "dill"],
         "test": [
             "pytest>=8",
+            "pytest-xdist>=3",
             "dill",  # for TFDS's DatasetBuilderTestCase
             "ruff>=0.17,<0.18",
             "surface-distance==0.1",

@@ -59,13 +59,11 @@ def examples(folder: str, split: str, subjects: Sequence[str], example: Callable
             # reshuffled: else a runner may keep all subjects in the one worker that listed them
             | "spread" >> beam.Reshuffle()
             # the types are said because Beam would take a key for a number of 64 bits
-            | "record"
-            >> beam.ParDo(functools.partial(_attempt, example))
-            .with_output_types(tuple[Any, Any])
-            .with_outputs("bad", main="good")
+            | "record" >> beam.Map(functools.partial(_attempt, example)).with_output_types(tuple[Any, Any])
         )
-        _ = attempts.bad | "bad scans" >> beam.combiners.ToList() | "report" >> beam.Map(_write, report)
-        return attempts.good
+        bad = attempts | "bad" >> beam.Filter(_is_bad) | "bad together" >> beam.combiners.ToList()
+        _ = bad | "report" >> beam.Map(_write, report)
+        return attempts | "good" >> beam.Filter(lambda attempt: not _is_bad(attempt))
 
     return made()
 
@@ -93,11 +91,16 @@ def plain_errors(folder: str) -> Iterator[None]:
     _raise_report(folder)
 
 
-def _attempt(example, subject: tuple[int, str]):
+def _attempt(example, numbered: tuple[int, str]) -> tuple[int, dict | str]:
+    """(key, record), or (index, what is wrong with the scan)."""
     try:
-        yield example(*subject)
+        return example(*numbered)
     except DataError as error:
-        yield package().pvalue.TaggedOutput("bad", (subject[0], str(error)))
+        return numbered[0], str(error)
+
+
+def _is_bad(attempt: tuple[int, dict | str]) -> bool:
+    return isinstance(attempt[1], str)
 
 
 def _write(bad: list[tuple[int, str]], report: str) -> None:

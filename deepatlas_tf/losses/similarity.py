@@ -59,7 +59,7 @@ def local_ncc(warped, fixed, window: int = 9):
 def mse(warped, fixed, image_sigma: float = 1.0):
     """Mean squared intensity difference over ``image_sigma^2`` (Balakrishnan et al., TMI 2019, eq. 5).
 
-    As voxelmorph 0.2's ``MSE(image_sigma)``. Dalca et al. (MedIA 2019, eq. 9) have ``1 / (2 sigma^2)``, the likelihood
+    As voxelmorph 0.2's ``MSE(image_sigma)``. Dalca et al. (MedIA 2019) have ``1 / (2 sigma^2)``, the likelihood
     of Gaussian noise: their sigma is this one over ``sqrt(2)``.
 
     Args:

@@ -1,6 +1,6 @@
 """Instance optimisation: a network's field for one pair, refined at test time under the loss it was trained with.
 
-Balakrishnan et al. (TMI 2019, section V-B) refine the displacement field of each test pair by gradient descent on their
+Balakrishnan et al. (TMI 2019) call it instance-specific optimisation: gradient descent on the field of one pair and their
 loss. Here by Adam (Kingma & Ba, ICLR 2015), and of a diffeomorphic network the velocity field, so that the result stays
 diffeomorphic.
 """

@@ -8,6 +8,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
+from deepatlas_tf.cli import main
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.unet import light_unet
 from deepatlas_tf.models.voxelmorph import registration_net
@@ -51,9 +52,24 @@ def run_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_run():
-    """write_run(folder, stages, nets) -> folder."""
-    return write_run
+def exported(run_folder, tmp_path_factory) -> Path:
+    """Version 1 of the run, whose evaluation is made up."""
+    measured = {name: {"mean": 0.5, "per_class": {"femur": 0.7, "tibia": 0.3}} for name in ("dice", "hd95_mm")}
+    (run_folder / "evaluation").mkdir()
+    (run_folder / "evaluation" / "summary.json").write_text(json.dumps({"deepatlas": {"segmentation": measured}}))
+    out = tmp_path_factory.mktemp("exported") / "knee"
+    assert main(["export", str(run_folder), "-o", str(out), "-q"]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def exported_registration(tmp_path_factory) -> Path:
+    """Version 2 of a run that only registers; version 1 is an empty folder."""
+    folder = tmp_path_factory.mktemp("registration")
+    run = write_run(folder / "run", stages=("registration",), nets=("registration",))
+    (folder / "out" / "1").mkdir(parents=True)
+    assert main(["export", str(run), "-o", str(folder / "out"), "-q"]) == 0
+    return folder / "out"
 
 
 @pytest.fixture

@@ -16,10 +16,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from deepatlas_tf.cli import main
+from deepatlas_tf.apply.grids import whole_frame
+from deepatlas_tf.apply.runs import Run
+from deepatlas_tf.data import nifti
+from deepatlas_tf.data.intensity import rescale
 from deepatlas_tf.keras_stack import tf
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+sys.path.insert(0, str(EXAMPLES))
+from scan_grid import read_metadata, save_labels, to_batch, to_model_grid  # noqa: E402
+
 OPENVINO = """
 import sys
 import numpy as np
@@ -36,15 +42,8 @@ assert "tensorflow" not in sys.modules
 
 
 @pytest.fixture(scope="module")
-def exported(run_folder, tmp_path_factory):
-    out = tmp_path_factory.mktemp("served") / "knee"
-    assert main(["export", str(run_folder), "-o", str(out), "-q"]) == 0
-    return out / "1"
-
-
-@pytest.fixture(scope="module")
 def signatures(exported):
-    return tf.saved_model.load(str(exported)).signatures
+    return tf.saved_model.load(str(exported / "1")).signatures
 
 
 @pytest.fixture
@@ -102,46 +101,55 @@ def rest_server(signatures):
     server.server_close()
 
 
-def _client(script, server, exported, scan, out):
-    call = [sys.executable, EXAMPLES / script, scan, out, "--metadata", exported / "assets" / "metadata.json"]
-    return subprocess.run([*call, "--server", server, "--model", "knee"], capture_output=True, text=True, check=False)
-
-
-def _check_labels(result, scan, out, run_folder, tmp_path):
-    """In the scan's grid, and nearly those of ``deepatlas segment``, which rescales before it resamples."""
+def _check_client(script, server, exported, scan, signatures):
+    """It leaves what the signature gives, brought to the scan's grid, and nothing of the grid is lost."""
+    metadata, out = exported / "1" / "assets" / "metadata.json", scan.with_name("labels.nii.gz")
+    call = [sys.executable, EXAMPLES / script, scan, out, "--metadata", metadata, "--server", server, "--model", "knee"]
+    result = subprocess.run(call, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    found, image = nib.load(out), nib.load(scan)
+    found, image, grid = nib.load(out), nib.load(scan), to_model_grid(nib.load(scan), read_metadata(metadata))
     assert found.shape == image.shape and found.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(found.affine, image.affine)
-    assert main(["segment", str(scan), "--model", str(run_folder), "-o", str(tmp_path / "ours"), "-q"]) == 0
-    ours = np.asarray(nib.load(tmp_path / "ours" / scan.name).dataobj)
-    assert len(np.unique(ours)) == 3 and (ours == np.asarray(found.dataobj)).mean() > 0.85
+    labels = signatures["segment"](image=tf.constant(to_batch(grid)))["labels"].numpy()
+    save_labels(labels, grid, image, scan.with_name("expected.nii"))
+    expected = np.asarray(nib.load(scan.with_name("expected.nii")).dataobj)
+    assert len(np.unique(expected)) == 3
+    np.testing.assert_array_equal(np.asarray(found.dataobj), expected)
 
 
-def test_grpc_client(grpc_server, exported, run_folder, scans, tmp_path):
+def test_grpc_client(grpc_server, exported, scans, signatures):
     server, requests = grpc_server
-    result = _client("serving_client.py", server, exported, scans["permuted"], tmp_path / "labels.nii.gz")
-    _check_labels(result, scans["permuted"], tmp_path / "labels.nii.gz", run_folder, tmp_path)
+    _check_client("serving_client.py", server, exported, scans["permuted"], signatures)
     assert requests == [("knee", "segment")]
 
 
-def test_rest_client(rest_server, exported, run_folder, scans, tmp_path):
+def test_rest_client(rest_server, exported, scans, signatures):
     server, paths = rest_server
-    result = _client("rest_client.py", server, exported, scans["oblique"], tmp_path / "labels.nii")
-    _check_labels(result, scans["oblique"], tmp_path / "labels.nii", run_folder, tmp_path)
+    _check_client("rest_client.py", server, exported, scans["oblique"], signatures)
     assert paths == ["/v1/models/knee:predict"]
 
 
+@pytest.mark.parametrize("name", ["flipped", "permuted", "oblique", "training"])
+def test_the_clients_grid_is_that_of_deepatlas_segment(name, exported, run_folder, scans):
+    """But for the order of rescaling and resampling."""
+    image = nifti.read_image(scans[name], name)
+    frame = whole_frame(image, Run(run_folder).grid)
+    grid = to_model_grid(nib.load(scans[name]), read_metadata(exported / "1" / "assets" / "metadata.json"))
+    assert grid.shape == frame.shape
+    np.testing.assert_allclose(grid.affine, frame.affine, atol=1e-4)
+    ours = frame.image_to_network(rescale(image.volume))
+    assert np.abs(rescale(np.asarray(grid.dataobj)) - ours).mean() < 0.02 and ours.std() > 0.1
+
+
 @pytest.mark.parametrize("task", ["segment", "register"])
-def test_openvino_without_tensorflow_gives_the_same_numbers(task, exported, make_run, tmp_path):
+def test_openvino_without_tensorflow_gives_the_same_numbers(task, request, tmp_path):
     """OpenVINO takes the signature ``serving_default``, which registers where there is no segmentation network."""
     python = os.environ.get("DEEPATLAS_OPENVINO_PYTHON")
     if not python:
         pytest.skip("DEEPATLAS_OPENVINO_PYTHON names no Python that has OpenVINO (and no TensorFlow)")
-    if task == "register":
-        run = make_run(tmp_path / "run", stages=("registration",), nets=("registration",))
-        assert main(["export", str(run), "-o", str(tmp_path / "out"), "-q"]) == 0
-        exported = tmp_path / "out" / "1"
+    places = {"segment": ("exported", "1"), "register": ("exported_registration", "2")}
+    fixture, version = places[task]
+    exported = request.getfixturevalue(fixture) / version
     rng = np.random.default_rng(0)
     names = ["image"] if task == "segment" else ["moving", "fixed"]
     given = {name: rng.gamma(2, 300, (2, 21, 26, 18, 1)).astype(np.float32) for name in names}

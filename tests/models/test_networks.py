@@ -89,4 +89,5 @@ def test_crop_undoes_padding(shape):
 
 
 def test_every_own_layer_can_be_loaded():
-    assert {"CropLike", "InstanceNormalization", "PadToMultiple", "SpatialTransformer", "VecInt"} == set(CUSTOM_OBJECTS)
+    own = {"CropLike", "Dropout", "InstanceNormalization", "PadToMultiple", "SpatialTransformer", "VecInt"}
+    assert own <= set(CUSTOM_OBJECTS)
