@@ -17,8 +17,8 @@ from scan_grid import read_metadata, save_labels, to_batch, to_model_grid
 
 
 def segment(server: str, model: str, image, seconds: float = 300):
-    """Labels (B, X, Y, Z) of images (B, X, Y, Z, 1) float32."""
-    body = json.dumps({"signature_name": "segment", "inputs": {"image": image.tolist()}}).encode()
+    """Labels (B, X, Y, Z) of images (B, X, Y, Z, 1) float32 in [0, 1]."""
+    body = json.dumps({"signature_name": "segment_rescaled", "inputs": {"image": image.tolist()}}).encode()
     url = f"{server}/v1/models/{model}:predict"
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=seconds) as answer:

@@ -19,7 +19,7 @@ def read_metadata(path: Path) -> dict:
 
 
 def to_model_grid(scan: nib.Nifti1Image, metadata: dict) -> nib.Nifti1Image:
-    """The scan with axes towards right, anterior, superior and the model's voxel size, about its centre."""
+    """The scan in [0, 1], with axes towards right, anterior, superior and the model's voxel size, about its centre."""
     canonical = nib.as_closest_canonical(scan)
     size = np.array(canonical.shape[:3])
     factors = np.array(metadata["spacing"]) / nib.affines.voxel_sizes(canonical.affine)
@@ -29,13 +29,22 @@ def to_model_grid(scan: nib.Nifti1Image, metadata: dict) -> nib.Nifti1Image:
     step[:3, 3] = (size - 1) / 2 - factors * (shape - 1) / 2
     # what a larger voxel of a scanner would have averaged is averaged before (Cardoso et al., MICCAI 2015)
     sigma = np.sqrt(np.maximum(factors**2 - 1, 0)) / np.sqrt(8 * np.log(2))
-    volume = gaussian_filter(np.asarray(canonical.dataobj, np.float32), sigma, mode="nearest")
+    volume = gaussian_filter(rescale(np.asarray(canonical.dataobj, np.float32)), sigma, mode="nearest")
     smooth = nib.Nifti1Image(volume, canonical.affine)
     return resample_from_to(smooth, (tuple(shape), canonical.affine @ step), order=1, mode="nearest")
 
 
+def rescale(volume: np.ndarray) -> np.ndarray:
+    """To [0, 1] between the 0.5 and 99.5 percentiles of what is not 0, as in training: before voxels are resampled.
+
+    The model's signature ``segment`` does the same with images that need no resampling.
+    """
+    low, high = np.percentile(volume[volume != 0], (0.5, 99.5))
+    return np.clip((volume - low) / (high - low), 0, 1)
+
+
 def to_batch(image: nib.Nifti1Image) -> np.ndarray:
-    """(1, X, Y, Z, 1) float32, as the model takes it; it rescales the intensities itself."""
+    """(1, X, Y, Z, 1) float32, as the model takes it."""
     return np.asarray(image.dataobj, np.float32)[None, ..., None]
 
 

@@ -19,10 +19,10 @@ UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_le
 
 
 def segment(server: str, model: str, image, seconds: float = 300):
-    """Labels (B, X, Y, Z) int32 of images (B, X, Y, Z, 1) float32."""
+    """Labels (B, X, Y, Z) int32 of images (B, X, Y, Z, 1) float32 in [0, 1]."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = model
-    request.model_spec.signature_name = "segment"
+    request.model_spec.signature_name = "segment_rescaled"
     request.inputs["image"].CopyFrom(tf.make_tensor_proto(image))
     request.output_filter.append("labels")  # the probabilities, many times larger, stay there
     with grpc.insecure_channel(server, options=UNLIMITED) as channel:

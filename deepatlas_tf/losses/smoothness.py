@@ -30,7 +30,7 @@ def gradient(u, penalty: str = "l2", loss_mult: float = 1.0):
     """Mean squared (``l2``) or absolute (``l1``) first derivative of the field, as voxelmorph's ``Grad``.
 
     ``loss_mult / D sum_i mean_x,c |du_c / dx_i|^p`` with forward differences: the mean over the axes, components and
-    voxels (Balakrishnan et al., TMI 2019, have the sum over the components and axes). It does not depend on the voxel size.
+    voxels (Balakrishnan et al., TMI 2019, have the sum over axes and components). It does not depend on the voxel size.
 
     Args:
         u: displacement or velocity field ``(B, *S, D)`` in voxels.

@@ -6,7 +6,8 @@
 Weights of the turn ``registration``, each named as its term:
 
 - ``similarity``: ``L_i``, by default 1 - global NCC; settings ``similarity`` and ``similarity_settings``, see
-  :mod:`deepatlas_tf.losses.similarity`. VoxelMorph has ``mse`` (``{"image_sigma": 0.02}`` where it is diffeomorphic) and ``local_ncc``.
+  :mod:`deepatlas_tf.losses.similarity`. VoxelMorph has ``local_ncc`` and ``mse``, the latter with
+  ``{"image_sigma": 0.02}`` where it is diffeomorphic.
 - ``smoothness`` (bending energy), ``gradient`` (voxelmorph's ``Grad("l2")``), ``gradient_l1``: ``L_r``, of the velocity
   field where the network is diffeomorphic, as in voxelmorph, else of the displacement field.
 - ``anatomy``: ``L_a``, the soft Dice of the classes that are labelled in both label maps; its weight is the paper's

@@ -1,8 +1,8 @@
 """Instance optimisation: a network's field for one pair, refined at test time under the loss it was trained with.
 
-Balakrishnan et al. (TMI 2019) call it instance-specific optimisation: gradient descent on the field of one pair and their
-loss. Here by Adam (Kingma & Ba, ICLR 2015), and of a diffeomorphic network the velocity field, so that the result stays
-diffeomorphic.
+Balakrishnan et al. (TMI 2019) call it instance-specific optimisation: gradient descent on the field of one pair and
+their loss. Here by Adam (Kingma & Ba, ICLR 2015), and of a diffeomorphic network the velocity field, so that the result
+stays diffeomorphic.
 """
 
 import dataclasses

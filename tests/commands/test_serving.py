@@ -110,7 +110,7 @@ def _check_client(script, server, exported, scan, signatures):
     found, image, grid = nib.load(out), nib.load(scan), to_model_grid(nib.load(scan), read_metadata(metadata))
     assert found.shape == image.shape and found.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(found.affine, image.affine)
-    labels = signatures["segment"](image=tf.constant(to_batch(grid)))["labels"].numpy()
+    labels = signatures["segment_rescaled"](image=tf.constant(to_batch(grid)))["labels"].numpy()
     save_labels(labels, grid, image, scan.with_name("expected.nii"))
     expected = np.asarray(nib.load(scan.with_name("expected.nii")).dataobj)
     assert len(np.unique(expected)) == 3
@@ -120,7 +120,7 @@ def _check_client(script, server, exported, scan, signatures):
 def test_grpc_client(grpc_server, exported, scans, signatures):
     server, requests = grpc_server
     _check_client("serving_client.py", server, exported, scans["permuted"], signatures)
-    assert requests == [("knee", "segment")]
+    assert requests == [("knee", "segment_rescaled")]
 
 
 def test_rest_client(rest_server, exported, scans, signatures):
@@ -131,14 +131,13 @@ def test_rest_client(rest_server, exported, scans, signatures):
 
 @pytest.mark.parametrize("name", ["flipped", "permuted", "oblique", "training"])
 def test_the_clients_grid_is_that_of_deepatlas_segment(name, exported, run_folder, scans):
-    """But for the order of rescaling and resampling."""
     image = nifti.read_image(scans[name], name)
     frame = whole_frame(image, Run(run_folder).grid)
     grid = to_model_grid(nib.load(scans[name]), read_metadata(exported / "1" / "assets" / "metadata.json"))
     assert grid.shape == frame.shape
     np.testing.assert_allclose(grid.affine, frame.affine, atol=1e-4)
     ours = frame.image_to_network(rescale(image.volume))
-    assert np.abs(rescale(np.asarray(grid.dataobj)) - ours).mean() < 0.02 and ours.std() > 0.1
+    assert np.abs(np.asarray(grid.dataobj) - ours).mean() < 1e-3 and ours.std() > 0.1
 
 
 @pytest.mark.parametrize("task", ["segment", "register"])
