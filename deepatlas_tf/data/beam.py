@@ -115,5 +115,5 @@ def _raise_report(folder: str) -> None:
         with tf.io.gfile.GFile(report) as file:
             messages += file.read().splitlines()
     if messages:
-        others = f" ({len(messages) - 1} more scans are bad)" if messages[1:] else ""
+        others = f" (and {len(messages) - 1} more like it)" if messages[1:] else ""
         raise DataError(messages[0] + others) from None
