@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.methods import method_class
 from deepatlas_tf.training.experiment import Stage
 from deepatlas_tf.training.files import read_json
 from deepatlas_tf.training.instance import InstanceOptimisation, refiner
@@ -33,16 +34,18 @@ class Run:
         self.grid = _grid(self.about)
 
     def stage_of(self, task: str, stage: str | None = None) -> str | None:
-        """The last finished stage that has a net for the task, or ``stage`` if it is one; None where there is none.
+        """The last stage that trained a net for the task, as in the evaluation; None where there is none.
 
-        Raises SettingError where ``stage`` is not one of them.
+        ``stage``, where it is given, may also be one that only took its net over from an earlier stage. Raises
+        SettingError where it has none.
         """
-        names = [s["name"] for s in self.settings["stages"]]
-        finished = [name for name in names if net_path(self.path, name, task).exists()]
-        if stage is not None and stage not in finished:
-            have = ", ".join(finished) or "none"
+        stages = [s for s in self.settings["stages"] if net_path(self.path, s["name"], task).exists()]
+        names = [s["name"] for s in stages]
+        if stage is not None and stage not in names:
+            have = ", ".join(names) or "none"
             raise SettingError(f"{self.path} has no finished stage {stage!r} with a {task} network; there are: {have}")
-        return stage or (finished[-1] if finished else None)
+        trained = [s["name"] for s in stages if task in _trained(s)]
+        return stage or (trained[-1] if trained else None)
 
     def net(self, task: str, stage: str | None = None):
         """The network of a task for images of any size. Raises DataError where the run has none."""
@@ -153,6 +156,11 @@ def _grid(about: dict) -> Grid:
 
 def _image(grid: Grid):
     return tf.TensorSpec((1, *[None] * len(grid.shape), 1), tf.float32)
+
+
+def _trained(stage: dict) -> set[str]:
+    nets_of = method_class(stage["method"]).nets_of
+    return {name for turn, n in stage["turns"].items() if n for name in nets_of(turn)}
 
 
 def _stage(values: dict) -> Stage:

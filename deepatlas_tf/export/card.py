@@ -40,8 +40,12 @@ def _measured(run: Run, stages) -> dict:
     """The run's own evaluation of the served networks: ``{task: {measure: {"mean", "per_class"}}}``; may be empty."""
     path = run.path / "evaluation" / "summary.json"
     summary = read_json(path) if path.exists() else {}
-    found = {task: summary.get(stage, {}).get(task) for task, stage in stages.items()}
-    return {task: values for task, values in found.items() if values}
+    found = {}
+    for name, results in summary.items():  # "deepatlas", or "deepatlas (t1 to t2)" where there are domains
+        for task, stage in stages.items():
+            if name.partition(" (")[0] == stage and task in results:
+                found[task] = results[task]
+    return found
 
 
 def model_card(about: dict) -> str:

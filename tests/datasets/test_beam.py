@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -54,9 +55,8 @@ def test_a_worker_reads_what_the_first_process_found(tmp_path, write_scans, name
     folder = write_scans(tmp_path / "scans", IDS, unlabelled=IDS[:2]) if name == "hippocampus" else None
     builder_class, config = builder_and_config(name, (12, 12, 12), (10, 10, 10))
     builder = builder_class(config=config, data_dir=str(tmp_path))
-    splits, _ = builder.find_subjects(folder)
-    builder._manual_dir = lambda dl_manager: folder
-    builder._split_generators(None)
+    builder._split_generators(SimpleNamespace(manual_dir=folder))
+    splits = builder.info.metadata["subjects"]
     copy = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(builder))))  # Beam does it several times
     for subject in (splits["train"][0], splits["train"][-1], splits["test"][0]):
         here, there = builder._record(subject), copy._record(subject)
