@@ -39,6 +39,11 @@ class ManyKnees(phantom_knee.Builder, skip_registration=True):
 
     VARIANTS = ("t1",)
 
+    def find_subjects(self, manual_dir):
+        _, labelled = super().find_subjects(manual_dir)
+        subjects = sorted(labelled)
+        return {"train": subjects[:-4], "validation": subjects[-4:-2], "test": subjects[-2:]}, labelled
+
     def read(self, subject):
         number = self.seed(subject)
         cache = self.__dict__.setdefault("_drawn", {})
@@ -51,9 +56,9 @@ class ManyKnees(phantom_knee.Builder, skip_registration=True):
 
 
 def knees(folder: Path, shape: tuple[int, ...], n_subjects: int):
-    """The prepared data set: all but four subjects are for training."""
+    """The prepared data set, with as many subjects for training, and four others."""
     spacing = tuple(round(120 / n, 4) for n in shape)
-    config = ManyKnees.config_for(shape, spacing, n_subjects)
+    config = ManyKnees.config_for(shape, spacing, n_subjects + 4)
     return data_set("many_knees", prepare(ManyKnees, config, folder))
 
 
@@ -170,8 +175,8 @@ def measure_reading(args) -> dict:
     rows = []
     for n_subjects in args.subjects:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-            _apart(knees, Path(folder), shape, n_subjects + 4)
-            rows.append(_apart(reading, Path(folder), shape, n_subjects + 4, args.memory_gib, args.batches))
+            _apart(knees, Path(folder), shape, n_subjects)
+            rows.append(_apart(reading, Path(folder), shape, n_subjects, args.memory_gib, args.batches))
         print(rows[-1], flush=True)
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         seconds = _apart(registration_step, Path(folder), shape, args.steps)

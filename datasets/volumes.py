@@ -195,7 +195,8 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         # which it reads whole: spread out, the memory used does not grow with the number of subjects.
         step = 2**128 // max(1, len(subjects))
         if self._with_beam:
-            return beam.examples(self.data_dir, split, subjects, functools.partial(self._example, step))
+            report = f"{SPLITS.index(split)}-{split}"  # read in this order
+            return beam.examples(self.data_dir, report, subjects, functools.partial(self._example, step))
         return self._in_process(subjects, step)
 
     def _in_process(self, subjects: Sequence[str], step: int) -> Iterator[tuple[int, dict]]:

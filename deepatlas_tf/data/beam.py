@@ -43,13 +43,14 @@ def pipeline_options(text: str):
     return options
 
 
-def examples(folder: str, split: str, subjects: Sequence[str], example: Callable[[int, str], tuple[int, dict]]):
+def examples(folder: str, name: str, subjects: Sequence[str], example: Callable[[int, str], tuple[int, dict]]):
     """A PTransform that makes the (key, record) of each subject and its index, wherever a worker is free.
 
-    A DataError stops no worker: all bad scans are found, and ``plain_errors`` raises what is left in ``folder``.
+    A DataError stops no worker: all bad scans are found and written to ``folder``, where ``plain_errors`` reads them in
+    the order of ``name``.
     """
     beam = package()
-    report = os.path.join(folder, _REPORT.format(split))
+    report = os.path.join(folder, _REPORT.format(name))
 
     @beam.ptransform_fn
     def made(pipeline):

@@ -67,7 +67,7 @@ def model_card(about: dict) -> str:
         f"- Made with deepatlas_tf {about['deepatlas_tf_version']}, "
         f"TensorFlow {about['versions']['tensorflow']}, voxelmorph {about['versions']['voxelmorph']}.",
         "",
-        "## Measured on the test subjects of this data set",
+        "## Measured by the last evaluation of the run (its test subjects, unless another split was asked for)",
         "",
         *_tables(about["measured"]),
         "",

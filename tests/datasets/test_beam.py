@@ -29,7 +29,7 @@ needs_beam = pytest.mark.skipif(
     importlib.util.find_spec("apache_beam") is None, reason="Apache Beam is not installed: pip install '.[beam]'"
 )
 IDS = [f"case_{n:02d}" for n in range(8)]
-PHANTOMS = {"shape": (10, 12, 8), "spacing": (12.0, 12.0, 15.0)}
+PHANTOMS = {"shape": (10, 12), "spacing": (12.0, 12.0)}
 IN_PROCESS, IN_WORKERS = (
     "runner=DirectRunner",
     "runner=DirectRunner,direct_num_workers=2,direct_running_mode=multi_processing",
