@@ -38,8 +38,13 @@ IN_PROCESS, IN_WORKERS = (
 
 def records(builder) -> dict[str, list[bytes]]:
     """The serialised records of each split, in order."""
-    files = {split: sorted(builder.data_path.glob(f"*-{split}.tfrecord*")) for split in ("train", "validation", "test")}
-    return {split: list(tf.data.TFRecordDataset(names).as_numpy_iterator()) for split, names in files.items()}
+    found = {}
+    for split in ("train", "validation", "test"):
+        files = sorted(map(str, builder.data_path.glob(f"*-{split}.tfrecord*")))
+        stored = tf.data.TFRecordDataset(files).as_numpy_iterator()
+        # the order of a record's entries is each process's own, and says nothing
+        found[split] = [tf.train.Example.FromString(record).SerializeToString(deterministic=True) for record in stored]
+    return found
 
 
 def phantoms(folder, n_subjects, options=None):
