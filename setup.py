@@ -47,7 +47,10 @@ setup(
     extras_require={
         # Ended in May 2024. Only its pure-Python parts are used, where it is installed.
         "addons": [f"tensorflow-addons==0.23.0; {OLD}"],
-        "itk": ["SimpleITK>=2.3"],  # reads DICOM and MetaImage
+        "itk": ["SimpleITK>=2.3"],  # reads DICOM and MetaImage, and does `register --affine`
+        "beam": ["apache-beam>=2.70,<3", "mlcroissant>=1", "dill"],  # prepares data on many machines; the tfds command
+        # only for examples/serving_client.py and its test
+        "serving": [f"tensorflow-serving-api==2.15.1; {OLD}", f"tensorflow-serving-api>=2.19,<2.22; {NEW}"],
         # pip does not find versions for the two in reasonable time: uv pip install ".[tfx]"
         "tfx": [f"tensorflow-data-validation==1.15.1; {OLD}", "dill"],
         "tfx-full": [f"tfx==1.15.1; {OLD}", "dill"],
