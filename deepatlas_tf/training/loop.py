@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from deepatlas_tf.data.device import prefetch_to_gpu
 from deepatlas_tf.keras_stack import keras, tf, versions
 from deepatlas_tf.training.callbacks import EpochEnd
 from deepatlas_tf.training.experiment import Experiment, Stage, settings_dict
@@ -62,7 +63,7 @@ def train_stage(stage: Stage, experiment: Experiment, dataset, validation_sample
     shown = (registration_pairs(sides[0], 1, sides[1]) or [()])[0]
     panels = Panels([validation_samples[subject] for subject in shown], method.nets)
     method.fit(
-        build_stream(stage, method, experiment, dataset, workdir, first_epoch),
+        prefetch_to_gpu(build_stream(stage, method, experiment, dataset, workdir, first_epoch)),
         steps_per_epoch=stage.steps_per_epoch,
         epochs=stage.epochs,
         initial_epoch=first_epoch,

@@ -10,7 +10,7 @@ from deepatlas_tf.data.pairs import StreamSettings, hide_labels, labelled_subjec
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.types import DataError
 
-SIXTEEN = 16 * 2 * (8 * 8 * 8 + 12) / 2**30  # GiB for sixteen subjects of 8 x 8
+SIXTEEN = 16 * 2 * (5 * 8 * 8 + 12) / 2**30  # GiB for sixteen subjects of 8 x 8; a label is a byte
 
 
 def names(n):

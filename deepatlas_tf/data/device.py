@@ -1,0 +1,19 @@
+"""Batches wait where the networks are."""
+
+from deepatlas_tf.keras_stack import tf
+
+
+def prefetch_to_gpu(stream: tf.data.Dataset) -> tf.data.Dataset:
+    """The stream, its next two batches copied to the first GPU while the step runs; as it is where there is no GPU.
+
+    It has to be the last step of the pipeline. Names of subjects are left out: a GPU holds no strings.
+    """
+    gpus = tf.config.list_logical_devices("GPU")
+    if not gpus:
+        return stream
+    return stream.map(_numbers).apply(tf.data.experimental.prefetch_to_device(gpus[0].name, buffer_size=2))
+
+
+def _numbers(batch: dict) -> dict:
+    parts = {name: _numbers(part) if isinstance(part, dict) else part for name, part in batch.items()}
+    return {name: part for name, part in parts.items() if isinstance(part, dict) or part.dtype != tf.string}
