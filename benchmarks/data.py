@@ -125,7 +125,8 @@ def reading(folder: Path, shape: tuple[int, ...], n_subjects: int, memory_gib: f
     """Pairs a second without and with augmentation, and peak memory; in a process of its own."""
     data = knees(folder, shape, n_subjects)
     size = sum(path.stat().st_size for path in Path(data.builder.data_dir).glob("*tfrecord*"))
-    row = {"subjects": len(data.subjects["train"]), "gigabytes": round(size / 1e9, 2), "start_mib": _memory("VmRSS")}
+    row = {"subjects": len(data.subjects["train"]), "gigabytes": round(size / 1e9, 2), "memory_gib": memory_gib}
+    row["start_mib"] = _memory("VmRSS")
     augmentation = get_experiment("oai_knee").stages[-1].augmentation
     for name, change in (("", None), ("augmented_", augmentation)):
         settings = StreamSettings(1, batches, seed=0, memory_gib=memory_gib, augmentation=change)
@@ -165,8 +166,11 @@ def _memory(field: str) -> int:
 
 def _apart(function, *arguments):
     """Call in a new process, so that its memory is its own."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
+    pool = multiprocessing.get_context("spawn").Pool(1)
+    result = pool.apply(function, arguments)
+    pool.close()
+    pool.join()
+    return result
 
 
 def measure_reading(args) -> dict:
@@ -176,14 +180,14 @@ def measure_reading(args) -> dict:
     for n_subjects in args.subjects:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
             _apart(knees, Path(folder), shape, n_subjects)
-            rows.append(_apart(reading, Path(folder), shape, n_subjects, args.memory_gib, args.batches))
-        print(rows[-1], flush=True)
+            for memory_gib in args.memory_gib:
+                rows.append(_apart(reading, Path(folder), shape, n_subjects, memory_gib, args.batches))
+                print(rows[-1], flush=True)
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         seconds = _apart(registration_step, Path(folder), shape, args.steps)
     slowest = min(min(row["pairs_per_s"], row["augmented_pairs_per_s"]) for row in rows)
     return {
         "shape": shape,
-        "memory_gib": args.memory_gib,
         "steps_per_epoch": args.batches,
         "streams": rows,
         "registration_step_s": round(seconds, 3),
@@ -197,7 +201,7 @@ def main() -> None:
     parser.add_argument("what", choices=("encodings", "reading"))
     parser.add_argument("--subjects", type=int, nargs="+", default=(16, 128, 1000), help="for training")
     parser.add_argument("--size", type=int, default=96, help="voxels along each axis")
-    parser.add_argument("--memory-gib", type=float, default=2.0)
+    parser.add_argument("--memory-gib", type=float, nargs="+", default=(0.5, 2.0), help="of the tables of scans")
     parser.add_argument("--batches", type=int, default=100, help="pairs of an epoch; or repeats, for encodings")
     parser.add_argument("--steps", type=int, default=3, help="of the registration that are timed")
     parser.add_argument("--folder", type=Path, help="for the prepared scans, while it runs; default: the system's")
