@@ -3,21 +3,19 @@
     python benchmarks/accuracy.py runs/hippo5 runs/brains1
 
 Copies settings, versions, the two CSV files and the summary of each run to ``benchmarks/results/<run>/``, with the
-machine, the training time of each stage and the paired tests of DeepAtlas against each other method (Wilcoxon, on the
-mean foreground Dice of each subject or pair), and prints the table of the docs.
+machine, the training time of each stage, validation after every epoch and the paired tests of the last stage against
+each other method (Wilcoxon, on the mean foreground Dice of each subject or pair), and prints the table of the docs.
 """
 
-import collections
 import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 from machine import machine
 
+from deepatlas_tf.evaluation.compare import TASKS, case_means, compare_methods
 from deepatlas_tf.evaluation.report import markdown_table
-from deepatlas_tf.metrics.statistics import paired_wilcoxon
-from deepatlas_tf.training.files import read_json, read_json_lines, read_rows, write_json
+from deepatlas_tf.training.files import read_json, read_json_lines, write_json
 
 RESULTS = Path(__file__).parent / "results"
 FILES = ("experiment.json", "evaluation/summary.json", "evaluation/segmentation.csv", "evaluation/registration.csv")
@@ -28,33 +26,32 @@ def keep(run: Path) -> None:
     folder = RESULTS / run.name
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
-        shutil.copy(run / name, folder / Path(name).name)
-    stages = {path.parent.name: read_json_lines(path) for path in sorted(run.glob("*/metrics.jsonl"))}
+        if (run / name).exists():
+            shutil.copy(run / name, folder / Path(name).name)
+    names = [stage["name"] for stage in read_json(run / "experiment.json")["experiment"]["stages"]]
+    stages = {name: read_json_lines(run / name / "metrics.jsonl") for name in names}
     minutes = {stage: round(sum(row["seconds"] for row in rows) / 60, 1) for stage, rows in stages.items()}
     validation = {stage: [_validation(row) for row in rows] for stage, rows in stages.items()}
     write_json(folder / "training.json", {"minutes": minutes, "machine": machine(), "validation": validation})
-    write_json(
-        folder / "comparison.json", {task: compare(folder / f"{task}.csv") for task in ("segmentation", "registration")}
-    )
+    write_json(folder / "comparison.json", {task: comparison(run, task, names[-1]) for task in TASKS})
     print(f"\n## {run.name}: {sum(minutes.values()):.0f} minutes of training\n")
     print(markdown_table(read_json(folder / "summary.json")))
 
 
-def compare(rows: Path) -> dict:
-    """DeepAtlas minus each other method: mean difference of Dice, in how many cases it is better, paired p value."""
-    dice = collections.defaultdict(lambda: collections.defaultdict(list))
-    for row in read_rows(rows):
-        case = tuple(row[column] for column in ("subject", "moving", "fixed") if column in row)
-        dice[row["method"]][case].append(float(row["dice"]))
-    means = {method: np.array([np.nanmean(cases[case]) for case in sorted(cases)]) for method, cases in dice.items()}
-    ours = means.pop("deepatlas")
+def comparison(run: Path, task: str, last: str) -> dict:
+    """The last stage minus each other method: mean difference of Dice, in how many cases it is better, paired p."""
+    means = case_means([run], task) if (run / f"evaluation/{task}.csv").exists() else {}
+    ours = means.pop(last, None)
+    return {method: _difference(ours, theirs) for method, theirs in means.items()} if ours else {}
+
+
+def _difference(ours, theirs):
+    (row,) = compare_methods({"ours": ours, "theirs": theirs})
+    better = sum(ours[case] > theirs[case] for case in set(ours) & set(theirs))
     return {
-        method: {
-            "difference": round(float(np.mean(ours - theirs)), 4),
-            "better_in": f"{int((ours > theirs).sum())} of {len(ours)}",
-            "p": float(f"{paired_wilcoxon(ours, theirs):.2g}"),
-        }
-        for method, theirs in means.items()
+        "difference": round(row["difference"], 4),
+        "better_in": f"{better} of {row['n']}",
+        "p": float(f"{row['p']:.2g}"),
     }
 
 
