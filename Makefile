@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
 BIN := $(VENV)/bin
+DOCS := .venv-docs/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: demo test test-fast lint clean
+.PHONY: demo test test-fast lint docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m deepatlas_tf.train --workdir runs/demo
@@ -20,8 +21,11 @@ lint: $(VENV)/installed-test
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 
+docs: .venv-docs/installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-docs site build dist *.egg-info .pytest_cache .ruff_cache
 
 # The stamps are older than the two files after a change of the dependencies: then pip brings the environment up to date.
 $(VENV)/installed: setup.py pyproject.toml | $(BIN)/python
@@ -31,6 +35,13 @@ $(VENV)/installed: setup.py pyproject.toml | $(BIN)/python
 $(VENV)/installed-test: setup.py pyproject.toml | $(BIN)/python
 	$(PIP) -e ".[test]"
 	@touch $@ $(VENV)/installed
+
+# An environment of its own, without TensorFlow
+.venv-docs/installed: docs/requirements.txt
+	@$(PYTHON) -c '$(CHECK)'
+	$(PYTHON) -m venv --clear .venv-docs
+	$(DOCS)/python -m pip install --disable-pip-version-check --quiet -r docs/requirements.txt
+	@touch $@
 
 CHECK := import sys; v = sys.version_info; (3, 10) <= v < (3, 14) or sys.exit( \
   "deepatlas_tf needs Python 3.10 to 3.13, this is %d.%d: make PYTHON=/path/to/python3.11" % v[:2])

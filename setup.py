@@ -51,6 +51,8 @@ setup(
         "beam": ["apache-beam>=2.70,<3", "mlcroissant>=1", "dill"],  # prepares data on many machines; the tfds command
         # only for examples/serving_client.py and its test
         "serving": [f"tensorflow-serving-api==2.15.1; {OLD}", f"tensorflow-serving-api>=2.19,<2.22; {NEW}"],
+        "pdf": ["fpdf2>=2.7"],  # of `report -o report.pdf`
+        "completion": ["argcomplete>=3"],  # of the command line, with the Tab key
         # pip does not find versions for the two in reasonable time: uv pip install ".[tfx]"
         "tfx": [f"tensorflow-data-validation==1.15.1; {OLD}", "dill"],
         "tfx-full": [f"tfx==1.15.1; {OLD}", "dill"],
@@ -58,6 +60,11 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3",
             "dill",  # for TFDS's DatasetBuilderTestCase
+            "fpdf2>=2.7",
+            "argcomplete>=3",
+            "nbclient>=0.10",  # with the next two: runs the notebooks
+            "nbformat>=5.10",
+            "ipykernel>=6.29",
             "ruff>=0.17,<0.18",
             "surface-distance==0.1",
             "SimpleITK>=2.3",

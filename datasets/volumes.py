@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from deepatlas_tf.data import beam
 from deepatlas_tf.keras_stack import tf, tfds
+from deepatlas_tf.messages import progress
 from deepatlas_tf.types import DataError, MissingDataError, SettingError
 
 SPLITS = ("train", "validation", "test")
@@ -176,7 +176,7 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self._domains = self.domains([subject for split in SPLITS for subject in splits[split]])
         self.info.metadata["domains"] = self._domains
         self._found = {name: value for name, value in vars(self).items() if name not in before}
-        self._bar = tqdm(total=sum(map(len, splits.values())), desc=f"preparing {self.name}", unit="scan", disable=None)
+        self._bar = progress(total=sum(map(len, splits.values())), desc=f"preparing {self.name}", unit="scan")
         return {split: self._generate_examples(split, splits[split]) for split in SPLITS}
 
     def __reduce__(self):

@@ -5,6 +5,13 @@ The names below are the public interface; they are loaded when first used, so th
 
 import importlib
 import importlib.metadata
+import os
+import sys
+
+# Whoever imports TensorFlow next gets Keras 2, which keras_stack needs: it is loaded too late to see to that
+_TF_VERSION = tuple(int(part) for part in importlib.metadata.version("tensorflow").split(".")[:2])
+if _TF_VERSION >= (2, 16) and "tensorflow" not in sys.modules:
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 __version__ = importlib.metadata.version("deepatlas_tf")
 

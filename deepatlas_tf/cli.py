@@ -1,32 +1,50 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command line: one file of ``commands/`` a command. Options take hyphens or underscores.
 
 A command's file has EXAMPLES, ``add_arguments(parser)`` and ``run(args)``, which returns the exit status, None for 0;
-the first line of its docstring is its help. ``data_validate.py`` is the command ``deepatlas data validate``.
+the first line of its docstring is its help. ``data_validate.py`` is the command ``deepatlas data validate``. Every
+command has ``-q`` and ``-v``, which are not for its file to add: see :mod:`deepatlas_tf.messages`.
 """
 
 import argparse
 import importlib
+import os
 import pkgutil
+import re
 import sys
+import traceback
 
-from deepatlas_tf import commands
+from deepatlas_tf import commands, messages
 from deepatlas_tf.types import DataError, DivergedError, MissingDataError, SettingError
+
+COMPLETION = """\
+completion of commands, options and files with the Tab key, in bash and zsh (needs pip install argcomplete):
+  eval "$(register-python-argcomplete deepatlas)"
+"""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; 0 when it worked, 1 for bad input, 2 for a wrong call or data that are not there."""
-    args = _parser().parse_args(_hyphens(sys.argv[1:] if argv is None else argv))
+    parser = _parser()
+    _complete(parser)
+    args = parser.parse_args(_hyphens(sys.argv[1:] if argv is None else argv))
+    before = messages.level()
+    messages.set_level(messages.QUIET if args.quiet else messages.VERBOSE if args.verbose else messages.NORMAL)
     try:
         return args.run(args) or 0
-    except MissingDataError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except (DataError, DivergedError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, SettingError) else 1
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where it can", file=sys.stderr)
         return 130
+    except Exception as error:
+        text, status = explained(error)
+        if text is None:
+            raise
+        if args.verbose:
+            traceback.print_exc()
+        print(text, file=sys.stderr)
+        return status
+    finally:
+        messages.set_level(before)
 
 
 def command_names() -> tuple[str, ...]:
@@ -34,8 +52,29 @@ def command_names() -> tuple[str, ...]:
     return tuple(module.name for module in pkgutil.iter_modules(commands.__path__))
 
 
+def explained(error: Exception) -> tuple[str | None, int]:
+    """What is printed for an error, and the exit status; None for one that is a fault of the program."""
+    if isinstance(error, MissingDataError):
+        return str(error), 2
+    if isinstance(error, DataError | DivergedError):
+        return f"error: {error}", 2 if isinstance(error, SettingError) else 1
+    if isinstance(error, BrokenPipeError):  # as by `| head`: nobody reads on, and nothing more can be printed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return "error: the output was closed before its end", 1
+    if isinstance(error, OSError):
+        where = f"cannot read or write {error.filename}: " if error.filename else ""
+        return f"error: {where}{error.strerror or error}; check the path, its permissions and the space left", 1
+    if isinstance(error, MemoryError):
+        return "error: there is not enough memory: take smaller scans, a smaller batch_size or data.memory_gib", 1
+    # TensorFlow passes on what was raised while a stream was read as a text with a traceback
+    found = re.search(r"\bDataError: ([^\n]+)", str(error))
+    return (f"error: {found[1]}", 1) if found else (None, 1)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="deepatlas", description="Learn registration and segmentation together.")
+    raw = argparse.RawDescriptionHelpFormatter
+    about = "Learn registration and segmentation together."
+    parser = argparse.ArgumentParser(prog="deepatlas", description=about, epilog=COMPLETION, formatter_class=raw)
     groups = {"": parser.add_subparsers(required=True, metavar="COMMAND")}
     for name in command_names():
         group, _, word = name.rpartition("_")
@@ -54,7 +93,18 @@ def _add_command(group, word: str, module) -> None:
         word, help=summary[0].lower() + summary[1:], description=module.__doc__, epilog=epilog, formatter_class=raw
     )
     module.add_arguments(command)
+    loudness = command.add_mutually_exclusive_group()
+    loudness.add_argument("-q", "--quiet", action="store_true", help="print results and errors only")
+    loudness.add_argument("-v", "--verbose", action="store_true", help="print the files, and where an error comes from")
     command.set_defaults(run=module.run)
+
+
+def _complete(parser) -> None:
+    """Answer the shell where it asks for completions; does not return then."""
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
 
 
 def _hyphens(argv: list[str]) -> list[str]:

@@ -9,35 +9,53 @@ from deepatlas_tf.evaluation.draw import draw
 from deepatlas_tf.evaluation.evaluate import evaluate
 from deepatlas_tf.evaluation.report import comparison_table
 from deepatlas_tf.experiments import get_experiment
+from deepatlas_tf.messages import say
 from deepatlas_tf.recipes import get_recipe, recipe_names
 from deepatlas_tf.training.experiment import Data, Experiment, set_value
-from deepatlas_tf.training.files import read_json
+from deepatlas_tf.training.files import read_settings
 from deepatlas_tf.training.loop import train_experiment
-from deepatlas_tf.types import DataError
+from deepatlas_tf.training.strategy import chief_first, get_strategy, is_chief, lost_workers
 
 
 def run(args) -> None:
     """``deepatlas train``: everything from the scans to the pictures. Takes the parsed options of the command."""
+    strategy = get_strategy(args.strategy)
+    with lost_workers():
+        _run(args, strategy)
+
+
+def _run(args, strategy) -> None:
     experiment = experiment_of(args)
     own = args.manual_dir or args.data_dir if experiment.data.dataset == "nifti" else None
     workdir = args.workdir or Path("runs") / (own.stem if own else experiment.data.dataset.replace("/", "_"))
-    dataset = _load(experiment.data, args, workdir)
+    with chief_first(strategy):  # which prepares the data set, if that is to be done
+        dataset = _load(experiment.data, args, workdir)
+    if is_chief(strategy):
+        _announce(dataset, experiment, workdir)
+    train_experiment(experiment, dataset, workdir, strategy)
+    with chief_first(strategy):
+        if is_chief(strategy):
+            _report(dataset, workdir, experiment.evaluation.pairs_per_subject, "test")
+
+
+def _announce(dataset, experiment: Experiment, workdir: Path) -> None:
     labels = len(dataset.labelled["train"]) if experiment.data.labels is None else experiment.data.labels
-    print(
-        f"{_title(dataset)}: {len(dataset.subjects['train'])} training subjects, {labels} with a label map; {workdir}"
-    )
-    train_experiment(experiment, dataset, workdir)
-    _report(dataset, workdir, experiment.evaluation.pairs_per_subject, "test")
+    n_subjects = len(dataset.subjects["train"])
+    say(f"{_title(dataset)}: {n_subjects} training subjects, {labels} with a label map; {workdir}")
 
 
 def evaluate_again(args) -> None:
     """``deepatlas evaluate``: measure and draw the finished stages of a run."""
-    path = args.workdir / "experiment.json"
-    if not path.exists():
-        raise DataError(f"{args.workdir} is not the folder of a run: it has no experiment.json")
-    settings = read_json(path)["experiment"]
-    dataset = _load(_data_settings(settings["data"]), args, args.workdir)
-    _report(dataset, args.workdir, settings["evaluation"]["pairs_per_subject"], args.split)
+    settings = read_settings(args.workdir)
+    dataset = dataset_of(settings, args, args.workdir)
+    _report(dataset, args.workdir, settings["evaluation"]["pairs_per_subject"], args.split, args.instance_steps)
+
+
+def dataset_of(settings: dict, args, workdir: Path):
+    """The data set of a run's settings, which is prepared where it is not; args: with ``data_dir, manual_dir``."""
+    values = settings["data"].items()
+    data = Data(**{name: tuple(value) if isinstance(value, list) else value for name, value in values})
+    return _load(data, args, workdir)
 
 
 def experiment_of(args) -> Experiment:
@@ -62,10 +80,6 @@ def _with_settings(experiment: Experiment, assignments) -> Experiment:
     return functools.reduce(set_value, assignments, experiment)
 
 
-def _data_settings(values: dict) -> Data:
-    return Data(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-
-
 def _load(data: Data, args, workdir: Path):
     return load_dataset(
         data.dataset,
@@ -78,14 +92,14 @@ def _load(data: Data, args, workdir: Path):
     )
 
 
-def _report(dataset, workdir, pairs_per_subject, split) -> None:
-    evaluation = evaluate(workdir, dataset, split, pairs_per_subject)
+def _report(dataset, workdir, pairs_per_subject, split, instance_steps=0) -> None:
+    evaluation = evaluate(workdir, dataset, split, pairs_per_subject, instance_steps)
     pictures = draw(workdir, evaluation, dataset, split)
     print(f"\n{_title(dataset)}, {split} split ({len(dataset.labelled[split])} subjects)\n")
     print(comparison_table(evaluation.summary))
-    print("\nPictures:")
+    say("\nPictures:")
     for picture in pictures:
-        print(f"  {picture}")
+        say(f"  {picture}")
 
 
 def _title(dataset) -> str:

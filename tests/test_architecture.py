@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 # Parts of one row do not import each other; a part imports only from the rows above it.
 ROWS = [
-    {"types", "keras_stack"},
+    {"types", "keras_stack", "messages"},
     {"ops"},
     {"losses", "metrics", "models", "data"},
     {"methods"},
@@ -20,6 +20,7 @@ ROWS = [
     {"export"},
     {"experiments", "recipes"},
     {"run"},
+    {"report"},
     {"commands"},
     {"cli", "tfx_pipeline"},
     {"train", "__main__"},

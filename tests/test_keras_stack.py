@@ -107,3 +107,10 @@ def test_versions():
     assert versions["python"] == ".".join(map(str, sys.version_info[:3]))
     assert versions["voxelmorph"] == versions["neurite"] == "0.2"
     assert all(isinstance(version, str) and version for version in versions.values())
+
+
+def test_tensorflow_imported_after_the_package_has_keras_2():
+    code = "import deepatlas_tf, tensorflow; import deepatlas_tf.keras_stack as s; print(s.keras.Model.__module__)"
+    environment = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert ".engine." in result.stdout, result.stderr  # a module of Keras 2 that Keras 3 does not have

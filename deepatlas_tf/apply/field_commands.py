@@ -5,6 +5,7 @@ import numpy as np
 from deepatlas_tf.apply import fields
 from deepatlas_tf.apply.files import check_nifti_output, check_outputs, check_scan, header_of, save, stem
 from deepatlas_tf.data import nifti
+from deepatlas_tf.messages import say
 
 
 def warp(args) -> None:
@@ -29,6 +30,5 @@ def jacobian(args) -> None:
     field = fields.read_field(args.field)
     determinant = fields.jacobian(field)
     save(args.output, determinant, field.affine, header_of(args.field))
-    if not args.quiet:
-        low, high, folds = determinant.min(), determinant.max(), 100 * np.mean(determinant <= 0)
-        print(f"determinant {low:.3g} to {high:.3g}, mean {determinant.mean():.3g}; folds in {folds:.3g} % of voxels")
+    low, high, folds = determinant.min(), determinant.max(), 100 * np.mean(determinant <= 0)
+    say(f"determinant {low:.3g} to {high:.3g}, mean {determinant.mean():.3g}; folds in {folds:.3g} % of voxels")

@@ -1,6 +1,8 @@
 """The scans that a command is given, and what it writes: whole or not at all, and never over something by accident."""
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -55,19 +57,23 @@ def stem(path: Path) -> str:
 
 
 def check_outputs(outputs: Iterable[Path], overwrite: bool, inputs: Iterable[Path] = ()) -> None:
-    """Nothing is there that would be replaced, and the folders can be made; before any work is done.
+    """Nothing is there that would be replaced, and the folders can be made and written; before any work is done.
 
     Raises:
-        DataError: an output is an input, or exists and ``overwrite`` is not set, or its folder cannot be made.
+        DataError: an output is an input or a folder, or exists and ``overwrite`` is not set, or cannot be written.
     """
     sources = {path.resolve() for path in inputs}
     for path in outputs:
         if path.resolve() in sources:
             raise DataError(f"{path} is an input: choose another place for the result")
+        if path.is_dir():
+            raise DataError(f"{path} is a folder: choose another name for the result")
         if path.exists() and not overwrite:
             raise DataError(f"{path} exists: choose another place for the result, or pass --overwrite")
         with _readable_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            if not os.access(path.parent, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def check_nifti_output(path: Path) -> None:

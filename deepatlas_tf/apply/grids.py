@@ -20,6 +20,11 @@ MAX_VOXELS = 200**3
 OVERLAP = 32  # voxels that two tiles share: what a network sees around a voxel, for the most part
 
 
+def mirrored(scan: Nifti) -> Nifti:
+    """The scan with left and right exchanged: its voxels stay where they are in the file, its affine is mirrored."""
+    return Nifti(scan.volume, np.diag([-1.0, *[1.0] * (len(scan.affine) - 1)]) @ scan.affine)
+
+
 def whole_frame(scan: Nifti, grid: Grid, other: Nifti | None = None) -> Frame:
     """The frame of ``scan`` whose shape holds the grid of training and all of ``scan``, and of ``other`` if given."""
     shapes = [grid.shape, *(extent(one, grid) for one in (scan, other) if one is not None)]

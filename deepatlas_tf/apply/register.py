@@ -8,14 +8,15 @@ import numpy as np
 from deepatlas_tf.apply.affine import affine_registration
 from deepatlas_tf.apply.fields import Field, invert, jacobian, warp_labels, warp_volume, write_field
 from deepatlas_tf.apply.files import check_outputs, check_scan, header_of, save, stem
-from deepatlas_tf.apply.grids import extent, whole_frame
-from deepatlas_tf.apply.runs import Grid, open_model
+from deepatlas_tf.apply.grids import extent, mirrored, whole_frame
+from deepatlas_tf.apply.runs import Grid, note_on_sides, open_model
 from deepatlas_tf.apply.slabs import by_slabs, sample, transform, voxels
 from deepatlas_tf.data import nifti
 from deepatlas_tf.data.checks import check_same_grid
 from deepatlas_tf.data.frames import Frame
 from deepatlas_tf.data.intensity import rescale
 from deepatlas_tf.data.nifti import Nifti
+from deepatlas_tf.messages import detail, say
 from deepatlas_tf.types import DataError
 
 WARPED, FIELD, INVERSE = "warped.nii.gz", "displacement_field.nii.gz", "inverse_displacement_field.nii.gz"
@@ -75,6 +76,15 @@ def to_field(u: np.ndarray, frame: Frame, fixed: Nifti, alignment: np.ndarray) -
     return Field(by_slabs(displacement, fixed.volume.shape), fixed.affine)
 
 
+def _register_mirrored(register, grid: Grid, moving: Nifti, fixed: Nifti, alignment: np.ndarray | None) -> Registration:
+    """``register_scans`` of the mirror images of both scans, and the mirror image of its result."""
+    mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
+    alignment = None if alignment is None else mirror @ alignment @ mirror
+    found = register_scans(register, grid, mirrored(moving), mirrored(fixed), alignment)
+    vectors = found.field.vectors * np.diag(mirror)[:3].astype(np.float32)
+    return found._replace(field=Field(vectors, fixed.affine), alignment=mirror @ found.alignment @ mirror)
+
+
 def _bounded(frame: Frame, grid: Grid) -> Frame:
     """The frame, or that of training where the network would need too much memory: then scans are cropped."""
     small = np.prod(frame.shape) <= max(MAX_VOXELS, np.prod(grid.shape))
@@ -97,11 +107,14 @@ def register(args) -> None:
     model = open_model(args.model)
     if len(model.grid.shape) != 3:
         raise DataError(f"{args.model} is a model of slices: deepatlas register takes volumes")
+    note_on_sides(model, args.mirror)
     function = model.registrar(args.stage, args.instance_steps)
+    for path in inputs:
+        detail(f"reading {path}")
     moving, fixed = (nifti.read_image(path, stem(path)) for path in (args.moving, args.fixed))
     labels = _read_labels(args, moving)
     alignment = affine_registration(moving, fixed) if args.affine else None
-    found = register_scans(function, model.grid, moving, fixed, alignment)
+    found = (_register_mirrored if args.mirror else register_scans)(function, model.grid, moving, fixed, alignment)
     header = header_of(args.fixed)
     write_field(args.output / FIELD, found.field, header)
     inverse = invert(found.field, moving.affine, moving.volume.shape, found.alignment)
@@ -112,16 +125,15 @@ def register(args) -> None:
     if labels is not None:
         warped = warp_labels(labels.volume, labels.affine, found.field)
         save(args.output / LABELS, warped, fixed.affine, header)
-    if not args.quiet:
-        _report_crop(found.frame, model.grid)
-        print(f"{', '.join(names)} in {args.output}; folds in {100 * np.mean(determinant <= 0):.3g} % of the voxels")
+    _report_crop(found.frame, model.grid)
+    say(f"{', '.join(names)} in {args.output}; folds in {100 * np.mean(determinant <= 0):.3g} % of the voxels")
 
 
 def _report_crop(frame: Frame, grid: Grid) -> None:
     sizes = np.array(frame.canonical_shape) / frame.factors
     if (sizes > np.array(frame.shape) + 1).any():
         shown = " x ".join(f"{n * size:.0f}" for n, size in zip(frame.shape, grid.spacing, strict=True))
-        print(f"the fixed scan is too large for one pass: the middle {shown} mm are registered, the rest moves along")
+        say(f"the fixed scan is too large for one pass: the middle {shown} mm are registered, the rest moves along")
 
 
 def _read_labels(args, moving: Nifti) -> Nifti | None:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.messages import detail, say
 from deepatlas_tf.methods import method_class
-from deepatlas_tf.training.experiment import Stage
-from deepatlas_tf.training.files import read_json
+from deepatlas_tf.training.files import read_json, read_settings, remedy
 from deepatlas_tf.training.instance import InstanceOptimisation, refiner
 from deepatlas_tf.training.stages import CUSTOM_OBJECTS, load_net, net_path
 from deepatlas_tf.types import DataError, SettingError
@@ -30,8 +30,8 @@ class Run:
     def __init__(self, path: Path):
         self.path = path
         self.about = read_json(path / "model.json")
-        self.settings = read_json(path / "experiment.json")["experiment"]
-        self.grid = _grid(self.about)
+        self.settings = read_settings(path)
+        self.grid = _grid(self.about, path / "model.json")
 
     def stage_of(self, task: str, stage: str | None = None) -> str | None:
         """The last stage that trained a net for the task, as in the evaluation; None where there is none.
@@ -68,7 +68,7 @@ class Run:
         net, name = self.net("registration", stage), self.stage_of("registration", stage)
         if instance_steps:
             values = next(s for s in self.settings["stages"] if s["name"] == name)
-            return refiner(net, InstanceOptimisation.of_stage(_stage(values), steps=instance_steps))
+            return refiner(net, InstanceOptimisation.of_settings(values, steps=instance_steps))
         specs = [_image(self.grid), _image(self.grid)]
         predict = tf.function(lambda moving, fixed: net([moving, fixed], training=False), input_signature=specs)
         return lambda moving, fixed: predict(tf.constant(moving[None]), tf.constant(fixed[None])).numpy()[0]
@@ -80,8 +80,8 @@ class Exported:
     def __init__(self, path: Path):
         self.path = path
         self.about = read_json(path / METADATA)
-        self.grid = _grid(self.about)
-        self.signatures = tf.saved_model.load(str(path)).signatures
+        self.grid = _grid(self.about, path / METADATA)
+        self.signatures = _signatures(path)
 
     def segmenter(self, stage: str | None = None) -> Callable:
         """As :meth:`Run.segmenter`."""
@@ -124,6 +124,12 @@ def open_model(path: Path) -> Run | Exported:
     return Exported(found)
 
 
+def note_on_sides(model: Run | Exported, mirror: bool) -> None:
+    """Say that left scans have to be mirrored, where those of training were and these are not."""
+    if model.about.get("left_mirrored") and not mirror:
+        say("this model knows right sides only, left ones were mirrored in training: pass --mirror for left ones")
+
+
 def newest_version(path: Path) -> Path | None:
     """The subfolder with the largest number for a name that holds a SavedModel, as TensorFlow Serving chooses."""
     folders = path.iterdir() if path.is_dir() else ()
@@ -150,8 +156,20 @@ def _free_sizes(config: dict) -> None:
             _free_sizes(layer["config"])
 
 
-def _grid(about: dict) -> Grid:
-    return Grid(tuple(about["class_names"]), tuple(about["shape"]), tuple(about["spacing"]))
+def _grid(about: dict, path: Path) -> Grid:
+    try:
+        return Grid(*(tuple(about[name]) for name in Grid._fields))
+    except (KeyError, TypeError):
+        raise DataError(f"cannot read {path} (it has no {', '.join(Grid._fields)}); {remedy(path)}") from None
+
+
+def _signatures(path: Path):
+    detail(f"reading {path}")
+    try:
+        return tf.saved_model.load(str(path)).signatures
+    except Exception as error:  # TensorFlow and protobuf raise several kinds for a damaged file
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:120]
+        raise DataError(f"cannot load the SavedModel {path} ({reason}); export it again") from error
 
 
 def _image(grid: Grid):
@@ -161,9 +179,3 @@ def _image(grid: Grid):
 def _trained(stage: dict) -> set[str]:
     nets_of = method_class(stage["method"]).nets_of
     return {name for turn, n in stage["turns"].items() if n for name in nets_of(turn)}
-
-
-def _stage(values: dict) -> Stage:
-    """The stage's loss; what concerns its data is left out."""
-    kept = ("name", "method", "steps", "epochs", "turns", "weights", "similarity", "similarity_settings")
-    return Stage(**{name: values[name] for name in kept if name in values})

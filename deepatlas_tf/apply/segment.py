@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
-from tqdm import tqdm
 
 from deepatlas_tf.apply.files import check_outputs, find_scans, header_of, save, stem, writing
-from deepatlas_tf.apply.grids import apply_in_tiles, whole_frame
-from deepatlas_tf.apply.runs import Grid, open_model
+from deepatlas_tf.apply.grids import apply_in_tiles, mirrored, whole_frame
+from deepatlas_tf.apply.runs import Grid, note_on_sides, open_model
 from deepatlas_tf.data import nifti
 from deepatlas_tf.data.frames import Frame
 from deepatlas_tf.data.intensity import rescale
 from deepatlas_tf.data.nifti import Nifti
+from deepatlas_tf.messages import detail, progress, say
 from deepatlas_tf.types import DataError
 
 
@@ -68,27 +68,30 @@ def segment(args) -> int:
     check_outputs([*results, *extra, *tables], args.overwrite, inputs=scans)
     model = open_model(args.model)
     function, names = model.segmenter(args.stage), model.grid.class_names
+    note_on_sides(model, args.mirror)
     _write_table(tables[1], ["label", "name"], list(enumerate(names)))
     rows, failed = [], 0
-    bar = tqdm(scans, desc="segmenting", unit="scan", disable=True if args.quiet else None)
+    bar = progress(scans, desc="segmenting", unit="scan")
     for scan, result in zip(bar, results, strict=True):
         try:
-            rows.append([scan.name, *_segment_file(function, model.grid, scan, result, args.probabilities)])
+            rows.append([scan.name, *_segment_file(function, model.grid, scan, result, args)])
         except DataError as error:
             failed += 1
             bar.write(f"error: {error}", file=sys.stderr)
             continue
         _write_table(tables[0], ["scan", *(f"{name}_ml" for name in names[1:])], rows)
-    if not args.quiet and rows:
-        print(f"{len(rows)} label maps and volumes.csv in {args.output}")
+    if rows:
+        say(f"{len(rows)} label map{'s' * (len(rows) > 1)} and volumes.csv in {args.output}")
     return 1 if failed else 0
 
 
-def _segment_file(function, grid: Grid, scan: Path, result: Path, keep: bool) -> list[str]:
+def _segment_file(function, grid: Grid, scan: Path, result: Path, args) -> list[str]:
     """Writes the label map, and the probabilities if asked for; the volume of each class in ml."""
+    detail(f"reading {scan}")
     source = nifti.read_image(scan, stem(scan), len(grid.shape))
-    found, header = segment_scan(function, grid, source, keep), header_of(scan)
-    if keep:
+    shown = mirrored(source) if args.mirror else source  # voxels keep their places, so the result lies on the scan
+    found, header = segment_scan(function, grid, shown, args.probabilities), header_of(scan)
+    if args.probabilities:
         save(_probabilities_path(result), found.probabilities, source.affine, header)
     save(result, found.label, source.affine, header)
     size = abs(np.linalg.det(nib.load(scan).affine[:3, :3]))  # mm3, also of a slice, which has a thickness

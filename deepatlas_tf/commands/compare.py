@@ -20,13 +20,13 @@ def add_arguments(compare) -> None:
 
 def run(args) -> None:
     """Print the table and the tests."""
+    from deepatlas_tf.apply.files import check_outputs, writing
     from deepatlas_tf.evaluation.compare import TASKS, case_means, compare_methods, summaries
     from deepatlas_tf.evaluation.report import comparison_table
     from deepatlas_tf.training.files import write_rows
-    from deepatlas_tf.types import DataError
 
-    if args.output and args.output.exists() and not args.overwrite:
-        raise DataError(f"{args.output} is there already: choose another name, or add --overwrite")
+    if args.output:
+        check_outputs([args.output], args.overwrite)
     print(comparison_table(summaries(args.runs)))
     rows = []
     for task in TASKS if args.test or args.output else ():
@@ -38,4 +38,5 @@ def run(args) -> None:
             numbers = f"{row['difference']:+.4f}  p {row['p']:.2g}  q {row['q']:.2g}"
             print(f"  {row['first']} - {row['second']}: {numbers}  ({row['test']}, n = {row['n']})")
     if args.output:
-        write_rows(args.output, rows)
+        with writing(args.output) as temporary:
+            write_rows(temporary, rows)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 EXAMPLES = """\
   deepatlas evaluate runs/hippo5 --split validation
+  deepatlas evaluate runs/hippo5 --instance-steps 100
 """
 
 
@@ -11,6 +12,13 @@ def add_arguments(evaluate) -> None:
     """Add the options to the command's parser."""
     evaluate.add_argument("workdir", type=Path, help="of a trained run")
     evaluate.add_argument("--split", default="test", choices=["train", "validation", "test"])
+    evaluate.add_argument(
+        "--instance-steps",
+        type=int,
+        default=0,
+        metavar="N",
+        help="measure registrations refined by N steps a pair, too",
+    )
     evaluate.add_argument("--data-dir", type=Path, help="as for train")
     evaluate.add_argument("--manual-dir", type=Path, help="as for train")
 

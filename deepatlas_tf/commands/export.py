@@ -19,7 +19,6 @@ def add_arguments(parser) -> None:
     parser.add_argument("--version", type=int, metavar="N", help="default: one more than the newest in OUT")
     parser.add_argument("--stage", metavar="NAME", help="of the run; default: the last that has each network")
     parser.add_argument("--overwrite", action="store_true", help="replace the version if it is there")
-    parser.add_argument("-q", "--quiet", action="store_true", help="print errors only")
 
 
 def run(args) -> None:

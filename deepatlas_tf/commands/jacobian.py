@@ -16,7 +16,6 @@ def add_arguments(parser) -> None:
     parser.add_argument("field", type=Path, metavar="FIELD", help="displacement field (.nii, .nii.gz)")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="the result (.nii, .nii.gz)")
     parser.add_argument("--overwrite", action="store_true", help="replace a result that is there")
-    parser.add_argument("-q", "--quiet", action="store_true", help="do not print the range")
 
 
 def run(args) -> None:

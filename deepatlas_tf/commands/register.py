@@ -29,9 +29,13 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--instance-steps", type=int, default=0, metavar="N", help="refine the field for these two scans by N steps"
     )
+    parser.add_argument(
+        "--mirror",
+        action="store_true",
+        help="both scans are of left sides, and the model knows right ones: mirrored for the network only",
+    )
     parser.add_argument("--stage", metavar="NAME", help="of the run; default: the last that registers")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
-    parser.add_argument("-q", "--quiet", action="store_true", help="print errors only")
 
 
 def run(args) -> None:

@@ -21,9 +21,13 @@ def add_arguments(parser) -> None:
     )
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder of the results")
     parser.add_argument("--probabilities", action="store_true", help="NAME_probabilities.nii.gz too: (X, Y, Z, class)")
+    parser.add_argument(
+        "--mirror",
+        action="store_true",
+        help="the scans are of left sides, and the model knows right ones: mirrored for the network only",
+    )
     parser.add_argument("--stage", metavar="NAME", help="of the run; default: the last that segments")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
-    parser.add_argument("-q", "--quiet", action="store_true", help="print errors only")
 
 
 def run(args) -> int:

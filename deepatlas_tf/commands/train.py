@@ -1,5 +1,6 @@
 """Train, evaluate and draw; the same command resumes an interrupted run."""
 
+import argparse
 from pathlib import Path
 
 EXAMPLES = """\
@@ -26,9 +27,26 @@ def add_arguments(train) -> None:
     train.add_argument("--method", default="deepatlas", help="default: deepatlas, with its baselines")
     train.add_argument("--labels", type=int, metavar="N", help="how many training subjects keep their label map")
     train.add_argument("--seed", type=int, help="of the choice of labels, first weights and pairs")
-    train.add_argument("--steps-scale", type=float, default=1.0, metavar="X", help="X times the steps of every stage")
+    train.add_argument(
+        "--steps-scale", type=_above_zero, default=1.0, metavar="X", help="X times the steps of every stage"
+    )
     train.add_argument(
         "--set", action="append", default=[], metavar="A.B=V", help="change any setting of experiment.json"
+    )
+    train.add_argument(
+        "--strategy",
+        choices=("none", "mirrored", "multi_worker"),
+        default="none",
+        help="mirrored: all GPUs of this machine; multi_worker: all machines of the variable TF_CONFIG; a batch is "
+        "shared by all. default: none, one device",
+    )
+    train.add_argument(
+        "--precision",
+        action="append",
+        dest="set",
+        type="networks.precision={}".format,
+        metavar="P",
+        help="mixed_bfloat16 or mixed_float16: the networks compute in 16 bits, all else in 32. default: float32",
     )
     train.add_argument("--tiny", action="store_true", help="a very short run that shows that everything works")
 
@@ -38,3 +56,13 @@ def run(args) -> None:
     from deepatlas_tf.run import run  # TensorFlow takes seconds to import: not for --help
 
     run(args)
+
+
+def _above_zero(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number above 0 is needed, not {text}")
+    return value

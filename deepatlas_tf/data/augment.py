@@ -97,7 +97,10 @@ def augment_intensity(image: Tensor, settings: Augmentation, seed: Tensor) -> Te
 
 
 def random_affine(rank: int, settings: Augmentation, seed: Tensor) -> tuple[Tensor, Tensor]:
-    """(D, D) matrix and (D,) offset, in voxels from the grid's centre, of ``x -> matrix @ x + offset``."""
+    """(D, D) matrix and (D,) offset, in voxels from the grid's centre, of ``x -> matrix @ x + offset``.
+
+    ``rank`` is D; ``seed`` is (2,) int32.
+    """
     angle_seed, scale_seed, shift_seed, flip_seed = _split(seed, 4)
     limit = math.radians(settings.rotation_degrees)
     planes = [(0, 1), (0, 2), (1, 2)] if rank == 3 else [(0, 1)]

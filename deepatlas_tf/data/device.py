@@ -11,7 +11,12 @@ def prefetch_to_gpu(stream: tf.data.Dataset) -> tf.data.Dataset:
     gpus = tf.config.list_logical_devices("GPU")
     if not gpus:
         return stream
-    return stream.map(_numbers).apply(tf.data.experimental.prefetch_to_device(gpus[0].name, buffer_size=2))
+    return without_names(stream).apply(tf.data.experimental.prefetch_to_device(gpus[0].name, buffer_size=2))
+
+
+def without_names(stream: tf.data.Dataset) -> tf.data.Dataset:
+    """The same batches without their strings, which stay on the CPU."""
+    return stream.map(_numbers)
 
 
 def _numbers(batch: dict) -> dict:

@@ -35,10 +35,12 @@ class Frame:
 
     @functools.cached_property
     def canonical_shape(self) -> tuple[int, ...]:
+        """Voxels of the scan along right, anterior, superior, (D,)."""
         return tuple(int(self.source_shape[i]) for i in np.argsort(self.orientation[:, 0]))
 
     @functools.cached_property
     def canonical_affine(self) -> np.ndarray:
+        """(D+1, D+1), voxels in canonical order to the scanner's mm."""
         return np.asarray(self.source_affine, np.float64) @ inv_ornt_aff(self.orientation, self.source_shape)
 
     @functools.cached_property

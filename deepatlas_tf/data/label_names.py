@@ -51,7 +51,10 @@ def read_dataset_json(path: Path) -> Labels:
 
 
 def csv_lines(path: Path) -> list[tuple[int, list[str]]]:
-    """(line number, cells) of the lines that are not empty. Spreadsheets of some countries write semicolons."""
+    """(line number, cells) of the lines that are not empty. Spreadsheets of some countries write semicolons.
+
+    Raises DataError where it is no CSV of UTF-8 text.
+    """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             delimiter = max(",;\t", key=file.readline().count)

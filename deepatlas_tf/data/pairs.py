@@ -21,14 +21,27 @@ LabelledFraction = float | None
 
 
 @dataclasses.dataclass(frozen=True)
+class Share:
+    """What a worker takes of each batch: the part ``worker`` of ``workers``, cut up for its own of all ``replicas``."""
+
+    worker: int = 0
+    workers: int = 1
+    replicas: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
 class StreamSettings:
-    """batch_size, steps_per_epoch (batches), seed, memory_gib (for the table of scans), augmentation (None: none)."""
+    """batch_size, steps_per_epoch (batches), seed, memory_gib (for the table of scans), augmentation (None: none).
+
+    share: of a batch, where several devices share it. The same is drawn for the batch, whoever takes it.
+    """
 
     batch_size: int
     steps_per_epoch: int
     seed: int
     memory_gib: float = 2.0
     augmentation: Augmentation | None = None
+    share: Share = Share()
 
 
 def labelled_subjects(subjects: Sequence[str], n: int | None, seed: int = 0) -> tuple[str, ...]:
@@ -167,7 +180,7 @@ def _stream(samples, subjects, groups, draw, settings: StreamSettings, first_epo
         sides = chosen.shape[1]
         rows = tf.reshape(tf.searchsorted(resident, tf.reshape(chosen, [-1])), (n_draws, sides))
         seeds = tf.reshape(tf.random.split(augment_seed, n_draws * sides), (n_draws, sides, 2))
-        drawn = tf.data.Dataset.from_tensor_slices((rows, seeds))
+        drawn = tf.data.Dataset.from_tensor_slices((_own(rows, settings), _own(seeds, settings)))
         tables = everyone if everyone is not None else _read(samples, resident)
         return tables.flat_map(lambda table: drawn.map(lambda row, seed: (_look_up(table, row), seed)))
 
@@ -179,7 +192,15 @@ def _stream(samples, subjects, groups, draw, settings: StreamSettings, first_epo
 
     stream = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(one_epoch)
     stream = stream.map(change, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return stream.batch(settings.batch_size, drop_remainder=True).prefetch(2)
+    return stream.batch(settings.batch_size // settings.share.replicas, drop_remainder=True).prefetch(2)
+
+
+def _own(draws: Tensor, settings: StreamSettings) -> Tensor:
+    """The worker's share of the draws of each batch, in order; draws (n, ...)."""
+    share, size = settings.share, settings.batch_size // settings.share.workers
+    batches = tf.reshape(draws, (settings.steps_per_epoch, settings.batch_size, *draws.shape[1:]))
+    own = batches[:, share.worker * size : (share.worker + 1) * size]
+    return tf.reshape(own, (-1, *draws.shape[1:]))
 
 
 def _load(samples: tf.data.Dataset, subjects: Sequence[str]) -> tf.data.Dataset:

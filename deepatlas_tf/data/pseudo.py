@@ -4,6 +4,8 @@ A mask holds class probabilities ``(*S, C)`` in 255 steps (uint8), in the file a
 the memory, and an error of at most 1/510. They become float32, with a sum of 1, for each sample that is drawn.
 """
 
+import zipfile
+import zlib
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,6 +15,9 @@ from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.types import DataError, Sample
 
 STEPS = 255
+
+# What NumPy and the zip file in it raise when bytes are missing or wrong
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def mask_path(folder: Path, subject: str) -> Path:
@@ -28,14 +33,18 @@ def encode(probabilities: np.ndarray) -> np.ndarray:
 def read_mask(folder: Path, subject: str) -> np.ndarray:
     """The mask of a subject as it is stored: ``(*S, C)`` uint8.
 
-    Raises DataError where the file is missing or broken.
+    Raises DataError where the file is missing or damaged, or holds something else.
     """
     path = mask_path(folder, subject)
     try:
         with np.load(path) as file:
-            return file["soft_label"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise DataError(f"subject {subject}: {path} is no pseudo mask ({error}): delete {path.parent}") from None
+            mask = file["soft_label"]
+        if mask.dtype != np.uint8:
+            raise ValueError(f"its type is {mask.dtype}, not uint8")
+    except _DAMAGED as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"subject {subject}: {path} is no pseudo mask ({reason}): delete {path.parent}") from None
+    return mask
 
 
 def with_soft_labels(samples: tf.data.Dataset, folder: Path, n_classes: int, gate: float = 0.0) -> tf.data.Dataset:
@@ -46,12 +55,17 @@ def with_soft_labels(samples: tf.data.Dataset, folder: Path, n_classes: int, gat
         folder: of the masks.
         n_classes: background included.
         gate: voxels whose most probable class is less probable than this are emptied; 0 keeps all.
+
+    Raises:
+        DataError: when a sample is drawn whose mask is missing, damaged or of another size.
     """
 
     def look_up(subject, shape):
-        mask = read_mask(folder, subject.decode())
+        name = subject.decode()
+        mask = read_mask(folder, name)
         if mask.shape != tuple(shape):
-            raise DataError(f"subject {subject.decode()}: pseudo mask of shape {mask.shape}, not {tuple(shape)}")
+            path, needed = mask_path(folder, name), tuple(map(int, shape))
+            raise DataError(f"subject {name}: {path} has the shape {mask.shape}, not {needed}: delete {path.parent}")
         return np.where(mask.max(axis=-1, keepdims=True) < gate * STEPS, np.uint8(0), mask)
 
     def add(sample):

@@ -74,6 +74,7 @@ def load_dataset(
 
     Raises:
         MissingDataError: the scans are not in ``manual_dir``. DataError: unknown name or unusable scans.
+        SettingError: ``n_subjects`` of data that are not synthetic.
     """
     if name == "nifti":
         if n_subjects is not None:

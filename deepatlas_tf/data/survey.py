@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
-from tqdm import tqdm
 
 from deepatlas_tf.data import checks, nifti
 from deepatlas_tf.data.tables import Row
+from deepatlas_tf.messages import progress
 from deepatlas_tf.types import DataError
 
 MAX_VOXELS = {2: 2**18, 3: 2**20}
@@ -51,7 +51,7 @@ def common_axes(rows: Sequence[Row]) -> int:
 def survey(rows: Sequence[Row], n_axes: int) -> Survey:
     """Read all scans once. Raises DataError for the first that cannot be used."""
     found, numbers = [], set()
-    for row in tqdm(rows, desc="looking at the scans", unit="scan", disable=None):
+    for row in progress(rows, desc="looking at the scans", unit="scan"):
         image = nifti.read_image(row.image, row.subject, n_axes)
         order = np.argsort(nib.io_orientation(image.affine)[:, 0])  # canonical axis -> axis of the file
         spacing = nib.affines.voxel_sizes(image.affine)

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from deepatlas_tf.evaluation.report import summarise_rows
+from deepatlas_tf.messages import progress
 from deepatlas_tf.methods import method_class
 from deepatlas_tf.metrics.deformation import folds_percent, sdlogj
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.metrics.surface import surface_metrics
-from deepatlas_tf.training.files import read_json, write_json, write_rows
+from deepatlas_tf.training.files import read_settings, write_json, write_rows
+from deepatlas_tf.training.instance import InstanceOptimisation, refiner
 from deepatlas_tf.training.predict import of_domain, registrar, segmenter, warp_label
 from deepatlas_tf.training.stages import load_net, net_path
-from deepatlas_tf.types import DataError
+from deepatlas_tf.types import DataError, SettingError
 
 
 @dataclasses.dataclass
@@ -35,7 +36,9 @@ class Evaluation:
     summary: dict = dataclasses.field(default_factory=dict)
 
 
-def evaluate(workdir: Path, dataset, split: str = "test", pairs_per_subject: int = 1) -> Evaluation:
+def evaluate(
+    workdir: Path, dataset, split: str = "test", pairs_per_subject: int = 1, instance_steps: int = 0
+) -> Evaluation:
     """Measure the finished stages of a run; writes ``evaluation/{segmentation,registration}.csv`` and ``summary.json``.
 
     Everything is measured on the network's grid, in its millimetres. ``identity`` is no registration at all. Where the
@@ -47,16 +50,19 @@ def evaluate(workdir: Path, dataset, split: str = "test", pairs_per_subject: int
         dataset: a :class:`~deepatlas_tf.data.sources.DataSet`.
         split: name of a split; its labelled subjects count.
         pairs_per_subject: each subject is the fixed one of so many pairs.
+        instance_steps: if not 0, ``<stage>_instance`` is measured too, the registration of each stage refined for each
+            pair by so many steps on the images, see :mod:`deepatlas_tf.training.instance`.
 
     Raises:
         DataError: if no stage of the run is finished, or no subject of the split has a label.
+        SettingError: if there is no registration to be refined.
     """
-    evaluation = Evaluation(*_load_stages(workdir))
+    evaluation = Evaluation(*load_stages(workdir, instance_steps))
     labelled = set(dataset.labelled[split])
     if not labelled:
         raise DataError(f"no subject of the {split} split of {dataset.name} has a label map to compare with")
     samples = (s for s in dataset.samples(split).as_numpy_iterator() if s["subject"].decode() in labelled)
-    samples = tqdm(samples, total=len(labelled), desc=f"evaluating ({split})", unit="subject", disable=None)
+    samples = progress(samples, total=len(labelled), desc=f"evaluating ({split})", unit="subject")
     tasks = _registration_tasks(evaluation, dataset, split, pairs_per_subject)
     for sample in samples:
         evaluation.segmentation_rows += _segmentation_rows(sample, evaluation, dataset)
@@ -76,10 +82,10 @@ def evaluate(workdir: Path, dataset, split: str = "test", pairs_per_subject: int
     return evaluation
 
 
-def _load_stages(workdir: Path):
+def load_stages(workdir: Path, instance_steps: int = 0):
     """The functions to be measured: of each finished stage, the nets that it trained; and its domains."""
     segmenters, registrars, domains = {}, {"identity": _no_displacement}, {}
-    for stage in read_json(workdir / "experiment.json")["experiment"]["stages"]:
+    for stage in read_settings(workdir)["stages"]:
         cls = method_class(stage["method"])
         trained = [name for turn, n in stage["turns"].items() if n for name in cls.nets_of(turn)]
         for name, functions, wrap in (("segmentation", segmenters, segmenter), ("registration", registrars, registrar)):
@@ -87,8 +93,19 @@ def _load_stages(workdir: Path):
             if name in trained and path.exists():
                 functions[stage["name"]] = wrap(load_net(path))
         domains[stage["name"]] = tuple(stage.get("domains", (None, None)))
+        # A stage that registers label maps has no similarity of images to go on with
+        if (
+            instance_steps
+            and stage["name"] in registrars
+            and stage["weights"].get("registration", {}).get("similarity")
+        ):
+            name, net = f"{stage['name']}_instance", load_net(net_path(workdir, stage["name"], "registration"))
+            registrars[name] = refiner(net, InstanceOptimisation.of_settings(stage, steps=instance_steps))
+            domains[name] = domains[stage["name"]]
     if not segmenters and len(registrars) == 1:
         raise DataError(f"{workdir}: no stage of this run is finished; run the training command again to resume it")
+    if instance_steps and not any(name.endswith("_instance") for name in registrars):
+        raise SettingError(f"--instance-steps: no finished stage of {workdir} has learned to register images")
     return segmenters, registrars, domains
 
 

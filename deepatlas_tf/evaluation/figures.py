@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -69,6 +70,11 @@ def method_colours(methods: Sequence[str]) -> dict[str, str]:
     return {name: METHOD_COLOURS.get(name) or extra[name] for name in methods}
 
 
+def _entitle(figure, title: str) -> None:
+    """Write the title over the figure, on as many lines as its width asks for: about 11 letters an inch."""
+    figure.suptitle(textwrap.fill(title, int(11 * figure.get_figwidth())))
+
+
 def training_curves(path: Path, stages: Mapping[str, list[dict]], title: str) -> None:
     """Each term of each turn, the validation Dice and the folds against the step, one block of panels a stage.
 
@@ -81,7 +87,7 @@ def training_curves(path: Path, stages: Mapping[str, list[dict]], title: str) ->
     lines = [math.ceil(len(found) / CURVES_IN_A_LINE) for found in curves.values()]
     columns = min(CURVES_IN_A_LINE, max(map(len, curves.values())))
     with figure_file(path, max(6.0, 3.0 * columns), 0.4 + sum(0.4 + 2.0 * n for n in lines)) as figure:
-        figure.suptitle(title)
+        _entitle(figure, title)
         blocks = figure.subfigures(len(curves), 1, squeeze=False, height_ratios=[0.2 + n for n in lines])[:, 0]
         for block, (stage, found), n in zip(blocks, curves.items(), lines, strict=True):
             block.suptitle(f"stage: {spoken(stage)}", x=0.01, ha="left", fontsize=10, fontweight="bold")
@@ -149,7 +155,7 @@ def dice_boxplots(path: Path, rows: list[dict], class_names: Sequence[str], titl
         if len(groups) > 1:
             axis.axvline(0.5, color="#bbbbbb", linewidth=1)
         axis.set_ylabel("Dice")
-        figure.suptitle(title)
+        _entitle(figure, title)
         legend = [Patch(facecolor=colours[method], alpha=0.75, label=spoken(method)) for method in methods]
         figure.legend(handles=legend, loc="outside lower center", ncols=min(len(methods), 3 if len(groups) < 6 else 5))
 

@@ -27,6 +27,7 @@ def metadata(run: Run, stages: dict[str, str | None], version: int) -> dict:
         "displacement": "voxels of the images given; component order is axis order; warped(x) = moving(x + u(x))",
         "dataset": run.about["dataset"],
         "synthetic": run.about["synthetic"],
+        "left_mirrored": run.about.get("left_mirrored", False),
         "training_labels": data["labels"],
         "stages": stages,
         "measured": _measured(run, stages),

@@ -8,6 +8,7 @@ from deepatlas_tf.apply.runs import METADATA, TASKS, Run, open_model
 from deepatlas_tf.export.card import metadata, model_card
 from deepatlas_tf.export.graph import Served
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.messages import say
 from deepatlas_tf.training.files import write_json
 from deepatlas_tf.types import DataError, SettingError
 
@@ -20,8 +21,7 @@ def export(args) -> None:
     if not isinstance(run, Run):
         raise DataError(f"{args.run_folder} is already an exported model: give the folder of a run")
     folder = export_run(run, args.output, args.version, args.stage, args.overwrite)
-    if not args.quiet:
-        print(f"{folder}: SavedModel, {METADATA}, {CARD}")
+    say(f"{folder}: SavedModel, {METADATA}, {CARD}")
 
 
 def export_run(
@@ -54,8 +54,9 @@ def export_run(
         if folder.exists():
             shutil.rmtree(folder)
         temporary.rename(folder)
-    except OSError as error:
-        raise DataError(f"cannot write {folder} ({error.strerror or error}); choose another place with -o") from error
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "message", error)
+        raise DataError(f"cannot write {folder} ({reason}); choose another place with -o") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder

@@ -78,6 +78,7 @@ SIMILARITIES = {
     "mind_ssc": mind_ssc,
     "ngf": ngf,
 }
+"""Name in the settings -> function ``(warped, fixed, ...) -> (B,)``."""
 
 
 def similarity_function(name: str, settings: Mapping[str, float] | None = None) -> Callable:

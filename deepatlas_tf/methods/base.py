@@ -31,6 +31,7 @@ class Method(keras.Model):
     default_weights: Mapping[str, Mapping[str, float]] = {}
     default_turns: Mapping[str, int] = {}
     default_settings: Mapping[str, Any] = {}
+    setting_choices: Mapping[str, tuple] = {}  # of those settings that are one of some values
 
     def __init__(self, nets: Mapping[str, keras.Model], turns: Sequence[str], **kwargs):
         super().__init__(**kwargs)
@@ -59,7 +60,8 @@ class Method(keras.Model):
         """
         super().compile(**kwargs)
         optimizers = optimizers or {}
-        self.optimizers_by_net = {turn: optimizers.get(turn) or keras.optimizers.Adam(1e-3) for turn in set(self.turns)}
+        each_turn = dict.fromkeys(self.turns)  # in order: workers have to make the same variables in the same order
+        self.optimizers_by_net = {turn: optimizers.get(turn) or keras.optimizers.Adam(1e-3) for turn in each_turn}
         self.weights_by_turn = _complete_weights(self.default_weights, weights or {})
         for turn, optimizer in self.optimizers_by_net.items():
             optimizer.build(self._variables(turn))
@@ -89,8 +91,9 @@ class Method(keras.Model):
             terms = {name: tf.reduce_mean(value) for name, value in getattr(self, f"{turn}_terms")(data).items()}
             terms = {name: terms[name] for name in self.weights_by_turn[turn]}
             loss = tf.add_n([weight * terms[name] for name, weight in self.weights_by_turn[turn].items()])
-            scaled = loss / self.distribute_strategy.num_replicas_in_sync  # gradients are summed over the replicas
-        gradients = tape.gradient(scaled, variables)
+            share = loss / self.distribute_strategy.num_replicas_in_sync  # gradients are summed over the replicas
+            scaled = scaled_loss(share, optimizer)
+        gradients = unscaled_gradients(tape.gradient(scaled, variables), optimizer)
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
         for name, value in {"loss": loss, **terms}.items():
             self.term_metrics[f"{turn}/{name}"].update_state(value)
@@ -110,7 +113,7 @@ class Method(keras.Model):
         """
         if force or not self._turn_functions:
             self._turn_functions = {
-                turn: tf.function(partial(self._replicated_update, turn)) for turn in set(self.turns)
+                turn: tf.function(partial(self._replicated_update, turn)) for turn in dict.fromkeys(self.turns)
             }
         position = iter(range(self.steps, 1 << 62))
 
@@ -123,6 +126,20 @@ class Method(keras.Model):
     def _replicated_update(self, turn, iterator):
         self.distribute_strategy.run(self.update, args=(turn, next(iterator)))
         self._train_counter.assign_add(1)
+
+
+def scaled_loss(loss, optimizer):
+    """The loss times the factor that keeps small float16 gradients from being 0, if the optimizer has one."""
+    return optimizer.get_scaled_loss(loss) if _scales_loss(optimizer) else loss
+
+
+def unscaled_gradients(gradients, optimizer):
+    """The gradients without that factor. Those that are not finite make the optimizer leave out the step."""
+    return optimizer.get_unscaled_gradients(gradients) if _scales_loss(optimizer) else gradients
+
+
+def _scales_loss(optimizer):
+    return isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
 
 
 def _complete_weights(defaults, given):

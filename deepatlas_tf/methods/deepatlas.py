@@ -19,17 +19,47 @@ Weights: ``registration/similarity`` (w_i), ``registration/smoothness`` (w_r), `
 ``segmentation/anatomy_cross_entropy`` and ``segmentation/supervised_cross_entropy`` add the voxelwise cross-entropy to
 the two Dice terms; weights of 0 give the paper's loss. The weight of the bending energy depends on the voxel size, see
 :mod:`deepatlas_tf.losses.smoothness`.
+
+Warped labels teach the segmentation network the errors of the registration too (Lv et al., AAAI 2023). The setting
+``segmentation_pairs`` chooses what the anatomy terms of its turn are of:
+
+- ``paper``: the two images of the pair, as above.
+- ``aligned``: a labelled image and its own label map, both moved part of the way to the other subject, in space by the
+  fraction ``a`` of the field and in style by the fraction ``b`` of the difference of the images, ``a`` and ``b`` drawn
+  from Beta(0.3, 0.3) for each pair as in BRBS (He et al., TNNLS 2024):
+
+      I_s' = (I_s + b d) o (id + a u),  L_s' = onehot(L_s) o (id + a u),  d = mean_window(I_t o (id + u_back) - I_s)
+      w_a L_a(S(I_s'), L_s'), for the classes of which w_s is not 0
+
+  The source ``s`` is the side on which more classes are labelled, the moving one if it is the same number, and ``t``
+  the other side, of which no label is used; ``u = R(I_s, I_t)``, ``u_back = R(I_t, I_s)``. The label belongs to the
+  image whatever the registration does; where it errs, the image is only a less likely one. For this the difference is
+  averaged over a window, which BRBS does not, see :mod:`deepatlas_tf.ops.space_style`. Of a diffeomorphic network the
+  fraction is that of the velocity field, ``exp(a v)``, so that it stays diffeomorphic.
+- ``weighted``: as ``paper``, each voxel of the anatomy terms weighted by the confidence in the registration,
+  ``exp(-|e / 2|^2 - r^2)``, with the inverse-consistency error ``e`` of ``R(I_m, I_f)`` and ``R(I_f, I_m)`` in voxels
+  and the residual ``r`` of the images in standard deviations, see :mod:`deepatlas_tf.losses.confidence`.
+
+With ``registration_confidence`` the anatomy term of the registration turn is weighted, voxel by voxel, by the
+confidence of the segmentation network, ``(q_m o (id + u)) q_f``, where ``q_k`` is 1 for labelled classes and ``max(0, 1
+- H)`` for the others, with the entropy ``H`` of ``A(k)`` in bits: where the network is not sure, it does not pull. No
+gradient passes through the weights of either turn.
 """
 
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.losses.confidence import alignment_confidence, prediction_confidence
 from deepatlas_tf.losses.overlap import cross_entropy, soft_dice
 from deepatlas_tf.losses.similarity import similarity_function
 from deepatlas_tf.losses.smoothness import bending_energy
 from deepatlas_tf.methods.base import Method
 from deepatlas_tf.models.layers import SpatialTransformer
-from deepatlas_tf.ops.labels import mix, one_hot
+from deepatlas_tf.models.velocity import split_integration
+from deepatlas_tf.ops.labels import mix, one_hot, per_class, per_example
+from deepatlas_tf.ops.space_style import beta_fractions, style_difference
+from deepatlas_tf.types import SettingError
 
 PAPER_TURNS = ("registration",) * 20 + ("segmentation",)
+SEGMENTATION_PAIRS = ("paper", "aligned", "weighted")
 
 
 class DeepAtlas(Method):
@@ -41,10 +71,16 @@ class DeepAtlas(Method):
         turns: which net is updated, in order, again and again.
         similarity: a key of ``SIMILARITIES`` in :mod:`deepatlas_tf.losses.similarity`; similarity_settings: its keyword
             arguments.
+        segmentation_pairs: one of ``SEGMENTATION_PAIRS``; registration_confidence: see the module.
+
+    Raises:
+        SettingError: if ``segmentation_pairs`` is something else.
     """
 
     stream = "pairs"
     default_turns = {"registration": 20, "segmentation": 1}
+    default_settings = {"segmentation_pairs": "paper", "registration_confidence": False}
+    setting_choices = {"segmentation_pairs": SEGMENTATION_PAIRS}
     default_weights = {
         "registration": {"similarity": 1.0, "smoothness": 1.0, "anatomy": 1.0},
         "segmentation": {
@@ -56,44 +92,107 @@ class DeepAtlas(Method):
     }
 
     def __init__(
-        self, registration, segmentation, turns=PAPER_TURNS, similarity="ncc", similarity_settings=None, **kwargs
+        self,
+        registration,
+        segmentation,
+        turns=PAPER_TURNS,
+        similarity="ncc",
+        similarity_settings=None,
+        segmentation_pairs="paper",
+        registration_confidence=False,
+        **kwargs,
     ):
+        if segmentation_pairs not in SEGMENTATION_PAIRS:
+            known = " or ".join(repr(name) for name in SEGMENTATION_PAIRS)
+            raise SettingError(f"segmentation_pairs is {known}, not {segmentation_pairs!r}")
         super().__init__({"registration": registration, "segmentation": segmentation}, turns, **kwargs)
         self.similarity = similarity_function(similarity, similarity_settings)
         self.warp = SpatialTransformer(name="warp")
+        self.segmentation_pairs = segmentation_pairs
+        self.registration_confidence = registration_confidence
+        self.head, self.integrate = split_integration(registration)
 
     def registration_terms(self, pair):
         """Terms of the registration turn for each pair, ``(B,)``; the segmentation network is frozen."""
         moving, fixed = pair["moving"], pair["fixed"]
         u = self.nets["registration"]([moving["image"], fixed["image"]], training=True)
         anatomy_moving, anatomy_fixed = _anatomies(pair, *self._predictions(pair, training=False))
+        channels = [moving["image"], anatomy_moving]
+        if self.registration_confidence:
+            channels.append(prediction_confidence(anatomy_moving))
         # One warp of image and anatomy together costs less than two
-        warped = self.warp([tf.concat([moving["image"], anatomy_moving], axis=-1), u])
+        warped = self.warp([tf.concat(channels, axis=-1), u])
+        image, anatomy, *confidence = tf.split(warped, [c.shape[-1] for c in channels], axis=-1)
+        weight = _confidence_in_labels(pair, confidence[0], anatomy_fixed) if confidence else None
         return {
-            "similarity": self.similarity(warped[..., :1], fixed["image"]),
+            "similarity": self.similarity(image, fixed["image"]),
             "smoothness": bending_energy(u),
-            "anatomy": soft_dice(warped[..., 1:], anatomy_fixed),
+            "anatomy": soft_dice(anatomy, anatomy_fixed, voxel_weight=weight),
         }
 
     def segmentation_terms(self, pair):
         """Terms of the segmentation turn for each pair, ``(B,)``; the registration network is frozen."""
+        if self.segmentation_pairs == "aligned":
+            return self._aligned_terms(pair)
         moving, fixed = pair["moving"], pair["fixed"]
         predictions = self._predictions(pair, training=True)
-        u = self.nets["registration"]([moving["image"], fixed["image"]], training=False)
+        u, weight = self._field(moving["image"], fixed["image"])
         anatomy_moving, anatomy_fixed = _anatomies(pair, *predictions)
         warped = self.warp([anatomy_moving, u])
         one_labelled = tf.maximum(moving["label_weight"], fixed["label_weight"])  # (B, C)
         return {
-            "anatomy": soft_dice(warped, anatomy_fixed, one_labelled),
-            "anatomy_cross_entropy": _anatomy_cross_entropy(pair, warped, anatomy_fixed),
-            "supervised": _supervised(pair, predictions, soft_dice),
-            "supervised_cross_entropy": _supervised(pair, predictions, cross_entropy),
+            "anatomy": soft_dice(warped, anatomy_fixed, one_labelled, weight),
+            "anatomy_cross_entropy": _anatomy_cross_entropy(pair, warped, anatomy_fixed, weight),
+            **_supervised(pair, predictions),
         }
+
+    def _aligned_terms(self, pair):
+        """The same terms, those of the anatomy for a labelled image that is on its way to the other subject."""
+        image, anatomy, label_weight = self.aligned(pair)
+        images = tf.concat([pair["moving"]["image"], pair["fixed"]["image"], image], axis=0)
+        *predictions, prediction = tf.split(self.nets["segmentation"](images, training=True), 3, axis=0)
+        return {
+            "anatomy": soft_dice(prediction, anatomy, label_weight),
+            "anatomy_cross_entropy": cross_entropy(prediction, anatomy, label_weight),
+            **_supervised(pair, predictions),
+        }
+
+    def aligned(self, pair):
+        """A labelled image of each pair, moved part of the way to the other subject, and its anatomy likewise.
+
+        Returns:
+            image ``(B, *S, 1)`` in [0, 1], anatomy ``(B, *S, C)``, and the weights of its classes ``(B, C)``.
+        """
+        source, target = _labelled_first(pair)
+        field, field_back = self._both_ways(self.head, source["image"], target["image"])
+        step = self.optimizers_by_net["segmentation"].iterations
+        in_space, in_style = tf.unstack(beta_fractions(tf.shape(field)[0], step))
+        field *= per_example(in_space, field)
+        if self.integrate:
+            field, field_back = self.integrate(field), self.integrate(field_back)
+        difference = style_difference(source["image"], target["image"], field_back)
+        image = tf.clip_by_value(source["image"] + per_example(in_style, difference) * difference, 0, 1)
+        anatomy = one_hot(source["label"], source["label_weight"].shape[-1])
+        moved = self.warp([tf.concat([image, anatomy], axis=-1), field])
+        return moved[..., :1], moved[..., 1:], source["label_weight"]
 
     def _predictions(self, pair, training):
         """Class probabilities of the moving and of the fixed image, from one call of the network."""
         images = tf.concat([pair["moving"]["image"], pair["fixed"]["image"]], axis=0)
         return tf.split(self.nets["segmentation"](images, training=training), 2, axis=0)
+
+    def _field(self, moving, fixed):
+        """The displacement field from the frozen network, and the confidence in it if pairs are weighted, else None."""
+        net = self.nets["registration"]
+        if self.segmentation_pairs != "weighted":
+            return net([moving, fixed], training=False), None
+        u, u_back = self._both_ways(net, moving, fixed)
+        return u, tf.stop_gradient(alignment_confidence(moving, fixed, u, u_back))
+
+    def _both_ways(self, net, moving, fixed):
+        """What a registration network gives for both directions, from one call."""
+        images = [tf.concat([moving, fixed], axis=0), tf.concat([fixed, moving], axis=0)]
+        return tf.split(net(images, training=False), 2, axis=0)
 
 
 def _anatomies(pair, *predictions):
@@ -101,18 +200,48 @@ def _anatomies(pair, *predictions):
     return [mix(s["label"], s["label_weight"], p) for s, p in zip(samples, predictions, strict=True)]
 
 
-def _anatomy_cross_entropy(pair, warped, anatomy_fixed):
+def _confidence_in_labels(pair, warped_confidence, anatomy_fixed):
+    """Weight of each voxel and class ``(B, *S, C)``: what is labelled is certain, the rest as far as the network is."""
+    weight = 1.0
+    confidences = (warped_confidence, prediction_confidence(anatomy_fixed))
+    for side, confidence in zip((pair["moving"], pair["fixed"]), confidences, strict=True):
+        labelled = per_class(side["label_weight"], anatomy_fixed)
+        weight *= labelled + (1 - labelled) * confidence
+    return tf.stop_gradient(weight)  # or the field would look for voxels that count little
+
+
+def _labelled_first(pair):
+    """Image, label and label_weight of either side of each pair: the one with more labelled classes, then the other."""
+    moving, fixed = pair["moving"], pair["fixed"]
+    n_labelled = [tf.reduce_sum(side["label_weight"], axis=-1) for side in (moving, fixed)]
+    swapped = n_labelled[1] > n_labelled[0]  # (B,)
+
+    def choose(one, other):
+        return {
+            name: tf.where(per_example(swapped, one[name]), one[name], other[name])
+            for name in ("image", "label", "label_weight")
+        }
+
+    return choose(fixed, moving), choose(moving, fixed)
+
+
+def _anatomy_cross_entropy(pair, warped, anatomy_fixed, voxel_weight):
     """Cross-entropy of the predicted side against the labelled one; 0 where both sides or none are labelled."""
     w_moving, w_fixed = pair["moving"]["label_weight"], pair["fixed"]["label_weight"]
-    towards_fixed = cross_entropy(anatomy_fixed, warped, w_moving * (1 - w_fixed))
-    return towards_fixed + cross_entropy(warped, anatomy_fixed, w_fixed * (1 - w_moving))
+    towards_fixed = cross_entropy(anatomy_fixed, warped, w_moving * (1 - w_fixed), voxel_weight)
+    return towards_fixed + cross_entropy(warped, anatomy_fixed, w_fixed * (1 - w_moving), voxel_weight)
 
 
-def _supervised(pair, predictions, loss):
+def _supervised(pair, predictions):
+    """The two supervised terms, each the sum of both sides."""
     samples = (pair["moving"], pair["fixed"])
-    return tf.add_n(
-        [
-            loss(p, one_hot(s["label"], p.shape[-1]), s["label_weight"])
-            for s, p in zip(samples, predictions, strict=True)
-        ]
-    )
+    terms = {"supervised": soft_dice, "supervised_cross_entropy": cross_entropy}
+    return {
+        name: tf.add_n(
+            [
+                loss(p, one_hot(s["label"], p.shape[-1]), s["label_weight"])
+                for s, p in zip(samples, predictions, strict=True)
+            ]
+        )
+        for name, loss in terms.items()
+    }

@@ -30,7 +30,10 @@ def jacobian_determinant(u) -> np.ndarray:
 
 
 def folds_percent(u) -> float:
-    """Percentage of voxels whose Jacobian determinant is zero or negative."""
+    """Percentage of voxels whose Jacobian determinant is zero or negative, of ``u (*S, D)`` in voxels.
+
+    Raises ValueError as :func:`jacobian_determinant` does.
+    """
     return float(100 * np.mean(jacobian_determinant(u) <= 0))
 
 
@@ -38,5 +41,6 @@ def sdlogj(u) -> float:
     """Standard deviation over the voxels of the log of the Jacobian determinant, which is clipped at 1e-9.
 
     The smoothness measure of the Learn2Reg challenge (Hering et al., IEEE TMI 2023), here over the whole image.
+    Raises ValueError as :func:`jacobian_determinant` does.
     """
     return float(np.std(np.log(np.maximum(jacobian_determinant(u), 1e-9))))

@@ -25,7 +25,7 @@ def dice(prediction, reference, n_classes: int) -> np.ndarray:
 
 
 def checked_labels(prediction, reference, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """The two label maps as arrays, checked as :func:`dice` says."""
+    """The two label maps ``(*S,)`` as arrays; ValueError as :func:`dice` says."""
     prediction, reference = np.asarray(prediction), np.asarray(reference)
     if prediction.shape != reference.shape:
         raise ValueError(f"label maps of different shape: {prediction.shape} and {reference.shape}")

@@ -27,6 +27,11 @@ def mann_whitney(first, second, alternative: str = "two-sided") -> float:
     """p-value of the Mann-Whitney U test for two independent samples ``(n,)`` and ``(m,)``.
 
     NaN are left out; NaN if nothing is left of either.
+
+    Args:
+        first: ``(n,)`` values.
+        second: ``(m,)`` values.
+        alternative: ``"two-sided"``, ``"greater"`` (first is greater) or ``"less"``.
     """
     first, second = (x[~np.isnan(x)] for x in (np.asarray(first, np.float64), np.asarray(second, np.float64)))
     if not first.size or not second.size:
@@ -38,6 +43,9 @@ def false_discovery_control(p_values) -> np.ndarray:
     """p-values adjusted for their number (Benjamini and Hochberg, 1995), in the same shape.
 
     A NaN stays NaN and does not count as a test.
+
+    Args:
+        p_values: of any shape.
     """
     p_values = np.array(p_values, np.float64)
     there = ~np.isnan(p_values)

@@ -55,6 +55,8 @@ class VecInt(keras.layers.Layer):
 class InstanceNormalization(keras.layers.Layer):
     """Zero mean and unit variance of each channel of each example, then a learned scale and offset; ``(B, *S, C)``.
 
+    Mean, variance, scale and offset are float32 where the features are float16 or bfloat16.
+
     Keras 2's ``GroupNormalization(groups=-1)`` gives the same, at several times the cost.
     """
 
@@ -63,13 +65,15 @@ class InstanceNormalization(keras.layers.Layer):
         self.epsilon = epsilon
 
     def build(self, input_shape):
-        self.scale = self.add_weight("scale", (input_shape[-1],), initializer="ones")
-        self.offset = self.add_weight("offset", (input_shape[-1],), initializer="zeros")
+        kept = {"shape": (input_shape[-1],), "experimental_autocast": False}
+        self.scale = self.add_weight("scale", initializer="ones", **kept)
+        self.offset = self.add_weight("offset", initializer="zeros", **kept)
         super().build(input_shape)
 
     def call(self, x):
         if x.shape[0] is None:
-            return _normalise(x, self.scale, self.offset, self.epsilon)
+            normalised = _normalise(tf.cast(x, tf.float32), self.scale, self.offset, self.epsilon)
+            return tf.cast(normalised, x.dtype)
         # TensorFlow's fused kernel takes one example at a time, and is four times as fast on a CPU
         examples = [self._normalise_example(example) for example in tf.unstack(x, axis=0)]
         return tf.stack(examples, axis=0)

@@ -1,14 +1,20 @@
 """Segmentation networks: the light U-Net in the style of DeepAtlas, and voxelmorph's U-Net with a softmax."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.layers import CropLike, Dropout, InstanceNormalization, PadToMultiple
+from deepatlas_tf.models.recompute import apply_part
 from deepatlas_tf.models.voxelmorph import unet_features
 
 
 def light_unet(
-    shape: Sequence[int | None], n_classes: int, widths: Sequence[int] = (16, 32, 64, 128), dropout: float = 0.0
+    shape: Sequence[int | None],
+    n_classes: int,
+    widths: Sequence[int] = (16, 32, 64, 128),
+    dropout: float = 0.0,
+    recompute: bool = False,
 ):
     """A Keras model ``image (B, *S, 1) -> class probabilities (B, *S, C)``, float32.
 
@@ -21,23 +27,24 @@ def light_unet(
         n_classes: number of classes, background included.
         widths: channels of each level; the stride is ``2 ** (len(widths) - 1)``.
         dropout: rate after each level of the encoder but the first.
+        recompute: the two convolutions of a level are computed again for the gradient, see
+            :mod:`deepatlas_tf.models.recompute`.
     """
     n_axes = len(shape)
     pool = getattr(keras.layers, f"MaxPooling{n_axes}D")
-    upsample = getattr(keras.layers, f"UpSampling{n_axes}D")
     image = keras.Input((*shape, 1), name="image")
     x = PadToMultiple(2 ** (len(widths) - 1), name="pad")(image)
     skips = []
     for level, width in enumerate(widths):
-        x = _conv_block(x, width, f"down{level}")
+        x = apply_part(partial(_conv_block, width=width, name=f"down{level}"), [x], f"down{level}", recompute)
         if dropout and level:
             x = Dropout(dropout, name=f"dropout{level}")(x)
         if level < len(widths) - 1:
             skips.append(x)
             x = pool(2, name=f"pool{level}")(x)
     for level in reversed(range(len(widths) - 1)):
-        x = keras.layers.Concatenate(name=f"skip{level}")([upsample(2, name=f"upsample{level}")(x), skips[level]])
-        x = _conv_block(x, widths[level], f"up{level}")
+        up = partial(_up_block, width=widths[level], level=level)
+        x = apply_part(up, [x, skips[level]], f"up{level}", recompute)
     return keras.Model(image, _class_probabilities(x, image, n_classes), name="segmentation")
 
 
@@ -47,7 +54,13 @@ def voxelmorph_unet(
     encoder: Sequence[int] = (16, 32, 32, 32),
     decoder: Sequence[int] = (32, 32, 32, 32, 16, 16),
 ):
-    """The same interface as :func:`light_unet` on voxelmorph's ``Unet``: one convolution a level, no normalisation."""
+    """The same interface as :func:`light_unet` on voxelmorph's ``Unet``: one convolution a level, no normalisation.
+
+    Args:
+        shape: spatial size ``*S``; ``None`` for an axis of any length.
+        n_classes: number of classes, background included.
+        encoder, decoder: widths, as of :func:`~deepatlas_tf.models.voxelmorph.registration_net`.
+    """
     image = keras.Input((*shape, 1), name="image")
     padded = PadToMultiple(2 ** len(encoder), name="pad")(image)
     features = unet_features([image], padded, encoder, decoder)
@@ -63,6 +76,12 @@ def _conv_block(x, width, name):
         x = InstanceNormalization(name=f"{name}_norm{index}")(x)
         x = keras.layers.LeakyReLU(0.01, name=f"{name}_activation{index}")(x)
     return x
+
+
+def _up_block(x, skip, width, level):
+    upsample = getattr(keras.layers, f"UpSampling{len(x.shape) - 2}D")(2, name=f"upsample{level}")
+    both = keras.layers.Concatenate(name=f"skip{level}")([upsample(x), skip])
+    return _conv_block(both, width, f"up{level}")
 
 
 def _class_probabilities(features, image, n_classes):

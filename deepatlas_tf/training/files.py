@@ -1,10 +1,13 @@
-"""Files of a run: written whole or not at all."""
+"""Files of a run: written whole or not at all; one that is damaged is named, with what to do about it."""
 
 import contextlib
 import csv
 import json
 import os
 from pathlib import Path
+
+from deepatlas_tf.messages import detail
+from deepatlas_tf.types import DataError
 
 TEXT_COLUMNS = {"method", "subject", "split", "moving", "fixed", "class"}
 
@@ -17,6 +20,7 @@ def replacing(path: Path):
     try:
         yield temporary
         os.replace(temporary, path)
+        detail(f"wrote {path}")
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -28,8 +32,21 @@ def write_json(path: Path, value) -> None:
 
 
 def read_json(path: Path):
-    """Read JSON."""
-    return json.loads(path.read_text())
+    """Read JSON. Raises DataError where there is none."""
+    with _readable(path):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_settings(workdir: Path) -> dict:
+    """The experiment of a run, as plain JSON types. Raises DataError where ``workdir`` is not the folder of a run."""
+    path = workdir / "experiment.json"
+    if not path.is_file():
+        raise DataError(f"{workdir} is not the folder of a run: it has no experiment.json")
+    record = read_json(path)
+    settings = record.get("experiment") if isinstance(record, dict) else None
+    if not isinstance(settings, dict) or not {"data", "stages"} <= set(settings):
+        raise DataError(f"cannot read {path} (it has no settings of an experiment); {remedy(path)}")
+    return settings
 
 
 def through_json(value):
@@ -38,10 +55,11 @@ def through_json(value):
 
 
 def read_json_lines(path: Path) -> list[dict]:
-    """The lines of a ``.jsonl`` file; none where there is no file."""
+    """The lines of a ``.jsonl`` file; none where there is no file. Raises DataError where one is not JSON."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    with _readable(path):
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def write_json_lines(path: Path, rows: list[dict]) -> None:
@@ -61,7 +79,32 @@ def write_rows(path: Path, rows: list[dict]) -> None:
 
 
 def read_rows(path: Path) -> list[dict]:
-    """Read rows written by :func:`write_rows`: text for the names, floats for the measures."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [{name: text if name in TEXT_COLUMNS else float(text) for name, text in row.items()} for row in rows]
+    """Read rows written by :func:`write_rows`: text for the names, floats for the measures.
+
+    Raises DataError where a row has another number of cells, or text for a measure.
+    """
+    with _readable(path):
+        with path.open(newline="", encoding="utf-8") as file:
+            heading, *lines = csv.reader(file, strict=True) if path.stat().st_size else [[]]
+        rows = [dict(zip(heading, line, strict=True)) for line in lines]
+        return [{name: text if name in TEXT_COLUMNS else float(text) for name, text in row.items()} for row in rows]
+
+
+@contextlib.contextmanager
+def _readable(path: Path):
+    """DataError, with what to do, for a file that cannot be read or is not what it should be."""
+    detail(f"reading {path}")
+    try:
+        yield
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise DataError(f"cannot read {path} ({reason}); {remedy(path)}") from error
+
+
+def remedy(path: Path) -> str:
+    """What to do about a damaged file of a run."""
+    if path.parent.name == "evaluation":
+        return f"write it again with deepatlas evaluate {path.parents[1]}"
+    if path.parent.name == "assets":
+        return "export the model again with deepatlas export"
+    return "delete it and run the training command again, which writes it anew"

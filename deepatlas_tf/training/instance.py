@@ -13,6 +13,7 @@ from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.losses.similarity import similarity_function
 from deepatlas_tf.methods.voxelmorph import alignment_terms, regularity_terms
 from deepatlas_tf.models.velocity import split_integration
+from deepatlas_tf.training.experiment import Stage
 from deepatlas_tf.types import SettingError
 
 TERMS = ("similarity", "similarity_inverse", "smoothness", "gradient", "gradient_l1", "anatomy", "anatomy_inverse")
@@ -48,7 +49,7 @@ class InstanceOptimisation:
         """The loss of a stage that trained a registration network; its other terms are left out.
 
         Args:
-            stage: a :class:`~deepatlas_tf.training.experiment.Stage`.
+            stage: a stage of an experiment.
             settings: ``steps``, ``learning_rate``.
 
         Raises:
@@ -62,6 +63,12 @@ class InstanceOptimisation:
         return cls(
             similarity=stage.similarity, similarity_settings=stage.similarity_settings, weights=weights, **settings
         )
+
+    @classmethod
+    def of_settings(cls, stage: Mapping[str, Any], **settings) -> "InstanceOptimisation":
+        """As :meth:`of_stage`, of a stage as ``experiment.json`` has it."""
+        kept = ("name", "method", "steps", "epochs", "turns", "weights", "similarity", "similarity_settings")
+        return cls.of_stage(Stage(**{name: stage[name] for name in kept if name in stage}), **settings)
 
 
 def refiner(net, settings: InstanceOptimisation) -> Callable:

@@ -2,11 +2,11 @@
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
-from deepatlas_tf.data.device import prefetch_to_gpu
+from deepatlas_tf.data.pairs import Share
 from deepatlas_tf.keras_stack import keras, tf, versions
+from deepatlas_tf.messages import say
 from deepatlas_tf.training.callbacks import EpochEnd
 from deepatlas_tf.training.experiment import Experiment, Stage, settings_dict
 from deepatlas_tf.training.files import read_json, through_json, write_json
@@ -14,69 +14,106 @@ from deepatlas_tf.training.panels import Panels
 from deepatlas_tf.training.predict import of_domain, read_samples, registration_pairs
 from deepatlas_tf.training.pseudo import write_pseudo_masks
 from deepatlas_tf.training.stages import build_method, build_stream, stage_seed
+from deepatlas_tf.training.strategy import check_batch, chief_first, chiefs, distribute, is_chief
 from deepatlas_tf.training.validation import Validation
+from deepatlas_tf.training.watch import EpochLine, Watch, batch_subjects
 from deepatlas_tf.types import DataError
 
 
-def train_experiment(experiment: Experiment, dataset, workdir: Path) -> None:
+def train_experiment(experiment: Experiment, dataset, workdir: Path, strategy=None) -> None:
     """Train every stage that is not finished in ``workdir``, and continue one that was interrupted.
 
     Args:
         experiment: the settings.
         dataset: a :class:`~deepatlas_tf.data.sources.DataSet`.
-        workdir: see the README for what is written there.
+        workdir: see the README for what is written there; one folder for all workers.
+        strategy: a ``tf.distribute.Strategy`` of :mod:`deepatlas_tf.training.strategy`; None is one device.
 
     Raises:
         DataError: if ``workdir`` holds a run with other settings, or the data cannot be drawn from as the stages ask.
     """
-    write_settings(experiment, workdir)
-    write_json(workdir / "model.json", grid_of_networks(dataset))
-    writer = tf.summary.create_file_writer(str(workdir / "tensorboard"))
+    strategy = strategy or tf.distribute.get_strategy()
+    for stage in experiment.stages:
+        check_batch(stage.name, stage.batch_size, strategy)
+    with chief_first(strategy):
+        write_settings(experiment, workdir)
+    chief = is_chief(strategy)
+    if chief:
+        write_json(workdir / "model.json", grid_of_networks(dataset))
     samples = read_samples(dataset.samples("validation"), _first_validation_subjects(experiment, dataset))
     for stage in experiment.stages:
-        if is_finished(stage, workdir):
-            print(f"[{stage.name}] already trained")
+        if chiefs(strategy, is_finished(stage, workdir)):
+            _say(chief, f"[{stage.name}] already trained")
             continue
-        print(f"[{stage.name}] {stage.method}, {stage.steps} steps", flush=True)
-        if stage.pseudo_from:
+        _say(chief, f"[{stage.name}] {stage.method}, {stage.steps} steps")
+        if stage.pseudo_from and chief:
             write_pseudo_masks(stage, experiment, dataset, samples, workdir)
         keras.backend.clear_session()
         keras.utils.set_random_seed(stage_seed(stage, experiment))
-        train_stage(stage, experiment, dataset, samples, workdir, writer)
-    writer.close()
+        train_stage(stage, experiment, dataset, samples, workdir, strategy)
 
 
-def train_stage(stage: Stage, experiment: Experiment, dataset, validation_samples, workdir: Path, writer) -> None:
-    """Train one stage from its last checkpoint, and leave the nets that were best on the validation subjects."""
+def train_stage(stage: Stage, experiment: Experiment, dataset, validation_samples, workdir: Path, strategy) -> None:
+    """Train one stage from its last checkpoint; the chief leaves the nets that were best on the validation subjects."""
     folder = workdir / stage.name
-    method = build_method(stage, experiment.networks, dataset, workdir)
+    with strategy.scope():
+        method = build_method(stage, experiment.networks, dataset, workdir)
     checkpoint = tf.train.Checkpoint(
         nets=method.nets, optimizers=method.optimizers_by_net, random=tf.random.get_global_generator()
     )
     manager = tf.train.CheckpointManager(
         checkpoint, str(folder / "checkpoints"), max_to_keep=2, checkpoint_name="epoch"
     )
+    checkpoint.save_counter  # noqa: B018  made now, by all workers; made when the chief saves, it would wait for them
     first_epoch = _restore(checkpoint, manager)
+    if first_epoch != chiefs(strategy, first_epoch):
+        raise DataError(f"{folder} has other checkpoints here than on the first worker: WORKDIR has to be one folder")
+    chief = is_chief(strategy)
+
+    def stream(share, epoch=first_epoch):
+        return build_stream(stage, method, experiment, dataset, workdir, epoch, share)
+
+    # all workers watch, so that all stop; a batch is drawn once more to say who was in it
+    watch = Watch(stage.name, folder, lambda epoch, step: batch_subjects(stream(Share(), epoch), step), chief)
+    callbacks = [watch]
+    if chief:
+        callbacks += [
+            _epoch_end(stage, experiment, dataset, validation_samples, method, manager),
+            EpochLine(stage.name),
+        ]
+    method.fit(
+        distribute(strategy, stream),
+        steps_per_epoch=stage.steps_per_epoch,
+        epochs=stage.epochs,
+        initial_epoch=first_epoch,
+        callbacks=callbacks,
+        verbose=0,  # the callbacks show more
+    )
+    if chief:
+        _save_nets(method.nets, folder)
+
+
+def _epoch_end(stage, experiment, dataset, validation_samples, method, manager):
+    """What validates and writes at the end of an epoch."""
+    folder = Path(manager.directory).parent
     updated = {name: method.nets[name] for turn in set(method.turns) for name in method.nets_of(turn)}
     sides = tuple(of_domain(validation_samples, dataset.domains, domain) for domain in stage.domains)
     validation = Validation(validation_samples, len(dataset.class_names), updated, sides)
     shown = (registration_pairs(sides[0], 1, sides[1]) or [()])[0]
     panels = Panels([validation_samples[subject] for subject in shown], method.nets)
-    method.fit(
-        prefetch_to_gpu(build_stream(stage, method, experiment, dataset, workdir, first_epoch)),
-        steps_per_epoch=stage.steps_per_epoch,
-        epochs=stage.epochs,
-        initial_epoch=first_epoch,
-        callbacks=[EpochEnd(folder, validation, manager, writer, panels, selects(stage, experiment))],
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
-    _save_nets(method.nets, folder)
+    writer = tf.summary.create_file_writer(str(folder.parent / "tensorboard"))
+    return EpochEnd(folder, validation, manager, writer, panels, selects(stage, experiment))
 
 
 def selects(stage: Stage, experiment: Experiment) -> bool:
     """Whether the best epoch is kept, not the last: not where only labels that are not to be used could tell."""
     domains = experiment.data.domains
     return not domains or set(stage.domains) == {domains[0]}
+
+
+def _say(chief, text):
+    if chief:
+        say(text)
 
 
 def _first_validation_subjects(experiment, dataset):
@@ -103,6 +140,7 @@ def grid_of_networks(dataset) -> dict:
         "class_names": list(dataset.class_names),
         "shape": list(dataset.shape),
         "spacing": list(dataset.spacing),
+        "left_mirrored": "mirrored" in dataset.builder.info.features.keys(),
     }
 
 

@@ -1,9 +1,11 @@
 """From the settings of a stage to its nets, its method and its stream of batches."""
 
+import contextlib
 import inspect
 from pathlib import Path
 
 from deepatlas_tf.data.pairs import (
+    Share,
     StreamSettings,
     domain_pair_stream,
     hide_labels,
@@ -14,6 +16,7 @@ from deepatlas_tf.data.pairs import (
 )
 from deepatlas_tf.data.pseudo import with_soft_labels
 from deepatlas_tf.keras_stack import keras
+from deepatlas_tf.messages import detail
 from deepatlas_tf.methods import method_class
 from deepatlas_tf.models.cascade import cascade_net
 from deepatlas_tf.models.layers import (
@@ -25,16 +28,17 @@ from deepatlas_tf.models.layers import (
     VecInt,
 )
 from deepatlas_tf.models.pyramid import pyramid_net
+from deepatlas_tf.models.recompute import Recomputed
 from deepatlas_tf.models.translation import discriminator, generator
 from deepatlas_tf.models.unet import light_unet, voxelmorph_unet
 from deepatlas_tf.models.voxelmorph import registration_net
 from deepatlas_tf.training.experiment import Experiment, Networks, Stage
 from deepatlas_tf.training.predict import of_domain
-from deepatlas_tf.types import SettingError
+from deepatlas_tf.types import DataError, SettingError
 
 CUSTOM_OBJECTS = {
     layer.__name__: layer
-    for layer in (CropLike, Dropout, InstanceNormalization, PadToMultiple, SpatialTransformer, VecInt)
+    for layer in (CropLike, Dropout, InstanceNormalization, PadToMultiple, Recomputed, SpatialTransformer, VecInt)
 }
 
 
@@ -44,8 +48,16 @@ def net_path(workdir: Path, stage: str, net: str) -> Path:
 
 
 def load_net(path: Path):
-    """A network saved by a run: a Keras model without optimizer."""
-    return keras.models.load_model(path, custom_objects=CUSTOM_OBJECTS, compile=False)
+    """A network saved by a run: a Keras model without optimizer. Raises DataError where the file is damaged."""
+    detail(f"reading {path}")
+    try:
+        return keras.models.load_model(path, custom_objects=CUSTOM_OBJECTS, compile=False)
+    except Exception as error:  # Keras, zipfile, h5py and json raise a dozen kinds for a damaged file
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:120]
+        raise DataError(
+            f"cannot load the network {path} ({reason}); delete {path.parent} and run the training command again, "
+            "which writes it from the stage's checkpoints"
+        ) from error
 
 
 NET_KINDS = ("registration", "label_registration", "segmentation", "generator", "discriminator")
@@ -57,7 +69,25 @@ def net_kind(name: str) -> str | None:
 
 
 def build_net(name: str, networks: Networks, shape, n_classes: int):
-    """A new network for images of ``shape``; ``name`` begins with one of ``NET_KINDS``."""
+    """A new network for images of ``shape``; ``name`` begins with one of ``NET_KINDS``.
+
+    Its layers compute in ``networks.precision``, and remember that when it is saved; its outputs are float32.
+    """
+    with _precision(networks.precision):
+        return _new_net(name, networks, shape, n_classes)
+
+
+@contextlib.contextmanager
+def _precision(policy: str):
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(before)
+
+
+def _new_net(name, networks, shape, n_classes):
     kind = net_kind(name)
     if kind == "registration":
         return _registration(networks, shape, channels=1)
@@ -68,7 +98,8 @@ def build_net(name: str, networks: Networks, shape, n_classes: int):
     if kind == "discriminator":
         return discriminator(shape, networks.discriminator_widths)
     if networks.segmentation == "light":
-        return light_unet(shape, n_classes, networks.segmentation_widths, networks.segmentation_dropout)
+        widths, dropout = networks.segmentation_widths, networks.segmentation_dropout
+        return light_unet(shape, n_classes, widths, dropout, networks.recompute)
     if networks.segmentation == "voxelmorph":
         return voxelmorph_unet(shape, n_classes)
     raise SettingError(f"networks.segmentation is 'light' or 'voxelmorph', not {networks.segmentation!r}")
@@ -79,7 +110,8 @@ def _registration(networks: Networks, shape, channels):
     if networks.registration == "cascade":
         return cascade_net(shape, *widths, networks.cascade_factors, channels)
     if networks.registration == "voxelmorph":
-        return registration_net(shape, *widths, networks.diffeomorphic, channels=channels)
+        options = {"diffeomorphic": networks.diffeomorphic, "recompute": networks.recompute}
+        return registration_net(shape, *widths, **options, channels=channels)
     if networks.registration == "pyramid":
         return pyramid_net(shape, networks.pyramid_widths, channels)
     raise SettingError(f"networks.registration is 'voxelmorph', 'cascade' or 'pyramid', not {networks.registration!r}")
@@ -96,7 +128,7 @@ def build_method(stage: Stage, networks: Networks, dataset, workdir: Path):
     cls = method_class(stage.method)
     accepted = inspect.signature(cls.__init__).parameters
     nets = {}
-    for name in filter(net_kind, accepted):
+    for name in (n for n in accepted if net_kind(n) and n not in cls.default_settings):
         source = stage.start_from.get(name)
         if source:
             nets[name] = _net_of_stage(name, source, workdir)
@@ -106,7 +138,7 @@ def build_method(stage: Stage, networks: Networks, dataset, workdir: Path):
     settings = {"n_classes": len(dataset.class_names), "similarity": stage.similarity, "turns": turns}
     settings |= {"similarity_settings": stage.similarity_settings, "steps": stage.steps, **stage.settings}
     method = cls(**nets, **{name: value for name, value in settings.items() if name in accepted})
-    method.compile(_optimizers(stage, method), weights=stage.weights)
+    method.compile(_optimizers(stage, method, networks.precision), weights=stage.weights)
     return method
 
 
@@ -115,8 +147,11 @@ def stage_seed(stage: Stage, experiment: Experiment) -> int:
     return experiment.seed * 1000 + experiment.stages.index(stage)
 
 
-def build_stream(stage: Stage, method, experiment: Experiment, dataset, workdir: Path, first_epoch: int):
-    """Endless batches for a stage, from its ``first_epoch`` on, with the stage's pseudo masks if it has any."""
+def build_stream(stage: Stage, method, experiment: Experiment, dataset, workdir: Path, first_epoch: int, share: Share):
+    """Endless batches for a stage, from its ``first_epoch`` on, with the stage's pseudo masks if it has any.
+
+    Of each batch only the ``share``, cut up for its replicas.
+    """
     labelled = used_labels(dataset, experiment)
     samples = hide_labels(dataset.samples("train"), labelled)
     if stage.pseudo_from:
@@ -127,6 +162,7 @@ def build_stream(stage: Stage, method, experiment: Experiment, dataset, workdir:
         seed=stage_seed(stage, experiment),
         memory_gib=experiment.data.memory_gib,
         augmentation=stage.augmentation,
+        share=share,
     )
     sides = tuple(of_domain(dataset.subjects["train"], dataset.domains, domain) for domain in stage.domains)
     if method.stream == "pairs" and stage.domains[0] != stage.domains[1]:
@@ -152,13 +188,18 @@ def used_labels(dataset, experiment: Experiment) -> tuple[str, ...]:
     return labelled_subjects(labelled, data.labels, experiment.seed)
 
 
-def _optimizers(stage: Stage, method):
-    """Adam for each turn; its rate falls by a cosine over the updates of the turn in the stage."""
+def _optimizers(stage: Stage, method, precision: str):
+    """Adam for each turn; its rate falls by a cosine over the updates of the turn in the stage.
+
+    Its loss is scaled where gradients are float16, of which small ones would be 0.
+    """
     optimizers = {}
-    for name in set(method.turns):
+    for name in dict.fromkeys(method.turns):
         updates = max(1, round(stage.steps * method.turns.count(name) / len(method.turns)))
         schedule = keras.optimizers.schedules.CosineDecay(
             stage.learning_rates[name], updates, alpha=stage.final_learning_rate
         )
-        optimizers[name] = keras.optimizers.Adam(schedule, beta_1=method.beta_1)
+        adam = keras.optimizers.Adam(schedule, beta_1=method.beta_1)
+        scaled = precision == "mixed_float16"
+        optimizers[name] = keras.mixed_precision.LossScaleOptimizer(adam) if scaled else adam
     return optimizers

@@ -66,6 +66,43 @@ def test_a_missing_or_broken_mask_is_named(tmp_path):
         read_mask(tmp_path, "a")
 
 
+def test_whatever_is_damaged_is_one_line_that_names_the_file(tmp_path):
+    """Cut anywhere, or a byte changed anywhere: the mask as it was (some bytes do not matter), or the error."""
+    write(tmp_path, SHAPES["2D"])
+    path, expected = mask_path(tmp_path, "b/1"), read_mask(tmp_path, "b/1")
+    whole = path.read_bytes()
+    changed = [whole[:n] for n in range(0, len(whole), 7)]
+    changed += [whole[:n] + bytes([whole[n] ^ bits]) + whole[n + 1 :] for n in range(len(whole)) for bits in (1, 255)]
+    n_errors = 0
+    for content in changed:
+        path.write_bytes(content)
+        try:
+            np.testing.assert_array_equal(read_mask(tmp_path, "b/1"), expected)
+        except DataError as error:
+            n_errors += 1
+            assert str(error).startswith(f"subject b/1: {path} is no pseudo mask (") and "\n" not in str(error)
+    assert n_errors > len(changed) / 2
+
+
+def test_something_else_in_the_file_is_named(tmp_path):
+    path = mask_path(tmp_path, "a")
+    with path.open("wb") as file:
+        np.savez_compressed(file, soft_label=np.ones((6, 5, 3)))
+    with pytest.raises(DataError, match=r"a\.npz is no pseudo mask \(its type is float64, not uint8\): delete"):
+        read_mask(tmp_path, "a")
+    with path.open("wb") as file:
+        np.save(file, np.ones((6, 5, 3), np.uint8))
+    with pytest.raises(DataError, match=r"a\.npz is no pseudo mask"):
+        read_mask(tmp_path, "a")
+
+
+def test_a_mask_of_another_grid_is_named_when_the_stream_is_read(tmp_path):
+    """TensorFlow passes the error on as a text; the command line takes its line out of that."""
+    write(tmp_path, (7, 5))
+    with pytest.raises(tf.errors.OpError, match=r"DataError: subject b/1: .*b%2F1\.npz has the shape \(7, 5, 3\), not"):
+        list(with_soft_labels(samples(SHAPES["2D"]), tmp_path, 3))
+
+
 @pytest.mark.parametrize("dimension", SHAPES)
 def test_a_soft_label_moves_with_the_image(dimension):
     """A class probability that is the image itself stays the image itself."""

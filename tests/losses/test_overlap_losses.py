@@ -58,3 +58,39 @@ def test_a_class_of_weight_0_has_no_influence(loss):
     np.testing.assert_allclose(loss(p, marked, weight), loss(p, unmarked, weight), rtol=1e-6)
     np.testing.assert_allclose(loss(p, marked, np.ones_like(weight)), loss(p, marked), rtol=1e-5)
     np.testing.assert_allclose(loss(p, marked, np.zeros_like(weight)), 0, atol=1e-7)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_soft_dice_weighted_by_voxel_is_the_weighted_disagreement_over_the_volume(shape, channels):
+    """Dice times the mean weight of the two structures, in other words, of which the gradient takes the former only."""
+    p, q = probabilities(shape)
+    v = np.random.default_rng(5).random((2, *shape, channels), dtype=np.float32)
+    flat_p, flat_q, flat_v = (x.reshape(2, -1, x.shape[-1])[..., -3:] for x in (p, q, v))
+    expected = (flat_v * (flat_p + flat_q - 2 * flat_p * flat_q)).sum(1) / (flat_p + flat_q).sum(1)
+    np.testing.assert_allclose(soft_dice(p, q, None, v), expected.mean(-1), rtol=1e-4)
+    np.testing.assert_allclose(soft_dice(p, q, None, np.ones_like(v)), soft_dice(p, q), rtol=1e-5)
+    np.testing.assert_allclose(soft_dice(p, q, None, 0 * v), 0, atol=1e-6)
+    mean = (flat_v * (flat_p + flat_q)).sum(1) / (flat_p + flat_q).sum(1)
+    with tf.GradientTape() as tape:
+        tape.watch(x := tf.constant(p))
+        loss = soft_dice(x, q, None, v)
+    change = np.random.default_rng(6).normal(size=p.shape).astype(np.float32)
+    h = 1e-3  # a central difference of Dice alone, in float64
+    sides = [_weighted_dice(*(a.astype(float) for a in (p + s * h * change, q, v))) for s in (1, -1)]
+    slope = (mean * (sides[0] - sides[1]) / (2 * h)).mean(-1)
+    np.testing.assert_allclose((tape.gradient(loss, x).numpy() * change).reshape(2, -1).sum(1), slope, rtol=1e-3)
+
+
+def _weighted_dice(p, q, v):
+    p, q, v = (x.reshape(2, -1, x.shape[-1])[..., -3:] for x in (p, q, v))
+    return 1 - 2 * (v * p * q).sum(1) / (v * (p + q)).sum(1)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_cross_entropy_weighted_by_voxel(shape):
+    p, q = probabilities(shape)
+    v = np.random.default_rng(5).random((2, *shape, 1), dtype=np.float32)
+    expected = -(v[..., 0] * (q * np.log(p)).sum(-1)).reshape(2, -1).mean(1)
+    np.testing.assert_allclose(cross_entropy(p, q, None, v), expected, rtol=1e-4)
+    np.testing.assert_allclose(cross_entropy(p, q, np.ones((2, 4), np.float32), v), expected, rtol=1e-4)

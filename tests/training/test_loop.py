@@ -122,6 +122,6 @@ def test_the_best_epoch_is_kept(dataset, tmp_path, monkeypatch):
 def test_a_loss_that_is_not_finite_stops_the_run(dataset, tmp_path):
     experiment = set_value(_experiment(), "stages.deepatlas.weights.registration.smoothness=1e38")
     experiment = set_value(experiment, "stages.deepatlas.learning_rates={'registration': 1e30}")
-    with pytest.raises(DivergedError, match="is not finite in epoch 0"):
+    with pytest.raises(DivergedError, match="(is|are) not finite"):
         loop.train_experiment(experiment, dataset, tmp_path)
     assert not (tmp_path / "deepatlas" / "nets").exists()

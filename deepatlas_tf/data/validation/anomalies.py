@@ -73,6 +73,7 @@ class Finding(NamedTuple):
 
     @property
     def severity(self) -> str:
+        """That of its kind."""
         return KINDS[self.kind].severity
 
 

@@ -35,6 +35,7 @@ Found = tuple[str, tuple[str, ...], str]
 
 
 def by_domain(facts: Sequence[Facts]) -> list[list[Facts]]:
+    """The facts of each domain, in the order in which the domains come."""
     groups = defaultdict(list)
     for one in facts:
         groups[one.domain].append(one)
@@ -58,6 +59,7 @@ def out_of_line(values: Sequence[float], least_factor: float) -> np.ndarray:
 
 
 def spacing(facts: Sequence[Facts]) -> list[Found]:
+    """Scans whose voxels are not of the size that most have, along any axis; and whether the sizes vary."""
     facts = _on_one_dimension(facts)
     if not facts:
         return []
@@ -77,6 +79,7 @@ def spacing(facts: Sequence[Facts]) -> list[Found]:
 
 
 def field_of_view(facts: Sequence[Facts]) -> list[Found]:
+    """Scans that cover much more or less along an axis than most, in mm."""
     facts = _on_one_dimension(facts)
     if not facts:
         return []
@@ -107,6 +110,7 @@ def handedness(facts: Sequence[Facts]) -> list[Found]:
 
 
 def intensity(facts: Sequence[Facts]) -> list[Found]:
+    """One finding where the scales of the intensities differ much; training rescales them."""
     high = {one.subject: one.intensity["high"] for one in facts if one.intensity and one.intensity["high"] > 0}
     if len(high) < 2 or max(high.values()) < INTENSITY_FACTOR * min(high.values()):
         return []
@@ -134,6 +138,7 @@ def volumes(facts: Sequence[Facts]) -> list[Found]:
 
 
 def few(facts: Sequence[Facts]) -> list[Found]:
+    """One finding where there are too few subjects to compare them."""
     if len(facts) >= MIN_SUBJECTS:
         return []
     whose = f" of domain {facts[0].domain}" if facts[0].domain else ""

@@ -59,7 +59,10 @@ def open_source(text: str, data_dir=None, manual_dir=None) -> Source:
 
 
 def open_files(source: Path) -> Source:
-    """A CSV or folder as :mod:`~deepatlas_tf.data.tables` reads it, or a folder that holds the NIfTI files itself."""
+    """A CSV or folder as :mod:`~deepatlas_tf.data.tables` reads it, or a folder that holds the NIfTI files itself.
+
+    Raises MissingDataError where it is none of these.
+    """
     flat = source.is_dir() and not (source / "imagesTr").is_dir()
     rows = _flat_rows(source) if flat else []
     try:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
-from tqdm import tqdm
 
 from deepatlas_tf.data.validation import tfdv
 from deepatlas_tf.data.validation.anomalies import ERROR, Finding, anomalies_proto, find, schema_findings
@@ -16,6 +15,7 @@ from deepatlas_tf.data.validation.scan_sources import Source, open_source
 from deepatlas_tf.data.validation.schema import check_schema, infer_schema, load_schema
 from deepatlas_tf.data.validation.statistics import Table, save_proto, statistics, table
 from deepatlas_tf.data.validation.thumbnails import thumbnail
+from deepatlas_tf.messages import progress
 from deepatlas_tf.types import MissingDataError
 
 
@@ -36,13 +36,14 @@ class Validation:
 
     @property
     def has_anomalies(self) -> bool:
+        """Whether any was found: the exit status of the command."""
         return bool(self.anomalies.anomaly_info)
 
     def write_html(self) -> Path:
         """``report.html``; the scans are read a second time for their pictures."""
         chosen = set(picture_order(self.facts, self.findings))
         items = (item for item in enumerate(self.source.items) if item[0] in chosen)
-        bar = tqdm(items, total=len(chosen), desc="pictures", unit="scan", disable=None)
+        bar = progress(items, total=len(chosen), desc="pictures", unit="scan")
         pictures = {i: thumbnail(self.source.load(item)) for i, item in bar}
         page = html_report(self.source.title, self.facts, self.classes, self.findings, pictures)
         path = self.folder / "report.html"
@@ -74,7 +75,7 @@ def validate(text: str, folder: Path | None = None, schema_file: Path | None = N
     frozen = load_schema(schema_file) if schema_file else None
     source = open_source(text, **where)
     folder = Path("validation") / source.name if folder is None else folder
-    bar = tqdm(collect(source.items, source.load), total=_length(source.items), unit="scan", disable=None)
+    bar = progress(collect(source.items, source.load), total=_length(source.items), unit="scan")
     facts = list(bar)
     if not facts:
         raise MissingDataError(f"{source.title}: there is no scan to validate")

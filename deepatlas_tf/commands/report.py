@@ -1,0 +1,34 @@
+"""Write a report of a run: one page of settings, tables, curves and cases, which needs no other file.
+
+It works while the run trains, and says what is not there yet. The networks are applied again to the best, the median
+and the worst case only; the numbers are those of the run's last evaluation.
+"""
+
+from pathlib import Path
+
+EXAMPLES = """\
+  deepatlas report runs/hippo5
+  deepatlas report runs/hippo5 -o hippo5.pdf
+  deepatlas report runs/hippo5 -o report.html --overwrite --data-dir DATA
+"""
+
+
+def add_arguments(parser) -> None:
+    """Add the options to the command's parser."""
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a run, finished or not")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help=".html or .pdf (needs fpdf2); default: RUN/report.html"
+    )
+    parser.add_argument(
+        "--split", choices=["train", "validation", "test"], help="that was evaluated; default: whichever it was"
+    )
+    parser.add_argument("--data-dir", type=Path, help="as for train")
+    parser.add_argument("--manual-dir", type=Path, help="as for train")
+    parser.add_argument("--overwrite", action="store_true", help="replace the report if it is there")
+
+
+def run(args) -> None:
+    """Write it."""
+    from deepatlas_tf.report.write import report  # TensorFlow takes seconds to import: not for --help
+
+    report(args)

@@ -1,0 +1,53 @@
+"""How far a warped or predicted label can be trusted, voxel by voxel: weights in [0, 1] for an anatomy loss.
+
+Each is ``(B, *S, 1)`` float32, to be given to :mod:`deepatlas_tf.losses.overlap` as ``voxel_weight``.
+"""
+
+import math
+
+from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.losses.consistency import inverse_consistency_error
+from deepatlas_tf.ops.warp import warp
+
+CONSISTENCY_SCALE = 2.0  # voxels
+
+
+@tf.function(jit_compile=True)
+def alignment_confidence(moving, fixed, u, u_back):
+    """Confidence in the registration of a pair, on the fixed image's grid: ``exp(-|e(x) / 2|^2 - r(x)^2)``.
+
+    ``e(x) = u(x) + u_back(x + u(x))``, in voxels, is how far from its beginning the way to the moving image and back
+    ends (inverse consistency: Christensen & Johnson, TMI 2001). ``r(x) = z(I_m o (id + u))(x) - z(I_f)(x)`` is the
+    difference that is left of the images, each brought to mean 0 and standard deviation 1 by ``z``; its mean square is
+    ``2 (1 - NCC)``, and a linear change of contrast does not count. An error of two voxels, or of one standard
+    deviation of the image, takes the weight to 1/e: trained networks are somewhat inconsistent also where they are
+    right, and only more than that says that they are wrong. For images of one contrast.
+
+    Args:
+        moving: image ``(B, *S, 1)``.
+        fixed: image ``(B, *S, 1)``.
+        u: displacement field ``(B, *S, D)`` in voxels, which warps ``moving`` onto ``fixed``.
+        u_back: that which warps ``fixed`` onto ``moving``.
+    """
+    error = inverse_consistency_error(u_back, u) / CONSISTENCY_SCALE
+    residual = _standardised(warp(moving, u)) - _standardised(fixed)
+    return tf.exp(-tf.reduce_sum(error * error, axis=-1, keepdims=True) - residual * residual)
+
+
+@tf.function(jit_compile=True)
+def prediction_confidence(probabilities):
+    """``max(0, 1 - H(x))`` with the entropy ``H = -sum_c p_c log2 p_c`` in bits, for any number of classes.
+
+    1 for a certain class, as of a manual label, and 0 where two classes are equally likely, as at a boundary.
+
+    Args:
+        probabilities: ``(B, *S, C)``.
+    """
+    entropy = -tf.reduce_sum(tf.math.xlogy(probabilities, probabilities), axis=-1, keepdims=True) / math.log(2)
+    return tf.clip_by_value(1 - entropy, 0, 1)
+
+
+def _standardised(image):
+    axes = list(range(1, len(image.shape)))
+    mean, variance = tf.nn.moments(image, axes, keepdims=True)
+    return (image - mean) * tf.math.rsqrt(variance + 1e-10)

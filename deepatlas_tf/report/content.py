@@ -1,0 +1,119 @@
+"""The report of a run: which tables and pictures it has, and what it says where something is not there yet."""
+
+import json
+
+from deepatlas_tf.evaluation.figures import spoken
+from deepatlas_tf.messages import progress
+from deepatlas_tf.report import pictures, tables
+from deepatlas_tf.report.cases import Applied, Case, chosen_cases, evaluated_split
+from deepatlas_tf.report.document import Block, Document, Folded, Heading, Paragraph
+from deepatlas_tf.report.run_facts import TASKS, RunFacts
+from deepatlas_tf.types import DataError, SettingError
+
+
+def report_of(facts: RunFacts, dataset=None, split: str | None = None, no_data: str = "") -> Document:
+    """The whole report.
+
+    Args:
+        facts: of the run.
+        dataset: the run's :class:`~deepatlas_tf.data.sources.DataSet`; None leaves out the pictures of cases.
+        split: that the evaluation has to be of; None takes what there is.
+        no_data: why there is no data set, in words.
+
+    Raises:
+        SettingError: the evaluation is of another split.
+    """
+    found = evaluated_split(facts, dataset) if dataset is not None else None
+    if split and dataset is not None and facts.evaluated and found != split:
+        there = f"the {found} split" if found else "subjects that the data set does not have"
+        raise SettingError(
+            f"{facts.path}/evaluation is of {there}: first deepatlas evaluate {facts.path} --split {split}"
+        )
+    blocks = [*_run(facts), *_results(facts, found)]
+    blocks += [Heading("Training"), tables.stages(facts), tables.key_settings(facts)]
+    blocks += pictures.curves(facts) + pictures.pseudo_masks(facts)
+    if facts.evaluated:
+        blocks += _cases(facts, dataset, found, no_data)
+    return Document(f"{facts.path.resolve().name}: {facts.dataset}", blocks)
+
+
+def missing(facts: RunFacts) -> list[str]:
+    """What the run does not have yet, in sentences; empty for one that is finished and evaluated."""
+    found = []
+    unfinished = [f"{stage.name} ({stage.state})" for stage in facts.stages if not stage.finished]
+    if unfinished:
+        found.append(f"The run is not finished. Not finished: {'; '.join(unfinished)}.")
+    if not facts.evaluated:
+        done = any(stage.finished for stage in facts.stages)
+        how = f"deepatlas evaluate {facts.path}" if done else "once a stage is finished: deepatlas evaluate"
+        found.append(f"Nothing is evaluated yet ({how}): no table of results, box plots, cases and volumes.")
+    if not facts.about:
+        found.append("There is no model.json: run the training command again, which adds it.")
+    return found
+
+
+def _run(facts: RunFacts) -> list[Block]:
+    blocks: list[Block] = [Heading("The run"), *(Paragraph(text, notice=True) for text in missing(facts))]
+    if facts.about.get("synthetic"):
+        blocks.append(Paragraph("The images are synthetic: nothing here tells how the method does on real scans."))
+    whole = Folded("All settings (experiment.json)", json.dumps(facts.record, indent=2))
+    return [*blocks, tables.overview(facts), whole]
+
+
+def _results(facts: RunFacts, split: str | None) -> list[Block]:
+    blocks: list[Block] = [Heading("Results")]
+    if not facts.evaluated:
+        return [*blocks, Paragraph("Not evaluated yet.", notice=True)]
+    blocks.append(Paragraph(f"Measured on {_counts(facts)}{f' of the {split} split' if split else ''}."))
+    blocks.append(tables.comparison(facts))
+    for task in TASKS:
+        if facts.rows[task]:
+            blocks += [tables.dice_by_class(facts, task), pictures.boxes(facts, task)]
+    return blocks
+
+
+def _counts(facts: RunFacts) -> str:
+    subjects = len({row["subject"] for row in facts.rows["segmentation"]})
+    pairs = len({(row["moving"], row["fixed"]) for row in facts.rows["registration"]})
+    parts = [f"{subjects} subjects" if subjects else "", f"{pairs} pairs of subjects" if pairs else ""]
+    return " and ".join(filter(None, parts))
+
+
+def _cases(facts: RunFacts, dataset, split: str | None, no_data: str) -> list[Block]:
+    """Best, median and worst; a paragraph in their place where the scans or the networks are not there."""
+    heading = Heading("Cases")
+    if dataset is None:
+        return [heading, Paragraph(f"No pictures of cases: {no_data}", notice=True)]
+    if split is None:
+        return [heading, Paragraph("No pictures of cases: the data set does not have these subjects.", notice=True)]
+    stages = [stage.name for stage in facts.stages]
+    chosen = {task: chosen_cases(facts.rows[task], stages) for task in TASKS}
+    try:
+        applied = Applied(facts, dataset, split, [case for _, cases in chosen.values() for case in cases])
+    except DataError as error:  # the networks were deleted, or are damaged
+        return [heading, Paragraph(f"No pictures of cases: {error}", notice=True)]
+    name = f"{facts.dataset}, {split} split"
+    return [
+        heading,
+        *_segmentations(*chosen["segmentation"], applied, name),
+        *_registrations(*chosen["registration"], applied, name),
+    ]
+
+
+def _segmentations(method: str | None, cases: list[Case], applied: Applied, name: str) -> list[Block]:
+    labels = [applied.label_maps(case) for case in cases]
+    if not labels or not all(labels):
+        return []
+    blocks: list[Block] = [Paragraph(f"Segmentations, chosen by the mean Dice of {spoken(method)}.")]
+    for case, found in zip(progress(cases, desc="drawing segmentations"), labels, strict=True):
+        blocks.append(pictures.segmented(case, found, applied, name))
+    return [*blocks, tables.volume_table(cases, labels, applied)]
+
+
+def _registrations(method: str | None, cases: list[Case], applied: Applied, name: str) -> list[Block]:
+    blocks: list[Block] = []
+    for case in progress(cases, desc="drawing registrations"):
+        fields = applied.fields(case)
+        blocks += pictures.registered(case, fields, applied, name) if fields else []
+    text = f"Registrations, chosen by the mean Dice of {spoken(method or '')}."
+    return [Paragraph(text), *blocks] if blocks else []

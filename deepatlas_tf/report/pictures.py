@@ -1,0 +1,110 @@
+"""The pictures of a report, as PNG bytes; drawn by the functions that draw ``WORKDIR/figures``."""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from deepatlas_tf.evaluation import figures, panels
+from deepatlas_tf.evaluation.figures import spoken
+from deepatlas_tf.evaluation.pseudo_figure import pseudo_quality
+from deepatlas_tf.report.cases import Applied, Case, mean_dice
+from deepatlas_tf.report.document import Picture
+from deepatlas_tf.report.run_facts import RunFacts
+from deepatlas_tf.training.files import read_rows
+from deepatlas_tf.training.predict import warp_image, warp_label
+
+
+def curves(facts: RunFacts) -> list[Picture]:
+    """The training curves of each stage that has any, in the order of training."""
+    found = []
+    for stage in facts.stages:
+        if stage.rows:
+            title = f"Training ({facts.dataset})"
+            rows = {stage.name: stage.rows}
+            text = f"Stage {spoken(stage.name)}: each term of the loss, and what validation measured, by step."
+            found.append(_picture(text, figures.training_curves, rows, title))
+    return found
+
+
+def pseudo_masks(facts: RunFacts) -> list[Picture]:
+    """How sure the pseudo masks of the run are, where it has any."""
+    files = {stage.name: facts.path / stage.name / "pseudo" / "quality.csv" for stage in facts.stages}
+    rounds = {stage: read_rows(path) for stage, path in files.items() if path.exists()}
+    if not rounds:
+        return []
+    text = "Pseudo masks: confidence and Dice over the rounds, and against each other in the last one."
+    return [_picture(text, pseudo_quality, rounds, f"Pseudo masks ({facts.dataset})")]
+
+
+def boxes(facts: RunFacts, task: str) -> Picture:
+    """Dice of each case by class and method."""
+    cases = "subject" if task == "segmentation" else "pair"
+    title = f"{task.capitalize()} Dice by {cases} ({facts.dataset})"
+    text = f"{title}. Boxes: quartiles and median; whiskers: the whole range; diamond: mean."
+    return _picture(text, figures.dice_boxplots, facts.rows[task], facts.class_names, title)
+
+
+def segmented(case: Case, labels: Mapping[str, np.ndarray], applied: Applied, name: str) -> Picture:
+    """The image, the manual label map and that of each method."""
+    sample, dataset = applied.samples[case.subjects[0]], applied.dataset
+    n_classes = len(dataset.class_names)
+    notes = {method: f"Dice {mean_dice(label, sample, n_classes):.3f}" for method, label in labels.items()}
+    shown = panels.Segmented(case.subjects[0], sample["image"], sample["label"], labels, notes)
+    title = f"{case.rank.capitalize()} segmentation ({name})"
+    text = f"{case.rank.capitalize()} segmentation: {case.subjects[0]}, Dice {case.score:.3f}."
+    return _picture(text, panels.segmentation_panel, [shown], dataset.class_names[1:], dataset.spacing, title)
+
+
+def registered(case: Case, fields: Mapping[str, np.ndarray], applied: Applied, name: str) -> list[Picture]:
+    """Moving, fixed, warped and difference by the last method; the warped grids and Jacobian maps of all."""
+    moving, fixed = (applied.samples[subject] for subject in case.subjects)
+    dataset, spacing, pair = applied.dataset, applied.dataset.spacing, " onto ".join(case.subjects)
+    method, u = list(fields.items())[-1]
+    rank = f"{case.rank.capitalize()} registration"
+    shown, after = _registered(case, u, applied)
+    return [
+        _picture(
+            f"{rank}: {pair}, Dice {after:.3f}, by {spoken(method)}. Contours: label maps.",
+            *(panels.registration_panel, [shown], dataset.class_names[1:], spacing),
+            f"{rank} by {spoken(method)} ({name})",
+        ),
+        _picture(
+            f"{rank}: where the lines of the fixed grid lie in the moving image, by each method.",
+            *(panels.warped_grid, moving["image"], fixed["label"], fields, spacing),
+            f"{rank}, warped grid\n({name})",  # in two lines: one method alone makes a narrow picture
+        ),
+        _picture(
+            f"{rank}: Jacobian determinant by each method; green grows, violet shrinks, red folds.",
+            *(panels.jacobian_map, fixed["label"], fields, spacing),
+            f"{rank}, Jacobian determinant\n({name})",
+        ),
+    ]
+
+
+def _registered(case: Case, u: np.ndarray, applied: Applied) -> tuple[panels.Registered, float]:
+    """What the panel shows, and the Dice after registration."""
+    moving, fixed = (applied.samples[subject] for subject in case.subjects)
+    n_classes = len(applied.dataset.class_names)
+    weight = np.minimum(moving["label_weight"], fixed["label_weight"])
+    warped_label = warp_label(moving["label"], u)
+    before, after = (mean_dice(label, fixed, n_classes, weight) for label in (moving["label"], warped_label))
+    shown = panels.Registered(
+        name="\nonto ".join(case.subjects),
+        moving=moving["image"],
+        fixed=fixed["image"],
+        warped=warp_image(moving["image"], u),
+        moving_label=moving["label"],
+        fixed_label=fixed["label"],
+        warped_label=warped_label,
+        note=f"Dice {before:.3f} to {after:.3f}",
+    )
+    return shown, after
+
+
+def _picture(text: str, draw: Callable, *arguments) -> Picture:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "picture.png"
+        draw(path, *arguments)
+        return Picture(path.read_bytes(), text)

@@ -1,0 +1,140 @@
+"""The tables of a report: what was run, how far it is, what came out."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from deepatlas_tf.evaluation.figures import spoken
+from deepatlas_tf.evaluation.report import COLUMNS, method_order, summarise_rows
+from deepatlas_tf.report.cases import Applied, Case, volumes
+from deepatlas_tf.report.document import Table
+from deepatlas_tf.report.run_facts import RunFacts
+from deepatlas_tf.training.watch import spoken_time
+
+
+def overview(facts: RunFacts) -> Table:
+    """Data, labels, seed, versions."""
+    data, about = facts.settings["data"], facts.about
+    kinds = {True: "synthetic: made by a program, no patient's scan", False: "scans", None: "not recorded"}
+    labels = data.get("labels")
+    rows = [
+        ("run", str(facts.path)),
+        ("data set", about.get("dataset", data["dataset"])),
+        ("kind of data", kinds[about.get("synthetic")]),
+        ("label maps used in training", "all" if labels is None else str(labels)),
+        ("seed", str(facts.settings.get("seed", "-"))),
+        ("grid", _grid(about)),
+        ("classes", ", ".join(map(spoken, facts.class_names)) or "-"),
+        ("domains", " and ".join(data.get("domains") or ()) or "one"),
+        ("networks", _networks(facts.settings.get("networks", {}))),
+        ("versions", ", ".join(f"{name} {version}" for name, version in facts.record.get("versions", {}).items())),
+        ("git commit", facts.record.get("git_commit") or "none"),
+    ]
+    return Table("What was run", [("of the run", "value"), *rows])
+
+
+def stages(facts: RunFacts) -> Table:
+    """How far each stage is, and the best that validation has measured."""
+    heading = ("stage", "method", "state", "steps", "segmentation Dice", "registration Dice", "training time")
+    rows = []
+    for stage in facts.stages:
+        done = stage.rows[-1]["step"] if stage.rows else 0
+        best = [_number(stage.best(f"val_{task}_dice"), 3) for task in ("segmentation", "registration")]
+        seconds = spoken_time(sum(row.get("seconds", 0) for row in stage.rows))
+        steps = f"{done} of {stage.settings['steps']}"
+        rows.append((stage.name, stage.settings["method"], stage.state, steps, *best, seconds if stage.rows else "-"))
+    return Table("Stages", [heading, *rows], "Dice: the best of the epochs, on the validation subjects.")
+
+
+def key_settings(facts: RunFacts) -> Table:
+    """A row for each kind of update: what it minimises; the rest is in experiment.json."""
+    rows = [("stage", "update", "in a cycle", "learning rate", "terms of the loss, with their weights")]
+    for stage in facts.stages:
+        s = stage.settings
+        for turn, count in s.get("turns", {}).items():
+            if count:
+                terms = {t: w for t, w in s.get("weights", {}).get(turn, {}).items() if w}
+                named = {f"{t} ({s.get('similarity')})" if t == "similarity" else t: w for t, w in terms.items()}
+                rate = s.get("learning_rates", {}).get(turn)
+                rows.append((stage.name, spoken(turn), str(count), "-" if rate is None else f"{rate:g}", _pairs(named)))
+    starts = [
+        f"{stage.name} starts from {', '.join(dict.fromkeys(sources))}."
+        for stage in facts.stages
+        if (
+            sources := [*stage.settings.get("start_from", {}).values(), *stage.settings.get("pseudo_from", {}).values()]
+        )
+    ]
+    return Table("Losses", rows, " ".join(starts))
+
+
+def comparison(facts: RunFacts) -> Table:
+    """All methods: the means over the classes."""
+    summary = summarise_rows(*facts.rows.values(), facts.class_names)
+    rows = [("method", *(heading for heading, *_ in COLUMNS))]
+    for method in method_order(summary):
+        values = [summary[method].get(task, {}).get(measure, {}).get("mean") for _, task, measure, _ in COLUMNS]
+        rows.append((spoken(method), *(_number(v, column[3]) for v, column in zip(values, COLUMNS, strict=True))))
+    note = "Means over the classes without the background. Dice: 1 is best. HD95, in mm, and folds: 0 is best."
+    return Table("All methods", rows, note)
+
+
+def dice_by_class(facts: RunFacts, task: str) -> Table:
+    """A row a class, a column a method."""
+    rows = facts.rows[task]
+    methods = method_order(row["method"] for row in rows)
+    lines = [("class", *map(spoken, methods))]
+    for name in facts.class_names:
+        found = [[r["dice"] for r in rows if r["method"] == m and r["class"] == name] for m in methods]
+        lines.append((spoken(name), *map(_spread, found)))
+    cases = "subjects" if task == "segmentation" else "pairs"
+    return Table(f"{task.capitalize()} Dice by class", lines, f"Mean and standard deviation over the {cases}.")
+
+
+def volume_table(cases: Sequence[Case], labels: Sequence[Mapping[str, np.ndarray]], applied: Applied) -> Table:
+    """Volume of each class in the manual label map and in that of the last method."""
+    dataset, n_classes = applied.dataset, len(applied.dataset.class_names)
+    unit = "ml" if len(dataset.spacing) == 3 else "cm2"
+    rows = [("case", "class", f"manual {unit}", f"predicted {unit}", "difference %")]
+    for case, found in zip(cases, labels, strict=True):
+        sample = applied.samples[case.subjects[0]]
+        manual, predicted = (
+            volumes(label, n_classes, dataset.spacing) for label in (sample["label"], list(found.values())[-1])
+        )
+        for index, name in enumerate(dataset.class_names[1:]):
+            if sample["label_weight"][index + 1] > 0:
+                change = 100 * (predicted[index] / manual[index] - 1) if manual[index] else None
+                size = (f"{volume[index]:.4g}" for volume in (manual, predicted))
+                cell = "-" if change is None else f"{change:+.1f}"
+                rows.append((f"{case.rank}: {case.subjects[0]}", spoken(name), *size, cell))
+    method = spoken(list(labels[0])[-1])
+    return Table(f"Volumes, predicted by {method}", rows, "On the network's grid, which may crop a scan.")
+
+
+def _grid(about: dict) -> str:
+    if "shape" not in about:
+        return "not recorded"
+    sizes = " x ".join(f"{size:g}" for size in about["spacing"])
+    return f"{' x '.join(map(str, about['shape']))} voxels of {sizes} mm"
+
+
+def _networks(networks: dict) -> str:
+    kinds = [f"{task} {networks[task]}" for task in ("registration", "segmentation") if task in networks]
+    return ", ".join([*kinds, *(["diffeomorphic"] if networks.get("diffeomorphic") else [])]) or "not recorded"
+
+
+def _pairs(values: Mapping) -> str:
+    return (
+        ", ".join(
+            f"{spoken(str(k))} {v:g}" if isinstance(v, float) else f"{spoken(str(k))} {v}" for k, v in values.items()
+        )
+        or "-"
+    )
+
+
+def _spread(values) -> str:
+    defined = np.array([v for v in values if not np.isnan(v)])
+    return f"{defined.mean():.3f} ± {defined.std():.3f}" if defined.size else "-"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

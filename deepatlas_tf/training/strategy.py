@@ -1,0 +1,123 @@
+"""Several GPUs or machines, by ``tf.distribute``: who draws what, who writes, and who waits for whom.
+
+All workers run the same program on the same WORKDIR. The batch of a stage is the global batch: each replica (a device)
+takes its share of it, the gradients are summed over all, and so all networks stay equal. The first worker, the chief,
+alone validates and writes; the others wait for it at the next step that all take together.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+
+from deepatlas_tf.data.device import prefetch_to_gpu, without_names
+from deepatlas_tf.data.pairs import Share
+from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.types import DataError, SettingError
+
+STRATEGIES = ("none", "mirrored", "multi_worker")
+
+
+def get_strategy(name: str) -> tf.distribute.Strategy:
+    """The strategy of ``--strategy``; to be made before anything else of TensorFlow is used.
+
+    Args:
+        name: ``"none"``, one device; ``"mirrored"``, all GPUs of this machine; ``"multi_worker"``, those of all
+            machines of the environment variable ``TF_CONFIG``.
+
+    Raises:
+        SettingError: if the name is unknown, or ``TF_CONFIG`` does not say who the workers are.
+    """
+    if name == "none":
+        return tf.distribute.get_strategy()
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    if name != "multi_worker":
+        raise SettingError(f"--strategy is one of {', '.join(STRATEGIES)}, not {name!r}")
+    _check_tf_config(os.environ.get("TF_CONFIG"))
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _check_tf_config(text: str | None) -> None:
+    example = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
+    try:
+        config = json.loads(text or "{}")
+        workers, task = config["cluster"]["worker"], config["task"]
+        valid = set(config["cluster"]) == {"worker"} and task["type"] == "worker" and 0 <= task["index"] < len(workers)
+    except (ValueError, TypeError, KeyError):
+        valid = False
+    if not valid:
+        raise SettingError(f"--strategy multi_worker needs the environment variable TF_CONFIG, such as {example}")
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this worker validates and writes the files."""
+    return _resolver(strategy) is None or strategy.cluster_resolver.task_id == 0
+
+
+def chiefs(strategy: tf.distribute.Strategy, number: int) -> int:
+    """The chief's number, on every worker. All have to call it; who comes first waits."""
+    if _resolver(strategy) is None:
+        return number
+
+    def of_replica(context):
+        return tf.constant(float(number if context.replica_id_in_sync_group == 0 else 0))
+
+    values = strategy.experimental_distribute_values_from_function(of_replica)
+    return int(strategy.reduce("SUM", values, axis=None))
+
+
+@contextlib.contextmanager
+def chief_first(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """The chief goes through the block alone, and then all others do."""
+    if not is_chief(strategy):
+        chiefs(strategy, 0)
+    yield
+    if is_chief(strategy):
+        chiefs(strategy, 0)
+
+
+@contextlib.contextmanager
+def lost_workers() -> Iterator[None]:
+    """One line, a DataError, where another worker has ended while all had to take a step together."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if "Collective ops is aborted" not in str(error):
+            raise
+        raise DataError(
+            "another worker has ended: start the command again on all workers, and it goes on from the last checkpoint"
+        ) from error
+
+
+def check_batch(stage_name: str, batch_size: int, strategy: tf.distribute.Strategy) -> None:
+    """Raise SettingError unless every replica has the same share of a batch."""
+    n = strategy.num_replicas_in_sync
+    if batch_size % n:
+        raise SettingError(
+            f"stage {stage_name}: a batch of {batch_size} cannot be shared by {n} devices: "
+            f"--set stages.{stage_name}.batch_size={-(-batch_size // n) * n}"
+        )
+
+
+def distribute(strategy: tf.distribute.Strategy, stream: Callable[[Share], tf.data.Dataset]):
+    """Batches for ``fit``: on one device the stream's own, else the share of each replica.
+
+    Args:
+        strategy: of :func:`get_strategy`.
+        stream: makes the batches of a worker's replicas, one after the other. It is endless, so that there are no
+            last batches of another size.
+    """
+    if strategy is tf.distribute.get_strategy():
+        return prefetch_to_gpu(stream(Share()))
+
+    def of_worker(context):
+        share = Share(context.input_pipeline_id, context.num_input_pipelines, context.num_replicas_in_sync)
+        return without_names(stream(share))
+
+    return strategy.distribute_datasets_from_function(of_worker)
+
+
+def _resolver(strategy):
+    """What knows the other machines; None if there are none."""
+    return strategy.cluster_resolver if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) else None

@@ -1,0 +1,149 @@
+"""Watching a stage while it trains: a bar with the named terms and the time left, and a stop where a loss diverges."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from deepatlas_tf.keras_stack import keras
+from deepatlas_tf.messages import progress, say
+from deepatlas_tf.types import DivergedError
+
+SECONDS_BETWEEN_LOOKS = 0.5
+BAR = "{desc} {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
+
+
+class Watch(keras.callbacks.Callback):
+    """Shows the progress of a stage, and stops it at the first term that is not finite.
+
+    A number that is computed on a GPU is waited for when it is read. So each step only keeps its numbers, the running
+    means of the epoch, and they are looked at twice a second and at the end of the epoch. A mean stays not finite from
+    the step on at which its term was not, so that step is found exactly.
+
+    Args:
+        name: of the stage.
+        folder: of the stage; its checkpoints are named in the error.
+        subjects_at: called with an epoch and a step within it, both from 0, returns the subjects of that batch.
+        shown: whether there is a bar; not for any but the first of several workers.
+    """
+
+    _supports_tf_logs = True  # else Keras reads each number at each step
+
+    def __init__(self, name: str, folder: Path, subjects_at: Callable[[int, int], list[str]], shown: bool = True):
+        super().__init__()
+        self.name, self.folder, self.subjects_at, self.shown = name, folder, subjects_at, shown
+        self.bar, self.epoch, self.kept, self.looked = None, 0, [], 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.bar is None:  # not before: Keras does not tell on_train_begin with which epoch it begins
+            total = self.params["epochs"] * self.params["steps"]
+            start = epoch * self.params["steps"]
+            disabled = {} if self.shown else {"disable": True}
+            self.bar = progress(
+                total=total, initial=start, desc=self.name, unit="step", bar_format=BAR, leave=False, **disabled
+            )
+        self.epoch, self.kept, self.looked = epoch, [], time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.kept.append((batch, logs))
+        if time.perf_counter() - self.looked > SECONDS_BETWEEN_LOOKS:
+            self._look()
+            self.looked = time.perf_counter()
+        self.bar.update()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Before the callback that writes the checkpoint, so that this is of weights without a fault."""
+        if self.kept:
+            self._look()
+        for name, net in self.model.nets.items():  # the last update may have spoilt them
+            if not all(np.isfinite(weight).all() for weight in net.get_weights()):
+                step = (epoch + 1) * self.params["steps"]
+                self._stop(f"stage {self.name}, step {step}: weights of the {name} network are not finite; ")
+
+    def on_train_end(self, logs=None):
+        self.bar.close()
+
+    def _look(self):
+        latest = _numbers(self.kept[-1][1])
+        if not all(map(math.isfinite, latest.values())):
+            self._stop_at_the_first()
+        self.kept = []
+        self.bar.set_postfix_str(_short(latest), refresh=False)
+
+    def _stop_at_the_first(self):
+        for batch, logs in self.kept:
+            bad = [name for name, value in _numbers(logs).items() if not math.isfinite(value)]
+            if bad:
+                # the weighted sum is named only where all of its terms are finite
+                terms = [name for name in bad if not name.endswith("/loss")] or bad
+                step = self.epoch * self.params["steps"] + batch + 1
+                subjects = ", ".join(self.subjects_at(self.epoch, batch))
+                what = f"{' and '.join(terms)} {'is' if len(terms) == 1 else 'are'} not finite"
+                self._stop(f"stage {self.name}, step {step}: {what} (subjects: {subjects}); ")
+
+    def _stop(self, text: str):
+        self.bar.close()
+        found = sorted((self.folder / "checkpoints").glob("epoch-*.index"), key=lambda path: path.stat().st_mtime)
+        kept = f"the checkpoint {found[-1].with_suffix('')} is kept" if found else "no epoch was finished"
+        remedy = "Look at these scans, or train with a lower learning rate in another --workdir"
+        raise DivergedError(f"{text}{kept}. {remedy}")
+
+
+class EpochLine(keras.callbacks.Callback):
+    """After each epoch a line with the means of the terms, and what validation measured; in the terminal and in a log.
+
+    Place it behind the callback that validates.
+    """
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name, self.started, self.first = name, 0.0, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if not self.started:
+            self.started, self.first = time.perf_counter(), epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        done, epochs = epoch + 1, self.params["epochs"]
+        left = (time.perf_counter() - self.started) / (done - self.first) * (epochs - done)
+        time_left = f"; {spoken_time(left)} left" if done < epochs else ""
+        step = f"step {done * self.params['steps']}"
+        say(f"[{self.name}] epoch {done}/{epochs}, {step}: {_spoken(logs or {})}{time_left}")
+
+
+def batch_subjects(stream, step: int) -> list[str]:
+    """The subjects of a batch of a stream, counted from 0; of pairs, the moving and the fixed ones."""
+    batch = next(iter(stream.skip(step)))
+    sides = [batch[side] for side in ("moving", "fixed") if side in batch] or [batch]
+    return [subject.decode() for side in sides for subject in side["subject"].numpy().ravel()]
+
+
+def spoken_time(seconds: float) -> str:
+    """``45 s``, ``3 min``, ``2 h 5 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _numbers(logs: Mapping) -> dict[str, float]:
+    return {name: float(value) for name, value in logs.items()}
+
+
+def _short(numbers: Mapping[str, float]) -> str:
+    """``registration loss 0.312, registration similarity 0.2``: losses first, as a narrow terminal cuts the end off."""
+    ordered = sorted(numbers, key=lambda name: not name.endswith("/loss"))
+    return ", ".join(f"{name.replace('/', ' ')} {numbers[name]:.3g}" for name in ordered)
+
+
+def _spoken(logs: Mapping) -> str:
+    """``registration loss 0.312 similarity 0.2; segmentation loss 0.5; validation segmentation_dice 0.8``."""
+    groups: dict[str, list[str]] = {}
+    for name, value in logs.items():
+        group, _, term = name.partition("/")
+        if not term:
+            group, term = "validation", name.removeprefix("val_")
+        groups.setdefault(group, []).append(f"{term} {float(value):.3g}")
+    return "; ".join(f"{group} {' '.join(terms)}" for group, terms in groups.items())

@@ -1,0 +1,84 @@
+"""The evaluation with instance optimisation: a row more for each registration, on synthetic knees in 2D."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from deepatlas_tf.data.phantom_knee import CLASS_NAMES, knee
+from deepatlas_tf.evaluation.draw import draw
+from deepatlas_tf.evaluation.evaluate import evaluate
+from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.models.unet import light_unet
+from deepatlas_tf.models.voxelmorph import registration_net
+from deepatlas_tf.training.experiment import Data, Experiment, Stage, settings_dict
+from deepatlas_tf.training.files import through_json, write_json
+from deepatlas_tf.training.stages import net_path
+from deepatlas_tf.types import SettingError
+
+SHAPE, SPACING = (32, 32), (4.0, 4.0)
+
+
+def made_up_dataset(n=3):
+    subjects = tuple(f"knee{i}" for i in range(n))
+    knees = [knee(seed, SHAPE, SPACING) for seed in range(n)]
+    arrays = {
+        "image": np.stack([image for image, _ in knees]).reshape(n, *SHAPE, 1).astype(np.float32),
+        "label": np.stack([label for _, label in knees]).astype(np.int32),
+        "label_weight": np.ones((n, len(CLASS_NAMES)), np.float32),
+        "subject": np.array(subjects),
+    }
+    return SimpleNamespace(
+        name="phantom_knee",
+        class_names=CLASS_NAMES,
+        spacing=SPACING,
+        synthetic=True,
+        labelled={"test": subjects},
+        domains=dict.fromkeys(subjects, ""),
+        samples=lambda split: tf.data.Dataset.from_tensor_slices(arrays),
+    )
+
+
+def write_run(workdir, *stages):
+    """A finished run whose registration begins at the identity."""
+    keras.utils.set_random_seed(0)
+    experiment = Experiment("phantom_knee", Data("phantom_knee"), stages)
+    write_json(workdir / "experiment.json", {"experiment": through_json(settings_dict(experiment))})
+    for stage in stages:
+        task = "segmentation" if stage.method == "segmentation" else "registration"
+        path = net_path(workdir, stage.name, task)
+        path.parent.mkdir(parents=True)
+        small = registration_net(SHAPE, (4, 4), (4, 4, 4)) if task == "registration" else None
+        (small or light_unet(SHAPE, len(CLASS_NAMES), (4, 8))).save(path)
+
+
+SEGMENTATION = Stage("segmentation_baseline", "segmentation", steps=1)
+WEIGHTS = {"registration": {"similarity": 1.0, "smoothness": 0.1}}
+REGISTRATION = Stage("registration_unsupervised", "voxelmorph", steps=1, weights=WEIGHTS)
+
+
+def test_each_registration_is_measured_refined_too(tmp_path):
+    write_run(tmp_path, SEGMENTATION, REGISTRATION)
+    evaluation = evaluate(tmp_path, made_up_dataset(), instance_steps=60)
+    methods = ["identity", "registration_unsupervised", "registration_unsupervised_instance"]
+    assert [name for name, tasks in evaluation.summary.items() if "registration" in tasks] == methods
+    assert list(dict.fromkeys(row["method"] for row in evaluation.registration_rows)) == methods
+    assert {row["method"] for row in evaluation.segmentation_rows} == {"segmentation_baseline"}
+    scores = {name: evaluation.summary[name]["registration"]["dice"]["mean"] for name in methods}
+    np.testing.assert_allclose(scores[methods[1]], scores["identity"], atol=0.02)
+    assert scores[methods[2]] > scores[methods[1]] + 0.02
+    text = (tmp_path / "evaluation" / "registration.csv").read_text()
+    assert "registration_unsupervised_instance,knee0,knee1" in text
+    assert any("registration" in path.name for path in draw(tmp_path, evaluation, made_up_dataset(), "test"))
+
+
+def test_without_the_option_nothing_is_refined(tmp_path):
+    write_run(tmp_path, REGISTRATION)
+    summary = evaluate(tmp_path, made_up_dataset()).summary
+    assert set(summary) == {"identity", "registration_unsupervised"}
+
+
+def test_a_run_without_a_registration_of_images_is_refused(tmp_path):
+    write_run(tmp_path, SEGMENTATION)
+    with pytest.raises(SettingError, match="--instance-steps: no finished stage of"):
+        evaluate(tmp_path, made_up_dataset(), instance_steps=5)
