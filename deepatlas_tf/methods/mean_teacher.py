@@ -8,9 +8,10 @@ labelled samples, the third, ``consistency``, over all. Settings of the method:
 
 - ``decay``: ``a = min(decay, 1 - 1 / (t + 1))`` after step ``t = 1, 2, ...``: first the mean of all students so far.
 - ``ramp``: ``w(t) = exp(-5 (1 - t / T)^2)``, with ``T = ramp * steps`` of the stage, and 1 from there on.
-- ``noise``: ``n1`` and ``n2`` are independent, Gaussian of this standard deviation and held within twice that, as Yu
-  et al. have it (0.1). Images are in [0, 1]. Student and teacher both see noise; the supervised terms are of the
-  student's prediction under noise, so that a step takes one pass of each network.
+- ``noise``: ``n1`` and ``n2`` are independent, Gaussian of this standard deviation and held within twice that. Yu et al.
+  have 0.1 for images of standard deviation 1; here images are in [0, 1], where 0.03 is about as much. Student and
+  teacher both see noise; the supervised terms are of the student's prediction under noise, so that a step takes one
+  pass of each network.
 
 The teacher is the better network and is what a stage leaves as ``segmentation``: it is validated, saved, evaluated and
 exported. The student is saved beside it, as ``student``. A checkpoint holds both.
@@ -35,10 +36,10 @@ class MeanTeacher(Method):
     stream = "samples"
     updates = {"segmentation": ("student", "segmentation")}
     default_turns = {"segmentation": 1}
-    default_settings = {"decay": 0.99, "ramp": 0.3, "noise": 0.1}
+    default_settings = {"decay": 0.99, "ramp": 0.3, "noise": 0.03}
     default_weights = {"segmentation": {"supervised": 0.5, "supervised_cross_entropy": 0.5, "consistency": 1.0}}
 
-    def __init__(self, segmentation, steps: int, decay=0.99, ramp=0.3, noise=0.1, **kwargs):
+    def __init__(self, segmentation, steps: int, decay=0.99, ramp=0.3, noise=0.03, **kwargs):
         student = keras.models.clone_model(segmentation)
         student.set_weights(segmentation.get_weights())
         super().__init__({"segmentation": segmentation, "student": student}, turns=("segmentation",), **kwargs)
