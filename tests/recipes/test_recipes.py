@@ -50,7 +50,7 @@ def test_tiny_and_settings_reach_the_stages():
     assert [stage.steps for stage in tiny.stages] == [8] * 5 and tiny.networks.pyramid_widths == (8, 8, 8)
     assert tiny.stages[-1].pseudo_gate == 0.7 and tiny.data.labels == 2
     changed = experiment_of(options("mean_teacher", set=["stages.mean_teacher.settings.decay=0.5"], steps_scale=0.5))
-    assert dict(changed.stages[-1].settings) == {"decay": 0.5, "ramp": 0.3, "noise": 0.1}
+    assert dict(changed.stages[-1].settings) == {"decay": 0.5, "ramp": 0.3, "noise": 0.03}
     assert changed.stages[-1].steps == 360
 
 
