@@ -8,8 +8,8 @@ labelled samples, the third, ``consistency``, over all. Settings of the method:
 
 - ``decay``: ``a = min(decay, 1 - 1 / (t + 1))`` after step ``t = 1, 2, ...``: first the mean of all students so far.
 - ``ramp``: ``w(t) = exp(-5 (1 - t / T)^2)``, with ``T = ramp * steps`` of the stage, and 1 from there on.
-- ``noise``: ``n1`` and ``n2`` are independent, Gaussian of this standard deviation and held within twice that. Yu et al.
-  have 0.1 for images of standard deviation 1; here images are in [0, 1], where 0.03 is about as much. Student and
+- ``noise``: ``n1`` and ``n2`` are independent, Gaussian of this standard deviation and held within twice that. Yu et
+  al. have 0.1 for images of standard deviation 1; here images are in [0, 1], where 0.03 is about as much. Student and
   teacher both see noise; the supervised terms are of the student's prediction under noise, so that a step takes one
   pass of each network.
 
