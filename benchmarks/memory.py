@@ -1,4 +1,4 @@
-"""Memory of a DeepAtlas training step at the paper's size, by counting: the table in docs/scale.md.
+"""Memory of a DeepAtlas training step at the paper's size, by counting.
 
     python benchmarks/memory.py
 

@@ -29,7 +29,7 @@ def _run(args, strategy) -> None:
     own = args.manual_dir or args.data_dir if experiment.data.dataset == "nifti" else None
     workdir = args.workdir or Path("runs") / (own.stem if own else experiment.data.dataset.replace("/", "_"))
     with chief_first(strategy):  # which prepares the data set, if that is to be done
-        dataset = _load(experiment.data, args, workdir)
+        dataset = load(experiment.data, args, workdir)
     if is_chief(strategy):
         _announce(dataset, experiment, workdir)
     train_experiment(experiment, dataset, workdir, strategy)
@@ -55,7 +55,7 @@ def dataset_of(settings: dict, args, workdir: Path):
     """The data set of a run's settings, which is prepared where it is not; args: with ``data_dir, manual_dir``."""
     values = settings["data"].items()
     data = Data(**{name: tuple(value) if isinstance(value, list) else value for name, value in values})
-    return _load(data, args, workdir)
+    return load(data, args, workdir)
 
 
 def experiment_of(args) -> Experiment:
@@ -80,7 +80,8 @@ def _with_settings(experiment: Experiment, assignments) -> Experiment:
     return functools.reduce(set_value, assignments, experiment)
 
 
-def _load(data: Data, args, workdir: Path):
+def load(data: Data, args, workdir: Path):
+    """The data set of these settings; args: with ``data_dir, manual_dir``."""
     return load_dataset(
         data.dataset,
         data_dir=args.data_dir,

@@ -18,10 +18,10 @@ from pathlib import Path
 from deepatlas_tf.apply.runs import Run
 from deepatlas_tf.commands import train
 from deepatlas_tf.data.prepare import quiet
-from deepatlas_tf.data.sources import DataSet, load_dataset
+from deepatlas_tf.data.sources import DataSet
 from deepatlas_tf.export.save import export_run
 from deepatlas_tf.keras_stack import tf
-from deepatlas_tf.run import experiment_of
+from deepatlas_tf.run import experiment_of, load
 from deepatlas_tf.training.loop import train_experiment
 from deepatlas_tf.types import DataError, SettingError
 
@@ -138,16 +138,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _load(args) -> DataSet:
-    data = experiment_of(args).data
-    return load_dataset(
-        data.dataset,
-        data_dir=args.data_dir,
-        manual_dir=args.manual_dir,
-        shape=data.shape,
-        spacing=data.spacing,
-        n_subjects=data.n_subjects,
-        workdir=args.workdir,
-    )
+    return load(experiment_of(args).data, args, args.workdir)
 
 
 def _plain(value):

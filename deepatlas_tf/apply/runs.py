@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.messages import detail, say
-from deepatlas_tf.methods import method_class
 from deepatlas_tf.training.files import read_json, read_settings, remedy
 from deepatlas_tf.training.instance import InstanceOptimisation, refiner
-from deepatlas_tf.training.stages import CUSTOM_OBJECTS, load_net, net_path
+from deepatlas_tf.training.stages import CUSTOM_OBJECTS, load_net, net_path, trained_nets
 from deepatlas_tf.types import DataError, SettingError
 
 METADATA = Path("assets") / "metadata.json"
@@ -44,7 +43,7 @@ class Run:
         if stage is not None and stage not in names:
             have = ", ".join(names) or "none"
             raise SettingError(f"{self.path} has no finished stage {stage!r} with a {task} network; there are: {have}")
-        trained = [s["name"] for s in stages if task in _trained(s)]
+        trained = [s["name"] for s in stages if task in trained_nets(s)]
         return stage or (trained[-1] if trained else None)
 
     def net(self, task: str, stage: str | None = None):
@@ -174,8 +173,3 @@ def _signatures(path: Path):
 
 def _image(grid: Grid):
     return tf.TensorSpec((1, *[None] * len(grid.shape), 1), tf.float32)
-
-
-def _trained(stage: dict) -> set[str]:
-    nets_of = method_class(stage["method"]).nets_of
-    return {name for turn, n in stage["turns"].items() if n for name in nets_of(turn)}

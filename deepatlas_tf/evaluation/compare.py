@@ -33,11 +33,19 @@ def summaries(runs: Sequence[Path]) -> dict:
 
 def case_means(runs: Sequence[Path], task: str, measure: str = "dice") -> dict[str, dict[Case, float]]:
     """``{method: {(subject,) or (moving, fixed): mean over the classes}}``; where no class counts there is no case."""
-    values = collections.defaultdict(lambda: collections.defaultdict(list))
+    found = {}
     for run in _distinct(runs):
-        for row in read_rows(_evaluated(run) / f"{task}.csv"):
-            case = tuple(row[name] for name in ("subject", "moving", "fixed") if name in row)
-            values[_label(run, row["method"], runs)][case].append(row[measure])
+        means = means_of_rows(read_rows(_evaluated(run) / f"{task}.csv"), measure)
+        found |= {_label(run, method, runs): cases for method, cases in means.items()}
+    return found
+
+
+def means_of_rows(rows: Sequence[dict], measure: str = "dice") -> dict[str, dict[Case, float]]:
+    """:func:`case_means` of the rows of one CSV file."""
+    values = collections.defaultdict(lambda: collections.defaultdict(list))
+    for row in rows:
+        case = tuple(row[name] for name in ("subject", "moving", "fixed") if name in row)
+        values[row["method"]][case].append(row[measure])
     return {
         method: {case: float(np.nanmean(x)) for case, x in cases.items() if not np.isnan(x).all()}
         for method, cases in values.items()

@@ -9,14 +9,13 @@ import numpy as np
 
 from deepatlas_tf.evaluation.report import summarise_rows
 from deepatlas_tf.messages import progress
-from deepatlas_tf.methods import method_class
 from deepatlas_tf.metrics.deformation import folds_percent, sdlogj
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.metrics.surface import surface_metrics
 from deepatlas_tf.training.files import read_settings, write_json, write_rows
 from deepatlas_tf.training.instance import InstanceOptimisation, refiner
 from deepatlas_tf.training.predict import of_domain, registrar, segmenter, warp_label
-from deepatlas_tf.training.stages import load_net, net_path
+from deepatlas_tf.training.stages import load_net, net_path, trained_nets
 from deepatlas_tf.types import DataError, SettingError
 
 
@@ -86,19 +85,13 @@ def load_stages(workdir: Path, instance_steps: int = 0):
     """The functions to be measured: of each finished stage, the nets that it trained; and its domains."""
     segmenters, registrars, domains = {}, {"identity": _no_displacement}, {}
     for stage in read_settings(workdir)["stages"]:
-        cls = method_class(stage["method"])
-        trained = [name for turn, n in stage["turns"].items() if n for name in cls.nets_of(turn)]
+        trained = trained_nets(stage)
         for name, functions, wrap in (("segmentation", segmenters, segmenter), ("registration", registrars, registrar)):
             path = net_path(workdir, stage["name"], name)
             if name in trained and path.exists():
                 functions[stage["name"]] = wrap(load_net(path))
         domains[stage["name"]] = tuple(stage.get("domains", (None, None)))
-        # A stage that registers label maps has no similarity of images to go on with
-        if (
-            instance_steps
-            and stage["name"] in registrars
-            and stage["weights"].get("registration", {}).get("similarity")
-        ):
+        if instance_steps and stage["name"] in registrars and _compares_images(stage):
             name, net = f"{stage['name']}_instance", load_net(net_path(workdir, stage["name"], "registration"))
             registrars[name] = refiner(net, InstanceOptimisation.of_settings(stage, steps=instance_steps))
             domains[name] = domains[stage["name"]]
@@ -107,6 +100,11 @@ def load_stages(workdir: Path, instance_steps: int = 0):
     if instance_steps and not any(name.endswith("_instance") for name in registrars):
         raise SettingError(f"--instance-steps: no finished stage of {workdir} has learned to register images")
     return segmenters, registrars, domains
+
+
+def _compares_images(stage) -> bool:
+    """Whether a stage has a similarity of images to go on with; one that registers label maps has none."""
+    return bool(stage["weights"].get("registration", {}).get("similarity"))
 
 
 def _registration_tasks(evaluation, dataset, split, pairs_per_subject):

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from deepatlas_tf.evaluation.compare import means_of_rows
 from deepatlas_tf.evaluation.evaluate import Evaluation, load_stages
 from deepatlas_tf.evaluation.report import method_order
 from deepatlas_tf.metrics.overlap import dice
@@ -33,7 +34,7 @@ def chosen_cases(rows: Sequence[dict], stages: Sequence[str]) -> tuple[str | Non
     Of an even number the median is the lower middle; of two cases there is no median. ``(None, [])`` where nothing was
     measured besides the identity.
     """
-    means = _case_means(rows)
+    means = means_of_rows(rows)
     order = {stage: position for position, stage in enumerate(stages)}
     shown = max((method for method in means if _stage(method) in order), key=lambda m: order[_stage(m)], default=None)
     if shown is None:
@@ -50,17 +51,6 @@ def chosen_cases(rows: Sequence[dict], stages: Sequence[str]) -> tuple[str | Non
         methods = (*others, shown)
         cases.append(Case(rank, subjects, score, methods))
     return shown, sorted(cases, key=lambda case: list(places).index(case.rank))
-
-
-def _case_means(rows) -> dict[str, dict[tuple[str, ...], float]]:
-    values: dict = {}
-    for row in rows:
-        subjects = tuple(row[name] for name in ("subject", "moving", "fixed") if name in row)
-        values.setdefault(row["method"], {}).setdefault(subjects, []).append(row["dice"])
-    return {
-        method: {subjects: float(np.nanmean(x)) for subjects, x in cases.items() if not np.isnan(x).all()}
-        for method, cases in values.items()
-    }
 
 
 def evaluated_split(facts: RunFacts, dataset) -> str | None:

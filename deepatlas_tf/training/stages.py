@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 
 from deepatlas_tf.data.pairs import (
@@ -58,6 +59,12 @@ def load_net(path: Path):
             f"cannot load the network {path} ({reason}); delete {path.parent} and run the training command again, "
             "which writes it from the stage's checkpoints"
         ) from error
+
+
+def trained_nets(stage: Mapping) -> set[str]:
+    """Names of the nets that a stage updates; ``stage`` as ``experiment.json`` has it."""
+    nets_of = method_class(stage["method"]).nets_of
+    return {name for turn, n in stage["turns"].items() if n for name in nets_of(turn)}
 
 
 NET_KINDS = ("registration", "label_registration", "segmentation", "generator", "discriminator")
