@@ -1,5 +1,6 @@
 """The pictures of a run: which ones there are, and from which subjects, rows and fields."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,9 @@ def _draw_segmentation(folder, evaluation, dataset, samples, name):
     subjects = []
     for subject, sample in samples.items():
         found = {m: evaluation.segmenters[m](sample["image"]) for m in method_order(evaluation.segmenters)}
-        notes = {method: f"Dice {_mean_dice(label, sample['label'], dataset):.3f}" for method, label in found.items()}
+        notes = {
+            method: f"Dice {mean_dice(label, sample, len(dataset.class_names)):.3f}" for method, label in found.items()
+        }
         subjects.append(panels.Segmented(subject, sample["image"], sample["label"], found, notes))
     panels.segmentation_panel(panel, subjects, classes, dataset.spacing, f"Segmentation ({name})")
     return [boxes, panel]
@@ -86,9 +89,9 @@ def _draw_registration(folder, evaluation, dataset, samples, name):
     classes, spacing = dataset.class_names[1:], dataset.spacing
     figures.dice_boxplots(paths[0], evaluation.registration_rows, classes, f"Registration Dice by pair ({name})")
     register = evaluation.registrars[methods[-1]]
-    registered = [_register(register, samples, *pair, dataset) for pair in pairs]
+    shown = [_registered(register, samples, *pair, n_classes=len(dataset.class_names)) for pair in pairs]
     title = f"Registration by {figures.spoken(methods[-1])} ({name})"
-    panels.registration_panel(paths[1], registered, classes, spacing, title)
+    panels.registration_panel(paths[1], shown, classes, spacing, title)
     moving, fixed = (samples[subject] for subject in pairs[0])
     fields = {method: evaluation.registrars[method](moving["image"], fixed["image"]) for method in methods}
     shown = f"{pairs[0][0]} onto {pairs[0][1]} ({name})"
@@ -97,13 +100,26 @@ def _draw_registration(folder, evaluation, dataset, samples, name):
     return paths
 
 
-def _register(register, samples, moving_id, fixed_id, dataset):
+def _registered(register, samples, moving_id, fixed_id, n_classes):
     moving, fixed = samples[moving_id], samples[fixed_id]
     u = register(moving["image"], fixed["image"])
+    return registered_pair(f"{moving_id}\nonto {fixed_id}", moving, fixed, u, n_classes)[0]
+
+
+def registered_pair(name: str, moving: Mapping, fixed: Mapping, u: np.ndarray, n_classes: int):
+    """A pair as :func:`~deepatlas_tf.evaluation.panels.registration_panel` shows it, and its mean Dice afterwards.
+
+    Args:
+        name: that stands beside it.
+        moving, fixed: samples.
+        u: displacement field ``(*S, D)`` in voxels.
+        n_classes: background included; those that are not labelled in both do not count.
+    """
+    weight = np.minimum(moving["label_weight"], fixed["label_weight"])
     warped_label = warp_label(moving["label"], u)
-    before, after = (_mean_dice(label, fixed["label"], dataset) for label in (moving["label"], warped_label))
-    return panels.Registered(
-        name=f"{moving_id}\nonto {fixed_id}",
+    before, after = (mean_dice(label, fixed, n_classes, weight) for label in (moving["label"], warped_label))
+    shown = panels.Registered(
+        name=name,
         moving=moving["image"],
         fixed=fixed["image"],
         warped=warp_image(moving["image"], u),
@@ -112,7 +128,11 @@ def _register(register, samples, moving_id, fixed_id, dataset):
         warped_label=warped_label,
         note=f"Dice {before:.3f} to {after:.3f}",
     )
+    return shown, after
 
 
-def _mean_dice(prediction, reference, dataset):
-    return float(np.nanmean(dice(prediction, reference, len(dataset.class_names))))
+def mean_dice(prediction: np.ndarray, sample: Mapping, n_classes: int, weight: np.ndarray | None = None) -> float:
+    """Mean over the classes that are labelled and present; weight (C,): of the labels, the sample's own if None."""
+    labelled = (sample["label_weight"] if weight is None else weight)[1:] > 0
+    scores = np.where(labelled, dice(prediction, sample["label"], n_classes), np.nan)
+    return float("nan") if np.isnan(scores).all() else float(np.nanmean(scores))

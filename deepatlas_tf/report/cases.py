@@ -1,14 +1,13 @@
 """The best, the median and the worst case of an evaluation, and the networks applied to them once more."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from deepatlas_tf.evaluation.compare import means_of_rows
 from deepatlas_tf.evaluation.evaluate import Evaluation, load_stages
 from deepatlas_tf.evaluation.report import method_order
-from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.report.run_facts import RunFacts
 from deepatlas_tf.training.predict import read_samples
 
@@ -90,13 +89,6 @@ def volumes(label: np.ndarray, n_classes: int, spacing: Sequence[float]) -> np.n
     """Volume of each foreground class in ml; of a 2D label map its area in cm2."""
     size = float(np.prod(spacing)) / (1000 if len(spacing) == 3 else 100)
     return np.bincount(label.ravel(), minlength=n_classes)[1:n_classes] * size
-
-
-def mean_dice(prediction: np.ndarray, sample: Mapping, n_classes: int, weight: np.ndarray | None = None) -> float:
-    """Mean over the classes that are labelled and present; weight (C,): of the labels, the sample's own if None."""
-    labelled = (sample["label_weight"] if weight is None else weight)[1:] > 0
-    scores = np.where(labelled, dice(prediction, sample["label"], n_classes), np.nan)
-    return float("nan") if np.isnan(scores).all() else float(np.nanmean(scores))
 
 
 def _stage(method: str) -> str:

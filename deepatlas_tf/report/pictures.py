@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from deepatlas_tf.evaluation import figures, panels
+from deepatlas_tf.evaluation.draw import mean_dice, registered_pair
 from deepatlas_tf.evaluation.figures import spoken
 from deepatlas_tf.evaluation.pseudo_figure import pseudo_quality
-from deepatlas_tf.report.cases import Applied, Case, mean_dice
+from deepatlas_tf.report.cases import Applied, Case
 from deepatlas_tf.report.document import Picture
 from deepatlas_tf.report.run_facts import RunFacts
 from deepatlas_tf.training.files import read_rows
-from deepatlas_tf.training.predict import warp_image, warp_label
 
 
 def curves(facts: RunFacts) -> list[Picture]:
@@ -86,21 +86,7 @@ def registered(case: Case, fields: Mapping[str, np.ndarray], applied: Applied, n
 def _registered(case: Case, u: np.ndarray, applied: Applied) -> tuple[panels.Registered, float]:
     """What the panel shows, and the Dice after registration."""
     moving, fixed = (applied.samples[subject] for subject in case.subjects)
-    n_classes = len(applied.dataset.class_names)
-    weight = np.minimum(moving["label_weight"], fixed["label_weight"])
-    warped_label = warp_label(moving["label"], u)
-    before, after = (mean_dice(label, fixed, n_classes, weight) for label in (moving["label"], warped_label))
-    shown = panels.Registered(
-        name="\nonto ".join(case.subjects),
-        moving=moving["image"],
-        fixed=fixed["image"],
-        warped=warp_image(moving["image"], u),
-        moving_label=moving["label"],
-        fixed_label=fixed["label"],
-        warped_label=warped_label,
-        note=f"Dice {before:.3f} to {after:.3f}",
-    )
-    return shown, after
+    return registered_pair("\nonto ".join(case.subjects), moving, fixed, u, len(applied.dataset.class_names))
 
 
 def _picture(text: str, draw: Callable, *arguments) -> Picture:

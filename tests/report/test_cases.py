@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from deepatlas_tf.report.cases import chosen_cases, mean_dice, volumes
+from deepatlas_tf.evaluation.draw import mean_dice
+from deepatlas_tf.report.cases import chosen_cases, volumes
 
 STAGES = ("segmentation_baseline", "a_to_b", "deepatlas")
 
