@@ -1,4 +1,4 @@
-"""Memory of a DeepAtlas training step at the paper's size, by counting.
+"""Memory of a DeepAtlas training step at the paper's size, by counting: the table in docs/scale.md.
 
     python benchmarks/memory.py
 
