@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.cascade import UpsampleField
 from deepatlas_tf.models.layers import CropLike, PadToMultiple
+from deepatlas_tf.models.upsampling import UpsampledConvolution
 
 # Channels from full resolution down; volumes, as published, have one level less than slices
 WIDTHS = {2: (16, 32, 32, 32, 32), 3: (16, 32, 32, 32)}
@@ -41,11 +42,9 @@ def pyramid_net(shape: Sequence[int | None], widths: Sequence[int] | None = None
             x = _convolution(x, width, f"down{level}", strides=2)
         x = _residual_block(x, width, f"encoder{level}")
         skips.append(x)
-    upsample, field = getattr(keras.layers, f"UpSampling{n_axes}D"), None
+    field = None
     for k, (width, skip) in enumerate(zip(reversed(widths), reversed(skips), strict=True)):
-        if k:
-            x = keras.layers.Concatenate(name=f"skip{k}")([upsample(2, name=f"upsample{k}")(x), skip])
-        x = _convolution(x, width, f"decoder{k}")
+        x = _convolution([x, skip] if k else x, width, f"decoder{k}")
         residual = _head(x, n_axes, k)
         if k:
             finer = UpsampleField(2, name=f"finer{k}")(field)
@@ -92,6 +91,9 @@ def _residual_block(x, width, name):
 
 
 def _convolution(x, width, name, strides=1):
-    conv = getattr(keras.layers, f"Conv{len(x.shape) - 2}D")
-    x = conv(width, 3, strides, padding="same", kernel_initializer="he_normal", name=name)(x)
+    if isinstance(x, list):
+        x = UpsampledConvolution(width, kernel_initializer="he_normal", name=name)(x)
+    else:
+        conv = getattr(keras.layers, f"Conv{len(x.shape) - 2}D")
+        x = conv(width, 3, strides, padding="same", kernel_initializer="he_normal", name=name)(x)
     return keras.layers.LeakyReLU(0.2, name=f"{name}_activation")(x)

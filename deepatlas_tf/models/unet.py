@@ -6,6 +6,7 @@ from functools import partial
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.layers import CropLike, Dropout, InstanceNormalization, PadToMultiple
 from deepatlas_tf.models.recompute import apply_part
+from deepatlas_tf.models.upsampling import UpsampledConvolution
 from deepatlas_tf.models.voxelmorph import unet_features
 
 
@@ -68,20 +69,20 @@ def voxelmorph_unet(
 
 
 def _conv_block(x, width, name):
-    conv = getattr(keras.layers, f"Conv{len(x.shape) - 2}D")
+    settings = {"use_bias": False, "kernel_initializer": "he_normal"}
     for index in range(2):
-        x = conv(width, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv{index}")(
-            x
-        )
-        x = InstanceNormalization(name=f"{name}_norm{index}")(x)
-        x = keras.layers.LeakyReLU(0.01, name=f"{name}_activation{index}")(x)
+        if isinstance(x, list):
+            conv = UpsampledConvolution(width, name=f"{name}_conv{index}", **settings)
+        else:
+            kind = getattr(keras.layers, f"Conv{len(x.shape) - 2}D")
+            conv = kind(width, 3, padding="same", name=f"{name}_conv{index}", **settings)
+        x = conv(x)
+        x = InstanceNormalization(leak=0.01, name=f"{name}_norm{index}")(x)
     return x
 
 
 def _up_block(x, skip, width, level):
-    upsample = getattr(keras.layers, f"UpSampling{len(x.shape) - 2}D")(2, name=f"upsample{level}")
-    both = keras.layers.Concatenate(name=f"skip{level}")([upsample(x), skip])
-    return _conv_block(both, width, f"up{level}")
+    return _conv_block([x, skip], width, f"up{level}")
 
 
 def _class_probabilities(features, image, n_classes):

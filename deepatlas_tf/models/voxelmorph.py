@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from deepatlas_tf.keras_stack import keras, vxm
 from deepatlas_tf.models.layers import CropLike, PadToMultiple, VecInt
 from deepatlas_tf.models.recompute import Recomputed
+from deepatlas_tf.models.upsampling import fold_upsampling
 
 # Widths of DeepAtlas' registration network, which are those of VoxelMorph (CVPR 2018), on voxelmorph 0.2's U-Net.
 ENCODER = (16, 32, 32, 32)
@@ -53,10 +54,12 @@ def unet_features(inputs, x, encoder: Sequence[int], decoder: Sequence[int], rec
     """Features of voxelmorph's ``Unet`` on ``x``, a Keras tensor made from ``inputs`` whose size fits the stride."""
     widths = (list(encoder), list(decoder))
     unet = vxm.networks.Unet(input_model=keras.Model(inputs, x), nb_features=widths, name="unet")
+    features = fold_upsampling(unet.output, x)
     if not recompute:
-        return unet.output
-    first = unet.get_layer("unet_enc_conv_0_0_activation").output
-    last_lower = unet.get_layer("unet_dec_conv_0_0_activation").output
+        return features
+    folded = keras.Model(x, features)
+    first = folded.get_layer("unet_enc_conv_0_0_activation").output
+    last_lower = folded.get_layer("unet_dec_conv_0_0_activation").output
     skip = Recomputed(keras.Model(x, first), name="full")(x)
     lower = Recomputed(keras.Model(first, last_lower), name="lower")(skip)
-    return Recomputed(keras.Model([last_lower, first], unet.output), name="full_again")([lower, skip])
+    return Recomputed(keras.Model([last_lower, first], features), name="full_again")([lower, skip])

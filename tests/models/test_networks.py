@@ -69,6 +69,30 @@ def test_a_saved_net_gives_the_same(tmp_path, shape, kind):
     np.testing.assert_array_equal(load_net(tmp_path / "net.keras")(inputs), net(inputs))
 
 
+@pytest.mark.parametrize("in_graph", [False, True])
+@pytest.mark.parametrize("shape", [(2, 6, 5, 3), (2, 4, 6, 5, 3)])
+def test_normalisation_with_activation_has_the_gradients_of_both(shape, in_graph):
+    x = 3 + 2 * tf.random.stateless_normal(shape, (0, 0))
+    both, one = (
+        keras.Sequential([InstanceNormalization(), keras.layers.LeakyReLU(0.1)]),
+        InstanceNormalization(leak=0.1),
+    )
+    weights = [np.array([1.5, -1, 0.5]), np.array([0.2, 0, -0.3])]
+
+    def value_and_gradients(layer):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = layer(x)
+        return value, *tape.gradient(value, [x, *layer.trainable_variables], output_gradients=tf.sin(value))
+
+    for layer in (both, one):
+        layer.build(shape)
+        layer.set_weights(weights)
+    found = tf.function(value_and_gradients)(one) if in_graph else value_and_gradients(one)
+    for a, b in zip(found, value_and_gradients(both), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(2, 6, 5, 3), (2, 4, 6, 5, 3)])
 def test_instance_normalization_equals_keras(shape):
     x = 3 + 2 * tf.random.stateless_normal(shape, (0, 0))
