@@ -1,9 +1,10 @@
 """Losses of translation between two domains. Each returns one value for each example, ``(B,)`` float32."""
 
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.ops.compiled import compiled
 
 
-@tf.function(jit_compile=True)
+@compiled
 def least_squares(score, target: float):
     """Mean squared distance of a discriminator's scores from ``target`` (least-squares GAN: Mao et al., ICCV 2017).
 
@@ -26,7 +27,7 @@ def discrimination(score_real, score_generated):
     return 0.5 * (least_squares(score_real, 1.0) + least_squares(score_generated, 0.0))
 
 
-@tf.function(jit_compile=True)
+@compiled
 def absolute_difference(one, other):
     """Mean absolute intensity difference: the cycle and the identity loss (CycleGAN: Zhu et al., ICCV 2017).
 

@@ -7,12 +7,13 @@ import math
 
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.losses.consistency import inverse_consistency_error
+from deepatlas_tf.ops.compiled import compiled
 from deepatlas_tf.ops.warp import warp
 
 CONSISTENCY_SCALE = 2.0  # voxels
 
 
-@tf.function(jit_compile=True)
+@compiled
 def alignment_confidence(moving, fixed, u, u_back):
     """Confidence in the registration of a pair, on the fixed image's grid: ``exp(-|e(x) / 2|^2 - r(x)^2)``.
 
@@ -34,7 +35,7 @@ def alignment_confidence(moving, fixed, u, u_back):
     return tf.exp(-tf.reduce_sum(error * error, axis=-1, keepdims=True) - residual * residual)
 
 
-@tf.function(jit_compile=True)
+@compiled
 def prediction_confidence(probabilities):
     """``max(0, 1 - H(x))`` with the entropy ``H = -sum_c p_c log2 p_c`` in bits, for any number of classes.
 

@@ -6,11 +6,12 @@ inverse of the other.
 
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.losses.smoothness import squared_norm
+from deepatlas_tf.ops.compiled import compiled
 from deepatlas_tf.ops.filters import difference
 from deepatlas_tf.ops.warp import warp
 
 
-@tf.function(jit_compile=True)
+@compiled
 def inverse_consistency_error(u_ab, u_ba):
     """``phi_ab(phi_ba(x)) - x = u_ba(x) + u_ab(x + u_ba(x))``: ``(B, *S, D)`` in voxels, 0 where they are inverse.
 
@@ -23,7 +24,7 @@ def inverse_consistency_error(u_ab, u_ba):
     return u_ba + warp(u_ab, u_ba)
 
 
-@tf.function(jit_compile=True)
+@compiled
 def inverse_consistency(u_ab, u_ba):
     """Mean squared inverse-consistency error (ICON: Greer et al., ICCV 2021): ``1/|V| sum_x |e(x)|^2`` in voxels^2.
 
@@ -36,7 +37,7 @@ def inverse_consistency(u_ab, u_ba):
     return squared_norm(inverse_consistency_error(u_ab, u_ba))
 
 
-@tf.function(jit_compile=True)
+@compiled
 def gradient_inverse_consistency(u_ab, u_ba):
     """Mean squared gradient of the inverse-consistency error (GradICON: Tian et al., CVPR 2023).
 

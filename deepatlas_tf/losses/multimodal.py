@@ -6,16 +6,17 @@ The intensities are expected in [0, 1], as those of a :class:`~deepatlas_tf.type
 import itertools
 
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.ops.compiled import compiled
 from deepatlas_tf.ops.filters import box_sum
 
 # Voxels whose Parzen windows are in memory at a time: 8 MB for each image with 32 bins
 _CHUNK = 1 << 16
 
 # The rest of MIND-SSC is faster outside of XLA, which computes the distances anew wherever they are used
-_box_sum = tf.function(box_sum, jit_compile=True)
+_box_sum = compiled(box_sum)
 
 
-@tf.function(jit_compile=True)
+@compiled
 def mutual_information(warped, fixed, n_bins: int = 32, sigma: float = 0.5):
     """Minus the mutual information in nats, from a Parzen-window joint histogram (Viola & Wells 1997).
 
@@ -60,7 +61,7 @@ def mind_ssc(warped, fixed, radius: int = 2, dilation: int = 2):
     return tf.reduce_mean(difference * difference, axis=list(range(1, warped.shape.rank)))
 
 
-@tf.function(jit_compile=True)
+@compiled
 def ngf(warped, fixed, edge: float = 0.02):
     """Distance of the normalised gradient fields (Haber & Modersitzki, MICCAI 2006); in [0, 1].
 

@@ -5,12 +5,14 @@
 """
 
 from deepatlas_tf.keras_stack import tf
-from deepatlas_tf.ops.labels import per_class
+from deepatlas_tf.ops.compiled import compiled
+from deepatlas_tf.ops.labels import one_hot, per_class
+from deepatlas_tf.ops.sums import voxel_sums
 
 _EPSILON = 1e-5
 
 
-@tf.function(jit_compile=True)
+@compiled(towards=("prediction", "reference"))
 def soft_dice(prediction, reference, class_weight=None, voxel_weight=None):
     """One minus the mean soft Dice over the foreground classes (Xu & Niethammer, MICCAI 2019, anatomy loss).
 
@@ -23,29 +25,29 @@ def soft_dice(prediction, reference, class_weight=None, voxel_weight=None):
 
     Args:
         prediction: ``(B, *S, C)`` probabilities or a (warped) one-hot label map.
-        reference: ``(B, *S, C)``.
+        reference: ``(B, *S, C)``, or a label map ``(B, *S)`` of integers, which stands for its one-hot volume.
         class_weight: ``(B, C)``; None is 1 for all.
         voxel_weight: ``(B, *S, 1)``, or ``(B, *S, C)`` for each class its own; None is 1 for all.
     """
-    axes = list(range(1, prediction.shape.rank - 1))
-    p, q = prediction[..., 1:], reference[..., 1:]
-    volume = tf.reduce_sum(p, axis=axes) + tf.reduce_sum(q, axis=axes)
-    mean_weight = None
-    if voxel_weight is not None:
-        v = voxel_weight if voxel_weight.shape[-1] == 1 else voxel_weight[..., 1:]
-        p, weighted_volume = v * p, tf.reduce_sum(v * (p + q), axis=axes)
-        mean_weight = tf.stop_gradient(weighted_volume / (volume + _EPSILON))
-        volume = weighted_volume
-    overlap = tf.reduce_sum(p * q, axis=axes)
-    disagreement = 1 - (2 * overlap + _EPSILON) / (volume + _EPSILON)  # (B, C-1)
-    if mean_weight is not None:
-        disagreement *= mean_weight
+    p, q = prediction, _as_probabilities(reference, prediction)
+    volume = voxel_sums(p + q)
+    if voxel_weight is None:
+        return soft_dice_of_sums(voxel_sums(p * q), volume, class_weight)
+    weighted_volume = voxel_sums(voxel_weight * (p + q))
+    mean_weight = tf.stop_gradient(weighted_volume / (volume + _EPSILON))
+    class_weight = mean_weight if class_weight is None else mean_weight * class_weight
+    return soft_dice_of_sums(voxel_sums(voxel_weight * p * q), weighted_volume, class_weight)
+
+
+def soft_dice_of_sums(overlap, volume, class_weight=None):
+    """The same from its sums over the voxels, ``sum_x p_c q_c`` and ``sum_x (p_c + q_c)``, each ``(B, C)``."""
+    disagreement = 1 - (2 * overlap + _EPSILON) / (volume + _EPSILON)
     if class_weight is not None:
-        disagreement *= class_weight[:, 1:]
-    return tf.reduce_mean(disagreement, axis=-1)
+        disagreement *= class_weight
+    return tf.reduce_mean(disagreement[:, 1:], axis=-1)
 
 
-@tf.function(jit_compile=True)
+@compiled(towards=("prediction", "reference"))
 def cross_entropy(prediction, reference, class_weight=None, voxel_weight=None):
     """Mean over the voxels of ``- sum_c w_c q_c log p_c - (max w - sum_c w_c q_c) log sum_c (1 - w_c) p_c``.
 
@@ -54,10 +56,12 @@ def cross_entropy(prediction, reference, class_weight=None, voxel_weight=None):
 
     Args:
         prediction: ``(B, *S, C)`` probabilities ``p``.
-        reference: ``(B, *S, C)`` probabilities ``q``, one-hot for a manual label.
+        reference: ``(B, *S, C)`` probabilities ``q``, or a label map ``(B, *S)`` of integers, which stands for its
+            one-hot volume.
         class_weight: ``(B, C)`` ``w``; None is 1 for all.
         voxel_weight: ``(B, *S, 1)``, a factor of what each voxel adds to the mean; None is 1 for all.
     """
+    reference = _as_probabilities(reference, prediction)
     if class_weight is None:
         terms = -tf.reduce_sum(reference * _log(prediction), axis=-1)
     else:
@@ -69,6 +73,10 @@ def cross_entropy(prediction, reference, class_weight=None, voxel_weight=None):
     if voxel_weight is not None:
         terms *= voxel_weight[..., 0]
     return tf.reduce_mean(terms, axis=list(range(1, terms.shape.rank)))
+
+
+def _as_probabilities(reference, like):
+    return one_hot(reference, like.shape[-1]) if reference.dtype.is_integer else reference
 
 
 def _log(probability):

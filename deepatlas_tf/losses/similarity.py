@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.losses.multimodal import mind_ssc, mutual_information, ngf
+from deepatlas_tf.ops.compiled import compiled
 from deepatlas_tf.ops.filters import box_sum
 
 _EPSILON = 1e-5
 
 
-@tf.function(jit_compile=True)
+@compiled
 def ncc(warped, fixed):
     """One minus the global normalised cross-correlation (Xu & Niethammer, MICCAI 2019, image similarity term).
 
@@ -31,7 +32,7 @@ def ncc(warped, fixed):
     return 1 - covariance * tf.math.rsqrt(variances + _EPSILON**2)
 
 
-@tf.function(jit_compile=True)
+@compiled
 def local_ncc(warped, fixed, window: int = 9):
     """One minus the mean squared local cross-correlation (Avants et al. 2008), which is 1 + voxelmorph's ``NCC``.
 
@@ -47,15 +48,16 @@ def local_ncc(warped, fixed, window: int = 9):
     """
     a, b = warped, fixed
     n_voxels = float(window ** (a.shape.rank - 2))
-    sums = box_sum(tf.concat([a, b, a * a, b * b, a * b], axis=-1), window)
-    sum_a, sum_b, sum_aa, sum_bb, sum_ab = tf.split(sums, 5, axis=-1)
+    # In two parts, of which only the first has a gradient towards a
+    sum_a, sum_aa, sum_ab = tf.split(box_sum(tf.concat([a, a * a, a * b], axis=-1), window), 3, axis=-1)
+    sum_b, sum_bb = tf.split(box_sum(tf.concat([b, b * b], axis=-1), window), 2, axis=-1)
     covariance = tf.maximum(sum_ab - sum_a * sum_b / n_voxels, _EPSILON)
     variance_a = tf.maximum(sum_aa - sum_a * sum_a / n_voxels, _EPSILON)
     variance_b = tf.maximum(sum_bb - sum_b * sum_b / n_voxels, _EPSILON)
     return 1 - _mean_over_voxels((covariance / variance_a) * (covariance / variance_b))
 
 
-@tf.function(jit_compile=True)
+@compiled
 def mse(warped, fixed, image_sigma: float = 1.0):
     """Mean squared intensity difference over ``image_sigma^2`` (Balakrishnan et al., TMI 2019, eq. 5).
 
@@ -93,7 +95,7 @@ def similarity_function(name: str, settings: Mapping[str, float] | None = None) 
     """
     if name not in SIMILARITIES:
         raise ValueError(f"similarity is {' or '.join(SIMILARITIES)}, not {name!r}")
-    known = list(inspect.signature(SIMILARITIES[name].python_function).parameters)[2:]
+    known = list(inspect.signature(SIMILARITIES[name]).parameters)[2:]
     unknown = sorted(set(settings or {}) - set(known))
     if unknown:
         raise ValueError(f"similarity {name} has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}")

@@ -1,10 +1,11 @@
 """Regularity of a displacement field; 0 for a translation. Each returns a value for each example, ``(B,)`` float32."""
 
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.ops.compiled import compiled
 from deepatlas_tf.ops.filters import difference
 
 
-@tf.function(jit_compile=True)
+@compiled
 def bending_energy(u):
     """Mean squared second derivative of the field, mixed derivatives counted twice (Rueckert et al., TMI 1999).
 
@@ -25,7 +26,7 @@ def bending_energy(u):
     return energy
 
 
-@tf.function(jit_compile=True)
+@compiled
 def gradient(u, penalty: str = "l2", loss_mult: float = 1.0):
     """Mean squared (``l2``) or absolute (``l1``) first derivative of the field, as voxelmorph's ``Grad``.
 

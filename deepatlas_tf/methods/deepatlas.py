@@ -51,6 +51,7 @@ from deepatlas_tf.losses.confidence import alignment_confidence, prediction_conf
 from deepatlas_tf.losses.overlap import cross_entropy, soft_dice
 from deepatlas_tf.losses.similarity import similarity_function
 from deepatlas_tf.losses.smoothness import bending_energy
+from deepatlas_tf.losses.warped_overlap import Anatomy, warped_soft_dice
 from deepatlas_tf.methods.base import Method
 from deepatlas_tf.models.layers import SpatialTransformer
 from deepatlas_tf.models.velocity import split_integration
@@ -116,26 +117,42 @@ class DeepAtlas(Method):
         """Terms of the registration turn for each pair, ``(B,)``; the segmentation network is frozen."""
         moving, fixed = pair["moving"], pair["fixed"]
         u = self.nets["registration"]([moving["image"], fixed["image"]], training=True)
-        anatomy_moving, anatomy_fixed = _anatomies(pair, *self._predictions(pair, training=False))
-        channels = [moving["image"], anatomy_moving]
-        if self.registration_confidence:
-            channels.append(prediction_confidence(anatomy_moving))
-        # One warp of image and anatomy together costs less than two
-        warped = self.warp([tf.concat(channels, axis=-1), u])
-        image, anatomy, *confidence = tf.split(warped, [c.shape[-1] for c in channels], axis=-1)
-        weight = _confidence_in_labels(pair, confidence[0], anatomy_fixed) if confidence else None
+        anatomy = self._confident_anatomy_term if self.registration_confidence else self._anatomy_term
         return {
-            "similarity": self.similarity(image, fixed["image"]),
+            "similarity": self.similarity(self.warp([moving["image"], u]), fixed["image"]),
             "smoothness": bending_energy(u),
-            "anatomy": soft_dice(anatomy, anatomy_fixed, voxel_weight=weight),
+            "anatomy": anatomy(pair, u),
         }
+
+    def _anatomy_term(self, pair, u):
+        """Soft Dice of the pair; the network only sees images of which some class is not labelled."""
+        moving, fixed = (self._anatomy_if_needed(pair[side]) for side in ("moving", "fixed"))
+        return warped_soft_dice(moving, fixed, u, pair["moving"]["label_weight"].shape[-1])
+
+    def _anatomy_if_needed(self, side):
+        weight = side["label_weight"]
+        labelled = tf.reduce_all(weight == 1)
+        nothing = tf.zeros((0, *side["image"].shape[1:-1], weight.shape[-1]))
+        probabilities = tf.cond(labelled, lambda: nothing, lambda: self._anatomy(side))
+        return Anatomy(side["label"], probabilities, labelled)
+
+    def _anatomy(self, side):
+        prediction = self.nets["segmentation"](side["image"], training=False)
+        return mix(side["label"], side["label_weight"], prediction)
+
+    def _confident_anatomy_term(self, pair, u):
+        anatomy_moving, anatomy_fixed = self._anatomy(pair["moving"]), self._anatomy(pair["fixed"])
+        both = tf.concat([anatomy_moving, prediction_confidence(anatomy_moving)], axis=-1)
+        anatomy, confidence = tf.split(self.warp([both, u]), [anatomy_fixed.shape[-1], 1], axis=-1)
+        weight = _confidence_in_labels(pair, confidence, anatomy_fixed)
+        return soft_dice(anatomy, anatomy_fixed, voxel_weight=weight)
 
     def segmentation_terms(self, pair):
         """Terms of the segmentation turn for each pair, ``(B,)``; the registration network is frozen."""
         if self.segmentation_pairs == "aligned":
             return self._aligned_terms(pair)
         moving, fixed = pair["moving"], pair["fixed"]
-        predictions = self._predictions(pair, training=True)
+        predictions = self._predictions(pair)
         u, weight = self._field(moving["image"], fixed["image"])
         anatomy_moving, anatomy_fixed = _anatomies(pair, *predictions)
         warped = self.warp([anatomy_moving, u])
@@ -176,10 +193,9 @@ class DeepAtlas(Method):
         moved = self.warp([tf.concat([image, anatomy], axis=-1), field])
         return moved[..., :1], moved[..., 1:], source["label_weight"]
 
-    def _predictions(self, pair, training):
-        """Class probabilities of the moving and of the fixed image, from one call of the network."""
-        images = tf.concat([pair["moving"]["image"], pair["fixed"]["image"]], axis=0)
-        return tf.split(self.nets["segmentation"](images, training=training), 2, axis=0)
+    def _predictions(self, pair):
+        """Class probabilities of the moving and of the fixed image; in two calls, which is faster than one of both."""
+        return [self.nets["segmentation"](pair[side]["image"], training=True) for side in ("moving", "fixed")]
 
     def _field(self, moving, fixed):
         """The displacement field from the frozen network, and the confidence in it if pairs are weighted, else None."""
@@ -237,11 +253,6 @@ def _supervised(pair, predictions):
     samples = (pair["moving"], pair["fixed"])
     terms = {"supervised": soft_dice, "supervised_cross_entropy": cross_entropy}
     return {
-        name: tf.add_n(
-            [
-                loss(p, one_hot(s["label"], p.shape[-1]), s["label_weight"])
-                for s, p in zip(samples, predictions, strict=True)
-            ]
-        )
+        name: tf.add_n([loss(p, s["label"], s["label_weight"]) for s, p in zip(samples, predictions, strict=True)])
         for name, loss in terms.items()
     }

@@ -20,7 +20,6 @@ exported. The student is saved beside it, as ``student``. A checkpoint holds bot
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.losses.overlap import cross_entropy, soft_dice
 from deepatlas_tf.methods.base import Method
-from deepatlas_tf.ops.labels import one_hot
 
 
 class MeanTeacher(Method):
@@ -50,11 +49,10 @@ class MeanTeacher(Method):
         noise = self._noise(sample["image"])
         prediction = self.nets["student"](sample["image"] + noise[0], training=True)
         target = tf.stop_gradient(self.nets["segmentation"](sample["image"] + noise[1], training=True))
-        reference = one_hot(sample["label"], prediction.shape[-1])
         step = tf.cast(self.optimizers_by_net["segmentation"].iterations, tf.float32)
         return {
-            "supervised": soft_dice(prediction, reference, sample["label_weight"]),
-            "supervised_cross_entropy": cross_entropy(prediction, reference, sample["label_weight"]),
+            "supervised": soft_dice(prediction, sample["label"], sample["label_weight"]),
+            "supervised_cross_entropy": cross_entropy(prediction, sample["label"], sample["label_weight"]),
             "consistency": sigmoid_ramp(step, self.ramp_steps) * consistency(prediction, target),
         }
 

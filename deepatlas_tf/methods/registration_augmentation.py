@@ -11,7 +11,6 @@ cross-entropy can be added, as in the method ``segmentation``; the authors' Dice
 
 from deepatlas_tf.losses.overlap import cross_entropy, soft_dice
 from deepatlas_tf.methods.base import Method
-from deepatlas_tf.ops.labels import one_hot
 from deepatlas_tf.ops.warp import warp
 
 
@@ -36,8 +35,7 @@ class RegistrationAugmentation(Method):
         u = self.nets["registration"]([moving["image"], fixed["image"]], training=False)
         label = warp(moving["label"][..., None], u, "nearest")[..., 0]  # (B, *S)
         prediction = self.nets["segmentation"](warp(moving["image"], u), training=True)
-        reference = one_hot(label, prediction.shape[-1])
         return {
-            "supervised": soft_dice(prediction, reference, moving["label_weight"]),
-            "supervised_cross_entropy": cross_entropy(prediction, reference, moving["label_weight"]),
+            "supervised": soft_dice(prediction, label, moving["label_weight"]),
+            "supervised_cross_entropy": cross_entropy(prediction, label, moving["label_weight"]),
         }

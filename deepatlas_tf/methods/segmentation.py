@@ -9,7 +9,6 @@ alone learns slowly.
 
 from deepatlas_tf.losses.overlap import cross_entropy, soft_dice
 from deepatlas_tf.methods.base import Method
-from deepatlas_tf.ops.labels import one_hot
 
 
 class Segmentation(Method):
@@ -29,8 +28,7 @@ class Segmentation(Method):
     def segmentation_terms(self, sample):
         """Terms for each example, ``(B,)``; classes without a label count nothing."""
         prediction = self.nets["segmentation"](sample["image"], training=True)
-        reference = one_hot(sample["label"], prediction.shape[-1])
         return {
-            "supervised": soft_dice(prediction, reference, sample["label_weight"]),
-            "supervised_cross_entropy": cross_entropy(prediction, reference, sample["label_weight"]),
+            "supervised": soft_dice(prediction, sample["label"], sample["label_weight"]),
+            "supervised_cross_entropy": cross_entropy(prediction, sample["label"], sample["label_weight"]),
         }

@@ -27,12 +27,11 @@ from collections.abc import Mapping
 
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.losses.consistency import gradient_inverse_consistency, inverse_consistency
-from deepatlas_tf.losses.overlap import soft_dice
 from deepatlas_tf.losses.similarity import similarity_function
 from deepatlas_tf.losses.smoothness import bending_energy, gradient
+from deepatlas_tf.losses.warped_overlap import Anatomy, warped_soft_dice
 from deepatlas_tf.methods.base import Method
 from deepatlas_tf.models.velocity import split_integration
-from deepatlas_tf.ops.labels import one_hot
 from deepatlas_tf.ops.warp import warp
 
 
@@ -99,32 +98,13 @@ class VoxelMorph(Method):
         return field, self.integrate(field) if self.integrate else field
 
     def _alignment(self, moving, fixed, u, with_anatomy):
-        if not with_anatomy:
-            return alignment_terms(self.similarity, moving["image"], fixed["image"], u)
-        anatomies = tuple(one_hot(side["label"], self.n_classes) for side in (moving, fixed))
-        both_labelled = tf.minimum(moving["label_weight"], fixed["label_weight"])  # (B, C)
-        return alignment_terms(self.similarity, moving["image"], fixed["image"], u, anatomies, both_labelled)
-
-
-def alignment_terms(similarity, moving, fixed, u, anatomies=None, class_weight=None):
-    """How well a field aligns two images, and their anatomies if given: ``similarity`` and ``anatomy``, ``(B,)``.
-
-    Args:
-        similarity: function ``(warped, fixed) -> (B,)``.
-        moving: image ``(B, *S, 1)``.
-        fixed: image ``(B, *S, 1)``.
-        u: displacement field ``(B, *S, D)`` in voxels.
-        anatomies: class probabilities ``(B, *S, C)`` of both.
-        class_weight: ``(B, C)``; None is 1 for all.
-    """
-    if anatomies is None:
-        return {"similarity": similarity(warp(moving, u), fixed)}
-    # One warp of image and anatomy together costs less than two
-    warped = warp(tf.concat([moving, anatomies[0]], axis=-1), u)
-    return {
-        "similarity": similarity(warped[..., :1], fixed),
-        "anatomy": soft_dice(warped[..., 1:], anatomies[1], class_weight),
-    }
+        """``similarity`` of the images and, if wanted, ``anatomy``: Dice of the classes that both have labels of."""
+        terms = {"similarity": self.similarity(warp(moving["image"], u), fixed["image"])}
+        if with_anatomy:
+            both_labelled = tf.minimum(moving["label_weight"], fixed["label_weight"])  # (B, C)
+            labels = Anatomy(moving["label"]), Anatomy(fixed["label"])
+            terms["anatomy"] = warped_soft_dice(*labels, u, self.n_classes, both_labelled)
+        return terms
 
 
 def regularity_terms(field):

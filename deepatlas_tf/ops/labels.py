@@ -1,6 +1,7 @@
 """Label maps as probabilities."""
 
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.ops.compiled import compiled
 
 
 def one_hot(label, n_classes: int):
@@ -8,6 +9,7 @@ def one_hot(label, n_classes: int):
     return tf.one_hot(label, n_classes, dtype=tf.float32)
 
 
+@compiled(towards=("probabilities",))
 def mix(label, label_weight, probabilities):
     """Anatomy of a sample, ``(B, *S, C)``: the label as far as it goes, the prediction for the rest.
 

@@ -1,8 +1,10 @@
 """Warping by a displacement field: ``warp(image, u)(x) = image(x + u(x))``, in 2D and 3D."""
 
-import itertools
+import functools
+import operator
 
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.ops.compiled import compiled
 
 
 def warp(image, u, interpolation: str = "linear"):
@@ -34,35 +36,52 @@ def warp(image, u, interpolation: str = "linear"):
     raise ValueError(f"interpolation is 'linear' or 'nearest', not {interpolation!r}")
 
 
-@tf.function(jit_compile=True)
+@compiled
 def _warp_linear(image, u):
-    shape = tf.shape(image)
-    spatial = shape[1:-1]
-    location = _clipped_location(u, spatial)
-    lower = tf.floor(location)
-    fraction = tf.cast(location - lower, image.dtype)  # (B, *S, D), distance from the lower corner
-    lower = tf.cast(lower, tf.int32)
-    upper = tf.minimum(lower + 1, spatial - 1)
-    voxels = tf.reshape(image, (-1, shape[-1]))
-    n_axes = image.shape.rank - 2
-    result = None
-    for corner in itertools.product((0, 1), repeat=n_axes):
-        index = [(upper if side else lower)[..., axis] for axis, side in enumerate(corner)]
-        weight = [fraction[..., axis] if side else 1 - fraction[..., axis] for axis, side in enumerate(corner)]
-        part = _product(weight)[..., None] * tf.gather(voxels, _flat_index(index, shape))
-        result = part if result is None else result + part
-    return result
+    return interpolate(image, u)
 
 
-@tf.function(jit_compile=True)
+@compiled
 def _warp_nearest(image, u):
-    shape = tf.shape(image)
-    nearest = tf.cast(tf.round(_clipped_location(u, shape[1:-1])), tf.int32)
-    return tf.gather(tf.reshape(image, (-1, shape[-1])), _flat_index(tf.unstack(nearest, axis=-1), shape))
+    nearest = tf.cast(tf.round(_clipped_location(u)), tf.int32)
+    voxels = tf.reshape(image, (-1, image.shape[-1]))
+    return tf.gather(voxels, _flat_index(tf.unstack(nearest, axis=-1), tf.shape(u)))
 
 
-def _clipped_location(u, spatial):
+def interpolate(image, u):
+    """The linear interpolation of :func:`warp`, to be part of a compiled function."""
+    voxels = tf.reshape(image, (-1, image.shape[-1]))
+    # Corner by corner: XLA gathers all of them at once several times slower
+    pairs = zip(*map(tf.unstack, corners(u)), strict=True)
+    return tf.add_n([tf.cast(weight, image.dtype)[..., None] * tf.gather(voxels, index) for index, weight in pairs])
+
+
+def corners(u):
+    """The ``2 ** D`` voxels around ``x + u(x)``, each with its weight in the linear interpolation.
+
+    Returns:
+        The rows of the voxels in the image as ``(B * V, C)``, int32, and the weights, both ``(2 ** D, B, *S)``.
+    """
+    location = _clipped_location(u)
+    lower = tf.floor(location)
+    fraction = location - lower  # (B, *S, D), distance from the lower corner
+    lower = tf.cast(lower, tf.int32)
+    upper = tf.minimum(lower + 1, tf.shape(u)[1:-1] - 1)
+    n_axes = u.shape[-1]
+    sides = [[2 if other == axis else 1 for other in range(n_axes)] for axis in range(n_axes)]
+    index, weight = [], []
+    for axis, side in enumerate(sides):
+        shape = tf.concat([side, tf.shape(u)[:-1]], axis=0)
+        index.append(tf.reshape(tf.stack([lower[..., axis], upper[..., axis]]), shape))
+        weight.append(tf.reshape(tf.stack([1 - fraction[..., axis], fraction[..., axis]]), shape))
+    all_corners = tf.concat([[2**n_axes], tf.shape(u)[:-1]], axis=0)
+    weights = functools.reduce(operator.mul, weight)
+    return tf.reshape(_flat_index(index, tf.shape(u)), all_corners), tf.reshape(weights, all_corners)
+
+
+def _clipped_location(u):
     """Absolute location ``x + u(x)`` in voxels, held inside the image: ``(B, *S, D)``."""
+    spatial = tf.shape(u)[1:-1]
     axes = [tf.range(spatial[axis]) for axis in range(u.shape[-1])]
     grid = tf.cast(tf.stack(tf.meshgrid(*axes, indexing="ij"), axis=-1), u.dtype)
     return tf.clip_by_value(grid + u, tf.zeros((), u.dtype), tf.cast(spatial - 1, u.dtype))
@@ -75,10 +94,3 @@ def _flat_index(index, shape):
     for axis, position in enumerate(index):
         flat = flat * shape[axis + 1] + position
     return flat
-
-
-def _product(factors):
-    result = factors[0]
-    for factor in factors[1:]:
-        result = result * factor
-    return result

@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.losses.overlap import soft_dice
 from deepatlas_tf.losses.similarity import similarity_function
-from deepatlas_tf.methods.voxelmorph import alignment_terms, regularity_terms
+from deepatlas_tf.methods.voxelmorph import regularity_terms
 from deepatlas_tf.models.velocity import split_integration
+from deepatlas_tf.ops.warp import warp
 from deepatlas_tf.training.experiment import Stage
 from deepatlas_tf.types import SettingError
 
@@ -133,12 +135,20 @@ def instance_loss(field, moving, fixed, settings: InstanceOptimisation, integrat
     """The weighted sum of the terms for each pair, ``(B,)``; the arguments are those of :func:`optimise`."""
     similarity = similarity_function(settings.similarity, settings.similarity_settings)
     u = integrate(field) if integrate else field
-    terms = {**alignment_terms(similarity, moving, fixed, u, anatomies), **regularity_terms(field)}
+    terms = {**_alignment(similarity, moving, fixed, u, anatomies), **regularity_terms(field)}
     if integrate and any(settings.weights.get(term) for term in ("similarity_inverse", "anatomy_inverse")):
         reverse = anatomies and anatomies[::-1]
-        inverse = alignment_terms(similarity, fixed, moving, integrate(-field), reverse)
+        inverse = _alignment(similarity, fixed, moving, integrate(-field), reverse)
         terms |= {f"{name}_inverse": value for name, value in inverse.items()}
     return tf.add_n([weight * terms[name] for name, weight in settings.weights.items() if weight and name in terms])
+
+
+def _alignment(similarity, moving, fixed, u, anatomies):
+    """``similarity`` of the images and, if given, ``anatomy``: one warp of both together costs less than two."""
+    if anatomies is None:
+        return {"similarity": similarity(warp(moving, u), fixed)}
+    warped = warp(tf.concat([moving, anatomies[0]], axis=-1), u)
+    return {"similarity": similarity(warped[..., :1], fixed), "anatomy": soft_dice(warped[..., 1:], anatomies[1])}
 
 
 def _adam(gradient, mean, square, index, beta_1=0.9, beta_2=0.999, epsilon=1e-8):

@@ -94,3 +94,12 @@ def test_cross_entropy_weighted_by_voxel(shape):
     expected = -(v[..., 0] * (q * np.log(p)).sum(-1)).reshape(2, -1).mean(1)
     np.testing.assert_allclose(cross_entropy(p, q, None, v), expected, rtol=1e-4)
     np.testing.assert_allclose(cross_entropy(p, q, np.ones((2, 4), np.float32), v), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("loss", [soft_dice, cross_entropy])
+def test_a_label_map_is_its_one_hot_volume(loss):
+    g = np.random.default_rng(0)
+    p = tf.nn.softmax(tf.constant(g.normal(size=(2, 5, 4, 6, 3)), tf.float32))
+    label = tf.constant(g.integers(0, 3, (2, 5, 4, 6)), tf.int32)
+    weight = tf.constant(g.random((2, 3)), tf.float32)
+    np.testing.assert_allclose(loss(p, label, weight), loss(p, tf.one_hot(label, 3), weight), rtol=1e-6)

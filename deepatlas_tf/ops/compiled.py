@@ -1,0 +1,63 @@
+"""Functions compiled by XLA that keep nothing but their inputs for the gradient."""
+
+import functools
+import inspect
+from collections.abc import Callable
+
+import numpy as np
+
+from deepatlas_tf.keras_stack import tf
+
+
+def compiled(function: Callable = None, *, towards: tuple[str, ...] = ()) -> Callable:
+    """Compile a function of tensors by XLA: its value is one program, its gradient for each tensor another.
+
+    Of a function with ``jit_compile=True`` TensorFlow keeps each inner result that the gradient reads, which for a warp
+    are the values of all eight corners. Here the gradient starts from the inputs again, and XLA fuses the second
+    computation into it. In a graph, gradients that nobody asks for are not computed, such as that of a warp towards its
+    image.
+
+    The function must not read variables. Arguments that are no arrays, such as None or a number, are settings.
+
+    Args:
+        towards: names of the arguments that have a gradient; without any, all that are floating point. Each costs
+            time when a graph is made, needed or not.
+    """
+    if function is None:
+        return functools.partial(compiled, towards=towards)
+    signature = inspect.signature(function)
+    value = tf.function(function, jit_compile=True, autograph=False)
+
+    def gradient(name, upstream, arguments):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(arguments[name])
+            result = function(**arguments)
+        return tape.gradient(result, arguments[name], upstream, unconnected_gradients="zero")
+
+    gradient.__name__ = f"{function.__name__}_gradient"  # as a profile shows it
+    gradient = tf.function(gradient, jit_compile=True, autograph=False)
+
+    @functools.wraps(function)
+    @tf.autograph.experimental.do_not_convert
+    def call(*args, **kwargs):
+        arguments = signature.bind(*args, **kwargs).arguments
+        tensors = {name: tf.convert_to_tensor(x) for name, x in arguments.items() if _is_array(x)}
+        settings = {name: x for name, x in arguments.items() if name not in tensors}
+        wanted = {name for name, x in tensors.items() if x.dtype.is_floating and name in (towards or tensors)}
+
+        @tf.custom_gradient
+        def with_gradient(*values):
+            arguments = {**settings, **dict(zip(tensors, values, strict=True))}
+
+            def backward(upstream):
+                return [gradient(name, upstream, arguments) if name in wanted else None for name in tensors]
+
+            return value(**arguments), backward
+
+        return with_gradient(*tensors.values())
+
+    return call
+
+
+def _is_array(x):
+    return tf.is_tensor(x) or isinstance(x, (np.ndarray, tf.Variable))

@@ -1,0 +1,32 @@
+"""Sums over voxels and over classes, against NumPy, in the form of each device."""
+
+import numpy as np
+import pytest
+
+from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.ops.sums import class_sums, voxel_sums
+
+
+@pytest.fixture(params=[[], ["a GPU"]])
+def devices(request, monkeypatch):
+    """What stands for the GPUs at hand."""
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: request.param)
+
+
+@pytest.mark.parametrize("in_graph", [False, True])
+def test_class_sums_equal_numpy(devices, in_graph):
+    g = np.random.default_rng(0)
+    values, classes = g.random((4, 2, 30)).astype(np.float32), g.integers(0, 7, (4, 2, 30))
+    expected = [np.bincount(classes[:, b].ravel(), values[:, b].ravel(), minlength=7) for b in range(2)]
+    function = tf.function(class_sums) if in_graph else class_sums
+    np.testing.assert_allclose(function(tf.constant(values), tf.constant(classes, tf.int32), 7), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("in_graph", [False, True])
+@pytest.mark.parametrize("shape", [(2, 9, 7, 3), (2, 5, 6, 7, 3)])
+def test_voxel_sums_equal_numpy(devices, shape, in_graph):
+    x = np.random.default_rng(0).random(shape).astype(np.float32)
+    expected = x.sum(tuple(range(1, len(shape) - 1)))
+    np.testing.assert_allclose(
+        (tf.function(voxel_sums) if in_graph else voxel_sums)(tf.constant(x)), expected, rtol=1e-6
+    )
