@@ -1,0 +1,245 @@
+"""How well DeepAtlas' turns use the processor, and how their cost grows: the tables in docs/speed.md.
+
+    python benchmarks/efficiency.py share
+    python benchmarks/efficiency.py voxels
+    python benchmarks/efficiency.py classes
+
+``share``: the floating-point operations of the turn's convolutions over its time, as a share of the speed of a large
+float32 matrix multiplication just before it. Counted in the traced graph: a multiplication and an addition are 2, the
+padding counts, and all but the convolutions is taken as no work. ``voxels``, ``classes``: the turn's time for five
+sizes or numbers of classes, and the straight line ``a + b n`` of least squares. Medians over rounds that measure each
+case once, so that the clock of the processor is the same for all. Written to ``benchmarks/results/efficiency/``.
+Measure on idle cores with 8 GB of memory; each takes about three minutes.
+"""
+
+import argparse
+import collections
+import math
+import re
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+from machine import machine
+from turns import TINY_NETWORKS, TURNS, commit, method_and_specs, synthetic_pair, traced_turn
+
+from deepatlas_tf.keras_stack import tf, versions
+from deepatlas_tf.training.files import write_json
+
+RESULTS = Path(__file__).parent / "results" / "efficiency"
+CLASSES = 4  # where they are not what is varied; so is the size in the middle
+SIZES, NUMBERS = (32, 48, 64, 80, 96), (2, 8, 16, 32, 100)
+GOAL = 0.5  # of the matrix multiplication's speed
+LINEAR = 0.1  # the largest deviation from the line, as a share of it
+CONVOLUTION = re.compile(r"Conv[23]D(Backprop(Input|Filter)(V2)?)?")  # kinds of operations
+
+
+class Case:
+    """A turn that can be run again and again; ``seconds`` has the time of each run but the first two."""
+
+    def __init__(self, size: int, n_classes: int, turn: str, **networks):
+        method, specs = method_and_specs((size,) * 3, n_classes, **networks)
+        self.size, self.n_classes, self.turn, self.seconds = size, n_classes, turn, []
+        self.step, self.pair = traced_turn(method, specs, turn), synthetic_pair((size,) * 3, n_classes)
+        self.step(self.pair), self.step(self.pair)
+
+    def run(self, times: int = 1) -> float:
+        """Median seconds of as many runs."""
+        for _ in range(times):
+            start = time.perf_counter()
+            self.step(self.pair)
+            self.seconds.append(time.perf_counter() - start)
+        return statistics.median(self.seconds[-times:])
+
+
+def convolution_operations(step, pair) -> dict[str, int]:
+    """Floating-point operations of the convolutions of a concrete function, and of their gradients.
+
+    Forward, and for either gradient: ``2 * prod(kernel's shape) * B * prod(*S)`` with the size ``*S`` of the
+    convolution's output; for a transposed convolution, of its input. Of a ``tf.cond``, the branch that ``pair`` takes.
+
+    Raises:
+        ValueError: if a function that is called has convolutions, which would not be counted.
+    """
+    from tensorflow.python.ops.cond_v2 import get_func_graphs  # not in TensorFlow's public interface
+
+    counted = collections.Counter(forward=0, gradients=0)
+    for operation in executed(step.graph):
+        if operation.type in ("If", "StatelessIf"):
+            counted.update(_counted(get_func_graphs(operation)[0 if _is_true(operation.inputs[0], step, pair) else 1]))
+    counted.update(_counted(step.graph))
+    return dict(counted)
+
+
+def _counted(graph):
+    functions = {function.signature.name: function for function in graph.as_graph_def().library.function}
+    counted = collections.Counter()
+    for operation in executed(graph):
+        found = CONVOLUTION.fullmatch(operation.type)
+        if found:
+            kernel = operation.outputs[0] if found[2] == "Filter" else operation.inputs[1]
+            output = operation.inputs[2] if found[1] else operation.outputs[0]
+            number = 2 * math.prod(kernel.shape) * math.prod(output.shape[:-1])
+            counted["gradients" if "gradient_tape/" in operation.name else "forward"] += number
+        elif "PartitionedCall" in operation.type:
+            name = operation.get_attr("f").name
+            if any(CONVOLUTION.fullmatch(node.op) for node in functions[name].node_def):
+                raise ValueError(f"the function {name} has convolutions, which are not counted")
+    return counted
+
+
+def _is_true(condition, step, pair) -> bool:
+    """Value of a tensor of the function's graph for a pair."""
+    arguments = zip(step.graph.inputs, tf.nest.flatten(pair), strict=False)  # after them come the variables
+    values = {argument.name: value.numpy() for argument, value in arguments}
+    with tf.compat.v1.Session(graph=step.graph) as session:
+        return session.run(condition.name, values)
+
+
+def executed(graph):
+    """The operations that something is done with: TensorFlow leaves out the others, such as gradients of the images."""
+    needed, left = set(), [op for op in graph.get_operations() if op.op_def.is_stateful or op.type == "NoOp"]
+    left += [tensor.op for tensor in graph.outputs]
+    while left:
+        operation = left.pop()
+        if operation not in needed:
+            needed.add(operation)
+            left += [tensor.op for tensor in operation.inputs] + list(operation.control_inputs)
+    return needed
+
+
+def peak(size: int, repeats: int = 5):
+    """A function that multiplies matrices ``(size, size)``, and gives the most floating-point operations a second."""
+    a, b = (tf.random.stateless_normal((size, size), (seed, 0)) for seed in (0, 1))
+    # The sum of a row makes that nothing but the product is waited for, and copies nothing
+    multiply = tf.function(lambda: tf.reduce_sum(tf.matmul(a, b)[0]))
+
+    def measure() -> float:
+        seconds = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            float(multiply())
+            seconds.append(time.perf_counter() - start)
+        return 2 * size**3 / min(seconds)
+
+    measure()
+    return measure
+
+
+def share(size: int, numbers, rounds: int, matrix: int, **networks) -> list[dict]:
+    """A row for each turn and number of classes."""
+    measure_peak, rows = peak(matrix), []
+    for turn in TURNS:
+        for n_classes in numbers:
+            case = Case(size, n_classes, turn, **networks)
+            operations = convolution_operations(case.step, case.pair)
+            speeds, shares = [], []
+            for _ in range(rounds):
+                speeds.append(measure_peak())
+                shares.append(sum(operations.values()) / case.run(3) / speeds[-1])
+            rows.append(
+                {
+                    "turn": turn,
+                    "classes": n_classes,
+                    "convolutions": operations,
+                    "step_s": round(statistics.median(case.seconds), 4),
+                    "peak_per_s": round(statistics.median(speeds)),
+                    "share": round(statistics.median(shares), 3),
+                }
+            )
+    return rows
+
+
+def scaling(sizes, numbers, rounds: int, **networks) -> list[dict]:
+    """A row for each turn: its seconds for each size, or for each number of classes, and the line through them."""
+    rows = []
+    for turn in TURNS:
+        cases = [Case(size, n_classes, turn, **networks) for size in sizes for n_classes in numbers]
+        for _ in range(rounds):
+            for case in cases:
+                case.run()
+        seconds = [statistics.median(case.seconds) for case in cases]
+        n = [case.size**3 / 1e6 if len(sizes) > 1 else case.n_classes for case in cases]
+        row = {"turn": turn, "n": n, "step_s": [round(value, 4) for value in seconds], **line(n, seconds)}
+        rows.append(row)
+    return rows
+
+
+def line(n, seconds) -> dict:
+    """``a + b n`` of least squares, its R^2, and the largest deviation from it as a share of it."""
+    b, a = np.polyfit(n, seconds, 1)
+    fitted, seconds = a + b * np.asarray(n), np.asarray(seconds)
+    r2 = 1 - np.sum((seconds - fitted) ** 2) / np.sum((seconds - seconds.mean()) ** 2)
+    deviation = np.max(np.abs(seconds / fitted - 1))
+    values = {"a_s": a, "b_s": b, "r2": r2, "deviation": deviation}
+    return {name: round(float(value), 5) for name, value in values.items()}
+
+
+# ----------------------------------------------------------------------------------------------------------- tables
+
+
+def share_table(rows) -> str:
+    """Markdown."""
+    lines = [
+        "| turn | classes | GFLOP of convolutions | step | GFLOP/s | matrix product | share | goal |",
+        "|---" * 8 + "|",
+    ]
+    for row in rows:
+        operations = sum(row["convolutions"].values()) / 1e9
+        met = "met" if row["share"] >= GOAL else "not met"
+        lines.append(
+            f"| {row['turn']} | {row['classes']} | {operations:.1f} | {row['step_s']:.3f} s "
+            f"| {operations / row['step_s']:.0f} | {row['peak_per_s'] / 1e9:.0f} GFLOP/s | {100 * row['share']:.0f} % "
+            f"| >= {100 * GOAL:.0f} %: {met} |"
+        )
+    return "\n".join(lines)
+
+
+def scaling_table(what: str, rows) -> str:
+    """Markdown, and a sentence for each turn."""
+    heads = [f"{n:.3f} Mvoxel" if what == "voxels" else f"{n} classes" for n in rows[0]["n"]]
+    unit = "Mvoxel" if what == "voxels" else "class"
+    lines = [f"| turn | {' | '.join(heads)} | each {unit} more | R^2 |", "|---" * (len(heads) + 3) + "|"]
+    for row in rows:
+        seconds = " | ".join(f"{value:.3f} s" for value in row["step_s"])
+        lines.append(f"| {row['turn']} | {seconds} | {1e3 * row['b_s']:.1f} ms | {row['r2']:.4f} |")
+    lines.append("")
+    for row in rows:
+        verdict = "grows linearly" if row["deviation"] <= LINEAR else "does not grow linearly"
+        lines.append(
+            f"{row['turn']}: {1e3 * row['a_s']:.1f} ms + {1e3 * row['b_s']:.1f} ms a {unit}, R^2 {row['r2']:.4f}; "
+            f"largest deviation {100 * row['deviation']:.0f} % of the line: {verdict} within {100 * LINEAR:.0f} %"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("share", "voxels", "classes"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tiny", action="store_true", help="16 x 16 x 16 voxels and less; nothing is written")
+    args = parser.parse_args()
+    sizes, numbers, matrix, networks = SIZES, NUMBERS, 3072, {}
+    if args.tiny:
+        sizes, numbers, matrix, networks = (8, 16), (2, 3), 64, TINY_NETWORKS
+    fixed = {
+        "share": ((sizes[len(sizes) // 2],), (3,) if args.tiny else (CLASSES, 32)),
+        "voxels": (sizes, (CLASSES,)),
+        "classes": ((sizes[len(sizes) // 2],), numbers),
+    }[args.what]
+    if args.what == "share":
+        rows = share(fixed[0][0], fixed[1], args.rounds, matrix, **networks)
+        print(share_table(rows))
+    else:
+        rows = scaling(*fixed, args.rounds, **networks)
+        print(scaling_table(args.what, rows))
+    if not args.tiny:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        facts = {"machine": machine(), "versions": versions(), "commit": commit(), "rows": rows}
+        write_json(RESULTS / f"{args.what}.json", {**facts, "sizes": fixed[0], "classes": fixed[1]})
+
+
+if __name__ == "__main__":
+    main()
