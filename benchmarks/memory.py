@@ -23,6 +23,7 @@ from types import SimpleNamespace
 
 import numpy as np
 from machine import machine
+from tensorflow.python.ops.cond_v2 import get_func_graphs  # not in TensorFlow's public interface
 
 from deepatlas_tf.keras_stack import tf, versions
 from deepatlas_tf.training.experiment import Networks, Stage
@@ -53,6 +54,11 @@ def method_and_batch(shape, precision, recompute):
 def counted_bytes(method, batch, turn) -> int:
     """Peak of the sum of all tensors that a step of the turn needs at a time."""
     graph = tf.function(partial(method.update, turn)).get_concrete_function(batch).graph
+    return sum(_n_bytes(spec) for spec in tf.nest.flatten(batch)) + _peak(graph)
+
+
+def _peak(graph) -> int:
+    """The same of a graph without its inputs; of a condition, of the branch that needs more."""
     operations = graph.get_operations()
     owner, last_read, size = {}, {}, {}
     for position, operation in enumerate(operations):
@@ -67,8 +73,10 @@ def counted_bytes(method, batch, turn) -> int:
     freed = {}
     for tensor, n_bytes in size.items():
         freed[last_read[tensor]] = freed.get(last_read[tensor], 0) + n_bytes
-    now = peak = sum(_n_bytes(spec) for spec in tf.nest.flatten(batch))
+    now = peak = 0
     for position, operation in enumerate(operations):
+        if operation.type in ("If", "StatelessIf"):
+            peak = max(peak, now + max(map(_peak, get_func_graphs(operation))))
         now += sum(size.get(tensor.ref(), 0) for tensor in operation.outputs)
         peak = max(peak, now)
         now -= freed.get(position, 0)
@@ -78,7 +86,10 @@ def counted_bytes(method, batch, turn) -> int:
 def _n_bytes(tensor) -> int:
     if tensor.dtype in (tf.resource, tf.variant, tf.string):
         return 0
-    return math.prod(n or 0 for n in tensor.shape) * tensor.dtype.size if tensor.shape.rank is not None else 0
+    if tensor.shape.rank is None:
+        return 0
+    # Only the batch, which is 1, may be unknown
+    return math.prod(1 if n is None else n for n in tensor.shape) * tensor.dtype.size
 
 
 def measured_bytes(precision, recompute, turn) -> int:

@@ -81,7 +81,9 @@ def _stages(run: Run, stage: str | None) -> dict[str, str | None]:
 
 
 def _write(folder: Path, served: Served, about: dict) -> None:
-    tf.saved_model.save(served, str(folder), signatures=served.functions)
+    # Without the gradients of our operations, which are compiled by XLA: it is served, not trained
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(served, str(folder), signatures=served.functions, options=options)
     write_json(folder / METADATA, about)
     (folder / CARD).write_text(model_card(about), encoding="utf-8")
 

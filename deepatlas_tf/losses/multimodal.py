@@ -12,9 +12,6 @@ from deepatlas_tf.ops.filters import box_sum
 # Voxels whose Parzen windows are in memory at a time: 8 MB for each image with 32 bins
 _CHUNK = 1 << 16
 
-# The rest of MIND-SSC is faster outside of XLA, which computes the distances anew wherever they are used
-_box_sum = compiled(box_sum)
-
 
 @compiled
 def mutual_information(warped, fixed, n_bins: int = 32, sigma: float = 0.5):
@@ -41,7 +38,7 @@ def mutual_information(warped, fixed, n_bins: int = 32, sigma: float = 0.5):
     return _entropy(joint, axes=[1, 2]) - entropy_a - entropy_b
 
 
-@tf.function
+@tf.function  # not compiled by XLA as a whole, which computes the distances anew wherever they are used
 def mind_ssc(warped, fixed, radius: int = 2, dilation: int = 2):
     """Mean squared difference of two MIND-SSC descriptors (Heinrich et al., MICCAI 2013); in [0, 1].
 
@@ -157,7 +154,7 @@ def _patch_distances(image, vectors, radius, dilation):
         there = _moved(_moved(here, i, dilation), j, sign * dilation)
         squared.append(tf.math.squared_difference(_cut(padded, here, dilation), _cut(padded, there, dilation)))
     patch = 2 * radius + 1
-    return _cut(_box_sum(tf.concat(squared, axis=-1), patch), [radius] * n_axes, radius) / patch**n_axes
+    return _cut(box_sum(tf.concat(squared, axis=-1), patch), [radius] * n_axes, radius) / patch**n_axes
 
 
 def _moved(position, axis, by):

@@ -32,7 +32,6 @@ def ncc(warped, fixed):
     return 1 - covariance * tf.math.rsqrt(variances + _EPSILON**2)
 
 
-@compiled
 def local_ncc(warped, fixed, window: int = 9):
     """One minus the mean squared local cross-correlation (Avants et al. 2008), which is 1 + voxelmorph's ``NCC``.
 
@@ -46,11 +45,14 @@ def local_ncc(warped, fixed, window: int = 9):
         fixed: ``(B, *S, 1)``.
         window: odd number of voxels.
     """
-    a, b = warped, fixed
-    n_voxels = float(window ** (a.shape.rank - 2))
-    # In two parts, of which only the first has a gradient towards a
-    sum_a, sum_aa, sum_ab = tf.split(box_sum(tf.concat([a, a * a, a * b], axis=-1), window), 3, axis=-1)
-    sum_b, sum_bb = tf.split(box_sum(tf.concat([b, b * b], axis=-1), window), 2, axis=-1)
+    a, b = tf.convert_to_tensor(warped), tf.convert_to_tensor(fixed)
+    # One program for each sum: as one for all, XLA computes much of it again and again, and in one thread
+    sums = [box_sum(x, window) for x in (a, b, a * a, b * b, a * b)]
+    return _local_correlation(*sums, n_voxels=float(window ** (a.shape.rank - 2)))
+
+
+@compiled
+def _local_correlation(sum_a, sum_b, sum_aa, sum_bb, sum_ab, n_voxels):
     covariance = tf.maximum(sum_ab - sum_a * sum_b / n_voxels, _EPSILON)
     variance_a = tf.maximum(sum_aa - sum_a * sum_a / n_voxels, _EPSILON)
     variance_b = tf.maximum(sum_bb - sum_b * sum_b / n_voxels, _EPSILON)

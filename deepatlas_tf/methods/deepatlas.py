@@ -48,19 +48,21 @@ gradient passes through the weights of either turn.
 
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.losses.confidence import alignment_confidence, prediction_confidence
-from deepatlas_tf.losses.overlap import cross_entropy, soft_dice
+from deepatlas_tf.losses.overlap import cross_entropy, dice_and_cross_entropy, soft_dice
 from deepatlas_tf.losses.similarity import similarity_function
 from deepatlas_tf.losses.smoothness import bending_energy
 from deepatlas_tf.losses.warped_overlap import Anatomy, warped_soft_dice
 from deepatlas_tf.methods.base import Method
 from deepatlas_tf.models.layers import SpatialTransformer
 from deepatlas_tf.models.velocity import split_integration
+from deepatlas_tf.ops.compiled import compiled
 from deepatlas_tf.ops.labels import mix, one_hot, per_class, per_example
 from deepatlas_tf.ops.space_style import beta_fractions, style_difference
 from deepatlas_tf.types import SettingError
 
 PAPER_TURNS = ("registration",) * 20 + ("segmentation",)
 SEGMENTATION_PAIRS = ("paper", "aligned", "weighted")
+_ANATOMY = ("anatomy", "anatomy_cross_entropy")
 
 
 class DeepAtlas(Method):
@@ -156,23 +158,15 @@ class DeepAtlas(Method):
         u, weight = self._field(moving["image"], fixed["image"])
         anatomy_moving, anatomy_fixed = _anatomies(pair, *predictions)
         warped = self.warp([anatomy_moving, u])
-        one_labelled = tf.maximum(moving["label_weight"], fixed["label_weight"])  # (B, C)
-        return {
-            "anatomy": soft_dice(warped, anatomy_fixed, one_labelled, weight),
-            "anatomy_cross_entropy": _anatomy_cross_entropy(pair, warped, anatomy_fixed, weight),
-            **_supervised(pair, predictions),
-        }
+        losses = _anatomy_losses(warped, anatomy_fixed, moving["label_weight"], fixed["label_weight"], weight)
+        return {**dict(zip(_ANATOMY, tf.unstack(losses), strict=True)), **_supervised(pair, predictions)}
 
     def _aligned_terms(self, pair):
         """The same terms, those of the anatomy for a labelled image that is on its way to the other subject."""
         image, anatomy, label_weight = self.aligned(pair)
-        images = tf.concat([pair["moving"]["image"], pair["fixed"]["image"], image], axis=0)
-        *predictions, prediction = tf.split(self.nets["segmentation"](images, training=True), 3, axis=0)
-        return {
-            "anatomy": soft_dice(prediction, anatomy, label_weight),
-            "anatomy_cross_entropy": cross_entropy(prediction, anatomy, label_weight),
-            **_supervised(pair, predictions),
-        }
+        prediction = self.nets["segmentation"](image, training=True)
+        losses = dice_and_cross_entropy(prediction, anatomy, label_weight)
+        return {**dict(zip(_ANATOMY, tf.unstack(losses), strict=True)), **_supervised(pair, self._predictions(pair))}
 
     def aligned(self, pair):
         """A labelled image of each pair, moved part of the way to the other subject, and its anatomy likewise.
@@ -241,18 +235,22 @@ def _labelled_first(pair):
     return choose(fixed, moving), choose(moving, fixed)
 
 
-def _anatomy_cross_entropy(pair, warped, anatomy_fixed, voxel_weight):
-    """Cross-entropy of the predicted side against the labelled one; 0 where both sides or none are labelled."""
-    w_moving, w_fixed = pair["moving"]["label_weight"], pair["fixed"]["label_weight"]
-    towards_fixed = cross_entropy(anatomy_fixed, warped, w_moving * (1 - w_fixed), voxel_weight)
-    return towards_fixed + cross_entropy(warped, anatomy_fixed, w_fixed * (1 - w_moving), voxel_weight)
+@compiled(towards=("warped", "anatomy_fixed"))
+def _anatomy_losses(warped, anatomy_fixed, w_moving, w_fixed, voxel_weight):
+    """Dice of the two sides, and the cross-entropy of the predicted against the labelled one: ``(2, B)``.
+
+    The cross-entropy is 0 where both sides or none are labelled.
+    """
+    dice = soft_dice(warped, anatomy_fixed, tf.maximum(w_moving, w_fixed), voxel_weight)
+    of_fixed = cross_entropy(anatomy_fixed, warped, w_moving * (1 - w_fixed), voxel_weight)
+    of_moving = cross_entropy(warped, anatomy_fixed, w_fixed * (1 - w_moving), voxel_weight)
+    return tf.stack([dice, of_fixed + of_moving])
 
 
 def _supervised(pair, predictions):
     """The two supervised terms, each the sum of both sides."""
     samples = (pair["moving"], pair["fixed"])
-    terms = {"supervised": soft_dice, "supervised_cross_entropy": cross_entropy}
-    return {
-        name: tf.add_n([loss(p, s["label"], s["label_weight"]) for s, p in zip(samples, predictions, strict=True)])
-        for name, loss in terms.items()
-    }
+    losses = [
+        dice_and_cross_entropy(p, s["label"], s["label_weight"]) for s, p in zip(samples, predictions, strict=True)
+    ]
+    return dict(zip(("supervised", "supervised_cross_entropy"), tf.unstack(tf.add_n(losses)), strict=True))

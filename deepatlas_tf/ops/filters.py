@@ -1,6 +1,7 @@
 """Finite differences and box filters along the spatial axes of ``(B, *S, C)`` tensors."""
 
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.ops.compiled import compiled
 
 
 def difference(x, axis: int):
@@ -8,6 +9,7 @@ def difference(x, axis: int):
     return _cut(x, axis, 1, None) - _cut(x, axis, 0, -1)
 
 
+@compiled
 def box_sum(x, window: int):
     """Sum over a cube of ``window`` voxels a side around each voxel; outside the image counts as zero.
 
