@@ -11,9 +11,10 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 
-from deepatlas_tf.apply.files import writing
-from deepatlas_tf.apply.slabs import by_slabs, sample, transform, voxels
+from deepatlas_tf.apply.files import writing_floats
+from deepatlas_tf.apply.slabs import sample, transform, transformed_voxels, voxels
 from deepatlas_tf.metrics.deformation import jacobian_determinant
+from deepatlas_tf.metrics.slabs import by_slabs
 from deepatlas_tf.types import DataError
 
 LPS = np.array([-1.0, -1.0, 1.0])
@@ -53,12 +54,12 @@ def read_field(path: Path) -> Field:
 
 def write_field(path: Path, field: Field, header: nib.Nifti1Header | None = None) -> None:
     """Write the field as ITK does; ``header`` of the scan on whose grid it lies keeps the codes of space."""
-    values = (field.vectors * LPS).astype(np.float32)[:, :, :, None]
+    values = np.asarray(field.vectors, np.float32)[:, :, :, None] * LPS.astype(np.float32)
     image = nib.Nifti1Image(values, field.affine, header)
     image.set_data_dtype(np.float32)
     image.header.set_slope_inter(1, 0)
     image.header.set_intent(VECTOR, name="displacement")
-    with writing(path) as temporary:
+    with writing_floats(path) as temporary:
         nib.save(image, temporary)
 
 
@@ -71,9 +72,11 @@ def warp_volume(volume: np.ndarray, affine: np.ndarray, field: Field, nearest: b
     shape = field.vectors.shape[:3]
 
     def warp(rows):
-        at = transform(to_voxels, transform(field.affine, voxels(shape, rows)) + field.vectors[rows])
-        inside = ((at >= -0.5) & (at < np.array(volume.shape) - 0.5)).all(axis=-1)
-        return np.where(inside, sample(volume, at, order=0 if nearest else 1), 0).astype(volume.dtype)
+        at = transformed_voxels(to_voxels @ field.affine, shape, rows) + field.vectors[rows] @ to_voxels[:3, :3].T
+        warped = sample(volume, at, order=0 if nearest else 1)
+        for axis, n in enumerate(volume.shape):
+            warped[(at[..., axis] < -0.5) | (at[..., axis] >= n - 0.5)] = 0
+        return warped
 
     return by_slabs(warp, shape)
 

@@ -3,7 +3,10 @@
 import contextlib
 import errno
 import os
+import struct
+import zlib
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nibabel as nib
@@ -14,6 +17,8 @@ from deepatlas_tf.training.files import replacing
 from deepatlas_tf.types import DataError
 
 ENDINGS = (".nii", ".nii.gz")
+GZIP_CHUNK = 2**22  # bytes
+GZIP_START = bytes.fromhex("1f8b08000000000004ff")  # RFC 1952: deflate, no name, no time, fastest, unknown system
 
 
 def find_scans(paths: Sequence[Path]) -> list[Path]:
@@ -89,10 +94,46 @@ def writing(path: Path):
         yield temporary
 
 
+@contextlib.contextmanager
+def writing_floats(path: Path):
+    """As :func:`writing`, for an image of floating-point numbers: its path ends in .nii; it is compressed afterwards.
+
+    The lower bytes of interpolated numbers do not repeat. Where they are not searched for repetitions, but for runs,
+    such as those of zeros, gzip takes a third of the time; files are about as large (up to 6 % more for real scans).
+    """
+    with writing(path) as temporary:
+        if not temporary.name.endswith(".gz"):
+            yield temporary
+            return
+        plain = temporary.with_suffix("")
+        try:
+            yield plain
+            _gzip(plain, temporary)
+        finally:
+            plain.unlink(missing_ok=True)
+
+
 def save(path: Path, volume: np.ndarray, affine: np.ndarray, header: nib.Nifti1Header | None) -> None:
     """``nifti.save``, whole or not at all."""
-    with writing(path) as temporary:
+    with (writing_floats if volume.dtype.kind == "f" else writing)(path) as temporary:
         nifti.save(temporary, volume, affine, header)
+
+
+def _gzip(source: Path, target: Path) -> None:
+    """One gzip stream (RFC 1952); its chunks are compressed on all cores."""
+    data = np.memmap(source, np.uint8, "r")
+
+    def compressed(start):
+        end = start + GZIP_CHUNK
+        deflate = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, strategy=zlib.Z_RLE)
+        # a chunk that is flushed ends with a whole byte, where the next one can go on
+        rest = zlib.Z_FINISH if end >= len(data) else zlib.Z_FULL_FLUSH
+        return deflate.compress(data[start:end]) + deflate.flush(rest)
+
+    with target.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+        file.write(GZIP_START)
+        file.writelines(pool.map(compressed, range(0, len(data), GZIP_CHUNK)))
+        file.write(struct.pack("<II", zlib.crc32(data), len(data) % 2**32))
 
 
 def header_of(scan: Path) -> nib.Nifti1Header:

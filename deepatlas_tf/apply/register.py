@@ -1,6 +1,6 @@
 """Registration of two scans, each of any orientation, voxel size and extent; results in millimetres."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,13 +10,14 @@ from deepatlas_tf.apply.fields import Field, invert, jacobian, warp_labels, warp
 from deepatlas_tf.apply.files import check_outputs, check_scan, header_of, save, stem
 from deepatlas_tf.apply.grids import extent, mirrored, whole_frame
 from deepatlas_tf.apply.runs import Grid, note_on_sides, open_model
-from deepatlas_tf.apply.slabs import by_slabs, sample, transform, voxels
+from deepatlas_tf.apply.slabs import sample, transform, transformed_voxels, voxels
 from deepatlas_tf.data import nifti
 from deepatlas_tf.data.checks import check_same_grid
 from deepatlas_tf.data.frames import Frame
 from deepatlas_tf.data.intensity import rescale
 from deepatlas_tf.data.nifti import Nifti
 from deepatlas_tf.messages import detail, say
+from deepatlas_tf.metrics.slabs import by_slabs
 from deepatlas_tf.types import DataError
 
 WARPED, FIELD, INVERSE = "warped.nii.gz", "displacement_field.nii.gz", "inverse_displacement_field.nii.gz"
@@ -66,14 +67,29 @@ def to_field(u: np.ndarray, frame: Frame, fixed: Nifti, alignment: np.ndarray) -
     The point ``p`` of the fixed scan goes to ``B A (x + u(x))`` with ``p = A x``: ``A`` is the network's affine, ``B``
     the alignment. Outside of the network's grid the values at its border are continued.
     """
-    to_network = np.linalg.inv(frame.affine) @ fixed.affine
+    shape, to_network = fixed.volume.shape, np.linalg.inv(frame.affine) @ fixed.affine
+    moved = alignment @ frame.affine
+    without_u = (moved - frame.affine) @ to_network  # what the alignment alone does to a voxel
+    values = _at_voxels(u, to_network, shape)
 
     def displacement(rows):
-        at = transform(to_network, voxels(fixed.volume.shape, rows))
-        goals = transform(alignment @ frame.affine, at + sample(u, at))
-        return (goals - transform(frame.affine, at)).astype(np.float32)
+        from_u = values(rows) @ moved[:3, :3].T
+        return (transformed_voxels(without_u, shape, rows) + from_u).astype(np.float32)
 
-    return Field(by_slabs(displacement, fixed.volume.shape), fixed.affine)
+    return Field(by_slabs(displacement, shape), fixed.affine)
+
+
+def _at_voxels(u: np.ndarray, to_network: np.ndarray, shape: Sequence[int]) -> Callable[[slice], np.ndarray]:
+    """A function that gives, for rows of a scan ``shape``, the values of ``u (*S, 3)`` at their voxels."""
+    whole = np.rint(to_network)
+    if not np.allclose(to_network, whole, rtol=0, atol=1e-6) or np.count_nonzero(whole[:3, :3]) > 3:
+        return lambda rows: sample(u, transformed_voxels(to_network, shape, rows))
+    # The scan's voxels are voxels of the network, with axes flipped and in another order at most
+    order = np.abs(whole[:3, :3]).argmax(axis=0)
+    u = u.transpose(*order, 3)
+    axes = zip(shape, whole[order, range(3)], whole[order, 3], u.shape[:3], strict=True)
+    places = [np.clip(step * np.arange(n) + start, 0, m - 1).astype(int) for n, step, start, m in axes]
+    return lambda rows: u[np.ix_(places[0][rows], *places[1:])]
 
 
 def _register_mirrored(register, grid: Grid, moving: Nifti, fixed: Nifti, alignment: np.ndarray | None) -> Registration:

@@ -17,6 +17,7 @@ from deepatlas_tf.data.frames import Frame
 from deepatlas_tf.data.intensity import rescale
 from deepatlas_tf.data.nifti import Nifti
 from deepatlas_tf.messages import detail, progress, say
+from deepatlas_tf.metrics.slabs import by_slabs
 from deepatlas_tf.types import DataError
 
 
@@ -30,7 +31,9 @@ class Segmentation(NamedTuple):
 def segment_scan(segment: Callable, grid: Grid, scan: Nifti, keep_probabilities: bool = False) -> Segmentation:
     """Segment a scan: rescaled, brought to the voxel size of training, through the network, and back.
 
-    The probabilities are brought to the scan's grid, where the most probable class wins.
+    The probabilities are brought to the scan's grid, where the most probable class wins. A scan of the voxel size of
+    training is not resampled: the class that wins is found first, and one volume is brought back instead of one a
+    class, with the same result.
 
     Args:
         segment: function ``image (*S, 1) -> class probabilities (*S, C)``.
@@ -39,14 +42,21 @@ def segment_scan(segment: Callable, grid: Grid, scan: Nifti, keep_probabilities:
         keep_probabilities: they need four bytes a voxel and class.
     """
     frame = whole_frame(scan, grid)
-    image = frame.image_to_network(rescale(scan.volume))[..., None]
-    return _to_source(apply_in_tiles(segment, image), frame, keep_probabilities)
+    probabilities = apply_in_tiles(segment, frame.image_to_network(rescale(scan.volume))[..., None])
+    if keep_probabilities or set(frame.factors) != {1.0}:
+        return _to_source(probabilities, frame, keep_probabilities)
+    label = by_slabs(lambda rows: probabilities[rows].argmax(axis=-1).astype(np.float32), frame.shape)
+    return Segmentation(frame.image_to_source(label).astype(_label_type(probabilities)), None)
+
+
+def _label_type(probabilities: np.ndarray):
+    return np.uint8 if probabilities.shape[-1] <= 256 else np.uint16
 
 
 def _to_source(probabilities: np.ndarray, frame: Frame, keep: bool) -> Segmentation:
     n_classes = probabilities.shape[-1]
     best = np.full(frame.source_shape, -1, np.float32)
-    label = np.zeros(frame.source_shape, np.uint8 if n_classes <= 256 else np.uint16)
+    label = np.zeros(frame.source_shape, _label_type(probabilities))
     kept = np.zeros((*frame.source_shape, n_classes), np.float32) if keep else None
     for index in range(n_classes):
         share = frame.image_to_source(probabilities[..., index])

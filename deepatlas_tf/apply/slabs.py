@@ -1,27 +1,24 @@
-"""Work on the voxels of a large volume slab by slab, on all cores: memory stays bounded."""
+"""Points in volumes: the coordinates of a slab's voxels, affine maps of them, and the values there."""
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.ndimage import map_coordinates
-
-SLAB_VOXELS = 2**18
-
-
-def by_slabs(function: Callable[[slice], np.ndarray], shape: Sequence[int]) -> np.ndarray:
-    """``function(rows)`` for slices of the first axis of a volume ``shape``, put together along that axis."""
-    step = max(1, SLAB_VOXELS // max(1, int(np.prod(shape[1:]))))
-    slabs = [slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # SciPy's interpolation lets other threads run
-        return np.concatenate(list(pool.map(function, slabs)))
 
 
 def voxels(shape: Sequence[int], rows: slice) -> np.ndarray:
     """Voxel coordinates ``(n, *shape[1:], D)`` float64 of a slab."""
     axes = [np.arange(rows.start, rows.stop), *(np.arange(n) for n in shape[1:])]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).astype(np.float64)
+
+
+def transformed_voxels(matrix: np.ndarray, shape: Sequence[int], rows: slice) -> np.ndarray:
+    """``transform(matrix, voxels(shape, rows))``, without making the coordinates of the voxels first."""
+    ranges = [np.arange(rows.start, rows.stop), *(np.arange(n) for n in shape[1:])]
+    points = matrix[:-1, -1]
+    for axis, column in zip(np.ix_(*ranges), matrix[:-1, :-1].T, strict=True):
+        points = points + axis[..., None] * column
+    return points
 
 
 def transform(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:

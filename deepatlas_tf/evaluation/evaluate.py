@@ -9,7 +9,7 @@ import numpy as np
 
 from deepatlas_tf.evaluation.report import summarise_rows
 from deepatlas_tf.messages import progress
-from deepatlas_tf.metrics.deformation import folds_percent, sdlogj
+from deepatlas_tf.metrics.deformation import regularity
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.metrics.surface import surface_metrics
 from deepatlas_tf.training.files import read_settings, write_json, write_rows
@@ -171,11 +171,11 @@ def _registration_rows(moving, fixed, registrars, dataset):
     for method, register in registrars.items():
         u = register(moving["image"], fixed["image"])
         start = {"method": method, "moving": moving["subject"].decode(), "fixed": fixed["subject"].decode()}
-        regularity = {"folds_percent": folds_percent(u), "sdlogj": sdlogj(u)}
+        of_field = regularity(u)
         found = _class_rows(start, warp_label(moving["label"], u), fixed["label"], labelled, dataset)
         for row in found:
             last = {"hausdorff_mm": row.pop("hausdorff_mm")}  # a later column: those before it keep their places
-            rows.append({**row, **regularity, **last})
+            rows.append({**row, **of_field, **last})
     return rows
 
 

@@ -5,6 +5,8 @@ The Jacobian determinant has no unit: it is the same in voxels and in millimetre
 
 import numpy as np
 
+from deepatlas_tf.metrics.slabs import by_slabs
+
 
 def jacobian_determinant(u) -> np.ndarray:
     """Determinant of the Jacobian of ``x + u(x)``, ``(*S,)`` float64.
@@ -14,10 +16,46 @@ def jacobian_determinant(u) -> np.ndarray:
     Raises:
         ValueError: if ``u`` is not ``(X, Y, 2)`` or ``(X, Y, Z, 3)``, or an axis has fewer than two voxels.
     """
-    u = np.asarray(u, np.float64)
-    n_dims = u.ndim - 1
-    if n_dims not in (2, 3) or u.shape[-1] != n_dims:
+    u = np.asarray(u)
+    if u.ndim not in (3, 4) or u.shape[-1] != u.ndim - 1:
         raise ValueError(f"a displacement field is (X, Y, 2) or (X, Y, Z, 3); got {u.shape}")
+
+    def of_rows(rows):
+        first = max(rows.start - 1, 0)  # a row more on each side for the central differences
+        return _determinant(u[first : rows.stop + 1])[rows.start - first :][: rows.stop - rows.start]
+
+    return by_slabs(of_rows, u.shape[:-1])
+
+
+def regularity(u) -> dict[str, float]:
+    """``folds_percent`` and ``sdlogj`` of ``u (*S, D)`` in voxels, from one determinant.
+
+    Raises ValueError as :func:`jacobian_determinant` does.
+    """
+    determinant = jacobian_determinant(u)
+    return {"folds_percent": _folds_percent(determinant), "sdlogj": _sdlogj(determinant)}
+
+
+def folds_percent(u) -> float:
+    """Percentage of voxels whose Jacobian determinant is zero or negative, of ``u (*S, D)`` in voxels.
+
+    Raises ValueError as :func:`jacobian_determinant` does.
+    """
+    return _folds_percent(jacobian_determinant(u))
+
+
+def sdlogj(u) -> float:
+    """Standard deviation over the voxels of the log of the Jacobian determinant, which is clipped at 1e-9.
+
+    The smoothness measure of the Learn2Reg challenge (Hering et al., IEEE TMI 2023), here over the whole image.
+    Raises ValueError as :func:`jacobian_determinant` does.
+    """
+    return _sdlogj(jacobian_determinant(u))
+
+
+def _determinant(u):
+    u = u.astype(np.float64)
+    n_dims = u.shape[-1]
     # rows[i][j] = d(x_i + u_i) / dx_j
     rows = [list(np.gradient(u[..., i])) for i in range(n_dims)]
     for i in range(n_dims):
@@ -29,18 +67,9 @@ def jacobian_determinant(u) -> np.ndarray:
     return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
 
 
-def folds_percent(u) -> float:
-    """Percentage of voxels whose Jacobian determinant is zero or negative, of ``u (*S, D)`` in voxels.
-
-    Raises ValueError as :func:`jacobian_determinant` does.
-    """
-    return float(100 * np.mean(jacobian_determinant(u) <= 0))
+def _folds_percent(determinant):
+    return float(100 * np.mean(determinant <= 0))
 
 
-def sdlogj(u) -> float:
-    """Standard deviation over the voxels of the log of the Jacobian determinant, which is clipped at 1e-9.
-
-    The smoothness measure of the Learn2Reg challenge (Hering et al., IEEE TMI 2023), here over the whole image.
-    Raises ValueError as :func:`jacobian_determinant` does.
-    """
-    return float(np.std(np.log(np.maximum(jacobian_determinant(u), 1e-9))))
+def _sdlogj(determinant):
+    return float(np.std(np.log(np.maximum(determinant, 1e-9))))

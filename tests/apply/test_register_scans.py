@@ -9,7 +9,8 @@ from deepatlas_tf.apply import register as register_module
 from deepatlas_tf.apply.fields import warp_volume
 from deepatlas_tf.apply.register import register_scans
 from deepatlas_tf.apply.runs import Grid
-from deepatlas_tf.apply.slabs import sample, transform, voxels
+from deepatlas_tf.apply.slabs import sample, transform, transformed_voxels, voxels
+from deepatlas_tf.data.frames import Frame
 from deepatlas_tf.data.nifti import Nifti
 
 GRID = Grid(("background", "a"), (24, 24, 24), (2.0, 2.0, 2.0))
@@ -64,6 +65,32 @@ def test_a_known_deformation_is_undone():
     np.testing.assert_allclose(found.field.vectors[INSIDE], expected[INSIDE], atol=0.05)
 
 
+@pytest.mark.parametrize("shape", [(14, 15, 13), (8, 20, 13)])
+@pytest.mark.parametrize(
+    "affine",
+    [
+        np.diag([2.0, 2, 2, 1]),
+        [[-2, 0, 0, 20], [0, 2, 0, -30], [0, 0, -2, 12], [0, 0, 0, 1]],
+        [[0, 0, -2, 20], [2, 0, 0, -30], [0, 2, 0, 12], [0, 0, 0, 1]],
+        [[-1.5, 0, 0, 20], [0, 0, 2.0, -30], [0, 1.8, 0, 12], [0, 0, 0, 1]],
+        np.diag([2.0, 2, 4, 1]),
+    ],
+    ids=["same", "flipped", "permuted", "resampled", "every second voxel"],
+)
+def test_the_field_goes_where_the_network_says(affine, shape):
+    """The definition point by point; with equal voxels nothing is interpolated, outside its grid the border goes on."""
+    rng, affine = np.random.default_rng(0), np.array(affine, float)
+    fixed = Nifti(np.zeros(shape, np.float32), affine)
+    frame = Frame(affine, shape, (12, 16, 14), GRID.spacing)
+    u = rng.normal(size=(*frame.shape, 3)).astype(np.float32)
+    alignment = np.eye(4)
+    alignment[:3] += 0.1 * rng.normal(size=(3, 4))
+    at = transform(np.linalg.inv(frame.affine) @ affine, voxels(shape, slice(0, shape[0])))
+    expected = transform(alignment @ frame.affine, at + sample(u, at)) - transform(frame.affine, at)
+    found = register_module.to_field(u, frame, fixed, alignment)
+    np.testing.assert_allclose(found.vectors, expected, atol=1e-5)
+
+
 def test_an_alignment_comes_before_the_network():
     """The moving scan is the fixed one, turned and shifted; with the true alignment the network sees it twice."""
     fixed = Nifti(blobs((36, 36, 30)), AFFINE)
@@ -103,3 +130,9 @@ def test_sample_is_the_volume_at_its_voxels(order):
     if order == 1:
         np.testing.assert_allclose(sample(volume, middle)[0], (volume[1, 2, 3] + volume[2, 2, 3]) / 2)
     np.testing.assert_allclose(sample(volume, np.array([[-7.0, 9, 3]]), order)[0], volume[0, 4, 3])
+
+
+def test_transformed_voxels_are_the_voxels_transformed():
+    matrix = np.random.default_rng(0).normal(size=(4, 4))
+    found = transformed_voxels(matrix, (5, 6, 7), slice(2, 4))
+    np.testing.assert_allclose(found, transform(matrix, voxels((5, 6, 7), slice(2, 4))), atol=1e-12)

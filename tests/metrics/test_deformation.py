@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from deepatlas_tf.metrics.deformation import folds_percent, jacobian_determinant, sdlogj
+from deepatlas_tf.metrics import slabs
+from deepatlas_tf.metrics.deformation import folds_percent, jacobian_determinant, regularity, sdlogj
 
 SHAPES = [(12, 15), (10, 12, 9)]
 
@@ -62,6 +63,16 @@ def test_sdlogj_of_a_stretch():
     u[:, :, 0] = np.array([0, 0, 0, 0, 1, 2, 3, 4])[:, None]  # det 1, then 1.5 for one row, then 2
     expected = np.std(np.log([1, 1, 1, 1.5, 2, 2, 2, 2]))
     np.testing.assert_allclose(sdlogj(u), expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("rows", [1, 4])
+def test_slabs_are_the_whole(shape, rows, monkeypatch):
+    u = smooth_field(shape, scale=2)
+    whole = jacobian_determinant(u)
+    monkeypatch.setattr(slabs, "SLAB_VOXELS", rows * np.prod(shape[1:]))
+    np.testing.assert_array_equal(jacobian_determinant(u), whole)
+    assert regularity(u) == {"folds_percent": folds_percent(u), "sdlogj": sdlogj(u)} and folds_percent(u) > 0
 
 
 @pytest.mark.parametrize("shape", [(5, 5, 3), (5, 5, 5, 2), (5, 1)])

@@ -43,6 +43,23 @@ def test_agrees_with_all_pairs_of_surface_voxels(shape, spacing):
         assert found["assd_mm"][c - 1] == pytest.approx(np.concatenate([forward, backward]).mean(), rel=1e-9)
 
 
+@pytest.mark.parametrize(("shape", "spacing"), [((90, 80), (1.5, 0.8)), ((50, 60, 44), (0.7, 1.3, 2.1))])
+def test_agrees_with_distance_transforms(shape, spacing):
+    """Of the whole image, in place of searching for the nearest surface voxel."""
+    prediction, reference = two_blobs(shape, seed=2)
+    found = surface_metrics(prediction.astype(np.uint8), reference, 4, spacing)
+    for c in range(1, 4):
+        surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in (prediction == c, reference == c)]
+        to_surface = [ndimage.distance_transform_edt(~surface, sampling=spacing) for surface in surfaces]
+        distances = [to_surface[1][surfaces[0]], to_surface[0][surfaces[1]]]
+        expected = {
+            "hd95_mm": max(np.percentile(d, 95) for d in distances),
+            "assd_mm": np.concatenate(distances).mean(),
+            "hausdorff_mm": max(d.max() for d in distances),
+        }
+        assert {name: values[c - 1] for name, values in found.items()} == pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize(("shape", "spacing"), GRIDS)
 def test_hd95_agrees_with_surface_distance(shape, spacing):
     prediction, reference = two_blobs(shape, seed=1)
