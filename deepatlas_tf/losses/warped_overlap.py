@@ -144,7 +144,8 @@ def _at_class(anatomy, classes):
 
 def _at_voxel(probabilities, voxel, classes):
     """Probability of a class at a voxel, which is a row of the volume as ``(B * V, C)``."""
-    return tf.gather(tf.reshape(probabilities, [-1]), voxel * probabilities.shape[-1] + classes)
+    row = tf.cast(voxel, tf.int64) * probabilities.shape[-1]  # a batch may have more values than int32 can count
+    return tf.gather(tf.reshape(probabilities, [-1]), row + tf.cast(classes, tf.int64))
 
 
 def _of(by_class, classes):
