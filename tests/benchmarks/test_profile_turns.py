@@ -109,6 +109,7 @@ def test_functions_in_branches_of_a_condition(profile_turns):
     assert profile_turns.in_branches("cond/then/_4/cond/PartitionedCall") in functions
 
 
+@pytest.mark.skipif(not tf.__version__.startswith("2.15."), reason="later traces do not name the programs of XLA")
 def test_tiny_run_gives_the_whole_table(profile_turns, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["profile_turns.py", "--tiny"])
     monkeypatch.setattr(profile_turns, "write_json", None)  # nothing is to be written
