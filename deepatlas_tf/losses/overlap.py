@@ -17,7 +17,8 @@ def soft_dice(prediction, reference, class_weight=None, voxel_weight=None):
     """One minus the mean soft Dice over the foreground classes (Xu & Niethammer, MICCAI 2019, anatomy loss).
 
     ``1/(C-1) sum_c w_c [1 - (2 sum_x p_c q_c + e) / (sum_x p_c + sum_x q_c + e)]``; class 0, the background, is left
-    out. It is symmetric in its first two arguments, and a class that is absent from both costs nothing.
+    out. It is symmetric in its first two arguments, and a class that is absent from both costs nothing. The
+    weights have no gradient.
 
     With a ``voxel_weight`` v the sums are over ``v p q``, ``v p`` and ``v q``, and each class is multiplied by the mean
     weight of the two structures, ``sum_x v (p + q) / sum_x (p + q)``, which is taken as a constant: a weight halved in

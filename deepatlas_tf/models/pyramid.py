@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.cascade import UpsampleField
 from deepatlas_tf.models.layers import CropLike, PadToMultiple
-from deepatlas_tf.models.upsampling import UpsampledConvolution
+from deepatlas_tf.models.upsampling import convolution
 
 # Channels from full resolution down; volumes, as published, have one level less than slices
 WIDTHS = {2: (16, 32, 32, 32, 32), 3: (16, 32, 32, 32)}
@@ -91,9 +91,4 @@ def _residual_block(x, width, name):
 
 
 def _convolution(x, width, name, strides=1):
-    if isinstance(x, list):
-        x = UpsampledConvolution(width, kernel_initializer="he_normal", name=name)(x)
-    else:
-        conv = getattr(keras.layers, f"Conv{len(x.shape) - 2}D")
-        x = conv(width, 3, strides, padding="same", kernel_initializer="he_normal", name=name)(x)
-    return keras.layers.LeakyReLU(0.2, name=f"{name}_activation")(x)
+    return keras.layers.LeakyReLU(0.2, name=f"{name}_activation")(convolution(x, width, name, strides))

@@ -6,7 +6,7 @@ from functools import partial
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.layers import CropLike, Dropout, InstanceNormalization, PadToMultiple
 from deepatlas_tf.models.recompute import apply_part
-from deepatlas_tf.models.upsampling import UpsampledConvolution
+from deepatlas_tf.models.upsampling import convolution
 from deepatlas_tf.models.voxelmorph import unet_features
 
 
@@ -69,14 +69,8 @@ def voxelmorph_unet(
 
 
 def _conv_block(x, width, name):
-    settings = {"use_bias": False, "kernel_initializer": "he_normal"}
     for index in range(2):
-        if isinstance(x, list):
-            conv = UpsampledConvolution(width, name=f"{name}_conv{index}", **settings)
-        else:
-            kind = getattr(keras.layers, f"Conv{len(x.shape) - 2}D")
-            conv = kind(width, 3, padding="same", name=f"{name}_conv{index}", **settings)
-        x = conv(x)
+        x = convolution(x, width, f"{name}_conv{index}", use_bias=False)
         x = InstanceNormalization(leak=0.01, name=f"{name}_norm{index}")(x)
     return x
 

@@ -48,6 +48,18 @@ class UpsampledConvolution(keras.layers.Layer):
         return {**super().get_config(), **own}
 
 
+def convolution(x, filters: int, name: str, strides: int = 1, **settings):
+    """A 3-wide convolution of a Keras tensor, or of ``[low, skip]`` joined after an upsampling.
+
+    ``settings``: other arguments of the layer, such as ``use_bias``.
+    """
+    settings = {"kernel_initializer": "he_normal", "name": name, **settings}
+    if isinstance(x, list):
+        return UpsampledConvolution(filters, **settings)(x)
+    kind = getattr(keras.layers, f"Conv{len(x.shape) - 2}D")
+    return kind(filters, 3, strides, padding="same", **settings)(x)
+
+
 def _transposed(kernel):
     """Kernel ``(3, ..., I, O)`` on repeated voxels -> ``(4, ..., O, I)`` of the transposed convolution."""
     axes = list(range(kernel.shape.rank - 2))
@@ -80,12 +92,17 @@ def fold_upsampling(output, start):
 
 
 def _low_and_skip(layer, inputs):
-    """The two volumes that a convolution joins, if it does and the first is upsampled, else None."""
-    kinds = (keras.layers.Conv2D, keras.layers.Conv3D), (keras.layers.UpSampling2D, keras.layers.UpSampling3D)
-    if not isinstance(layer, kinds[0]) or not isinstance(inputs[0].node.layer, keras.layers.Concatenate):
+    """The two volumes that a 3-wide convolution joins, if there are two and the first was doubled, else None."""
+    if not isinstance(layer, (keras.layers.Conv2D, keras.layers.Conv3D)) or set(layer.kernel_size) != {3}:
         return None
-    upsampled, *skip = inputs[0].node.keras_inputs
-    return [upsampled.node.keras_inputs[0], *skip] if isinstance(upsampled.node.layer, kinds[1]) else None
+    joined = inputs[0].node
+    if not isinstance(joined.layer, keras.layers.Concatenate) or len(joined.keras_inputs) != 2:
+        return None
+    upsampled, skip = joined.keras_inputs
+    doubling = upsampled.node.layer
+    if not isinstance(doubling, (keras.layers.UpSampling2D, keras.layers.UpSampling3D)) or set(doubling.size) != {2}:
+        return None
+    return [upsampled.node.keras_inputs[0], skip]
 
 
 def _upsampled_convolution(convolution):
