@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.losses.overlap import dice_and_cross_entropy
 
 
 class Method(keras.Model):
@@ -126,6 +127,15 @@ class Method(keras.Model):
     def _replicated_update(self, turn, iterator):
         self.distribute_strategy.run(self.update, args=(turn, next(iterator)))
         self._train_counter.assign_add(1)
+
+
+def supervised_terms(prediction, reference, class_weight):
+    """``supervised``, the soft Dice, and ``supervised_cross_entropy`` of a prediction, ``(B,)`` each.
+
+    The arguments are those of :func:`~deepatlas_tf.losses.overlap.soft_dice`; the reference may be a label map.
+    """
+    dice, cross_entropy = tf.unstack(dice_and_cross_entropy(prediction, reference, class_weight))
+    return {"supervised": dice, "supervised_cross_entropy": cross_entropy}
 
 
 def scaled_loss(loss, optimizer):

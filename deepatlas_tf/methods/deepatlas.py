@@ -52,7 +52,7 @@ from deepatlas_tf.losses.overlap import cross_entropy, dice_and_cross_entropy, s
 from deepatlas_tf.losses.similarity import similarity_function
 from deepatlas_tf.losses.smoothness import bending_energy
 from deepatlas_tf.losses.warped_overlap import Anatomy, warped_soft_dice
-from deepatlas_tf.methods.base import Method
+from deepatlas_tf.methods.base import Method, supervised_terms
 from deepatlas_tf.models.layers import SpatialTransformer
 from deepatlas_tf.models.velocity import split_integration
 from deepatlas_tf.ops.compiled import compiled
@@ -62,7 +62,6 @@ from deepatlas_tf.types import SettingError
 
 PAPER_TURNS = ("registration",) * 20 + ("segmentation",)
 SEGMENTATION_PAIRS = ("paper", "aligned", "weighted")
-_ANATOMY = ("anatomy", "anatomy_cross_entropy")
 
 
 class DeepAtlas(Method):
@@ -159,14 +158,15 @@ class DeepAtlas(Method):
         anatomy_moving, anatomy_fixed = _anatomies(pair, *predictions)
         warped = self.warp([anatomy_moving, u])
         losses = _anatomy_losses(warped, anatomy_fixed, moving["label_weight"], fixed["label_weight"], weight)
-        return {**dict(zip(_ANATOMY, tf.unstack(losses), strict=True)), **_supervised(pair, predictions)}
+        dice, entropy = tf.unstack(losses)
+        return {"anatomy": dice, "anatomy_cross_entropy": entropy, **_supervised(pair, predictions)}
 
     def _aligned_terms(self, pair):
         """The same terms, those of the anatomy for a labelled image that is on its way to the other subject."""
         image, anatomy, label_weight = self.aligned(pair)
         prediction = self.nets["segmentation"](image, training=True)
-        losses = dice_and_cross_entropy(prediction, anatomy, label_weight)
-        return {**dict(zip(_ANATOMY, tf.unstack(losses), strict=True)), **_supervised(pair, self._predictions(pair))}
+        dice, entropy = tf.unstack(dice_and_cross_entropy(prediction, anatomy, label_weight))
+        return {"anatomy": dice, "anatomy_cross_entropy": entropy, **_supervised(pair, self._predictions(pair))}
 
     def aligned(self, pair):
         """A labelled image of each pair, moved part of the way to the other subject, and its anatomy likewise.
@@ -250,7 +250,7 @@ def _anatomy_losses(warped, anatomy_fixed, w_moving, w_fixed, voxel_weight):
 def _supervised(pair, predictions):
     """The two supervised terms, each the sum of both sides."""
     samples = (pair["moving"], pair["fixed"])
-    losses = [
-        dice_and_cross_entropy(p, s["label"], s["label_weight"]) for s, p in zip(samples, predictions, strict=True)
-    ]
-    return dict(zip(("supervised", "supervised_cross_entropy"), tf.unstack(tf.add_n(losses)), strict=True))
+    of_moving, of_fixed = (
+        supervised_terms(p, s["label"], s["label_weight"]) for s, p in zip(samples, predictions, strict=True)
+    )
+    return {name: of_moving[name] + of_fixed[name] for name in of_moving}

@@ -18,8 +18,7 @@ exported. The student is saved beside it, as ``student``. A checkpoint holds bot
 """
 
 from deepatlas_tf.keras_stack import keras, tf
-from deepatlas_tf.losses.overlap import cross_entropy, soft_dice
-from deepatlas_tf.methods.base import Method
+from deepatlas_tf.methods.base import Method, supervised_terms
 
 
 class MeanTeacher(Method):
@@ -51,8 +50,7 @@ class MeanTeacher(Method):
         target = tf.stop_gradient(self.nets["segmentation"](sample["image"] + noise[1], training=True))
         step = tf.cast(self.optimizers_by_net["segmentation"].iterations, tf.float32)
         return {
-            "supervised": soft_dice(prediction, sample["label"], sample["label_weight"]),
-            "supervised_cross_entropy": cross_entropy(prediction, sample["label"], sample["label_weight"]),
+            **supervised_terms(prediction, sample["label"], sample["label_weight"]),
             "consistency": sigmoid_ramp(step, self.ramp_steps) * consistency(prediction, target),
         }
 

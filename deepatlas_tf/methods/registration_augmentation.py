@@ -9,8 +9,7 @@ labelled subjects (``labelled_fraction=(1.0, None)``). ``L_sp`` is the soft Dice
 cross-entropy can be added, as in the method ``segmentation``; the authors' Dice counts the background too.
 """
 
-from deepatlas_tf.losses.overlap import cross_entropy, soft_dice
-from deepatlas_tf.methods.base import Method
+from deepatlas_tf.methods.base import Method, supervised_terms
 from deepatlas_tf.ops.warp import warp
 
 
@@ -35,7 +34,4 @@ class RegistrationAugmentation(Method):
         u = self.nets["registration"]([moving["image"], fixed["image"]], training=False)
         label = warp(moving["label"][..., None], u, "nearest")[..., 0]  # (B, *S)
         prediction = self.nets["segmentation"](warp(moving["image"], u), training=True)
-        return {
-            "supervised": soft_dice(prediction, label, moving["label_weight"]),
-            "supervised_cross_entropy": cross_entropy(prediction, label, moving["label_weight"]),
-        }
+        return supervised_terms(prediction, label, moving["label_weight"])

@@ -7,8 +7,7 @@ cross-entropy can be added (``supervised_cross_entropy``): with a dozen small st
 alone learns slowly.
 """
 
-from deepatlas_tf.losses.overlap import cross_entropy, soft_dice
-from deepatlas_tf.methods.base import Method
+from deepatlas_tf.methods.base import Method, supervised_terms
 
 
 class Segmentation(Method):
@@ -28,7 +27,4 @@ class Segmentation(Method):
     def segmentation_terms(self, sample):
         """Terms for each example, ``(B,)``; classes without a label count nothing."""
         prediction = self.nets["segmentation"](sample["image"], training=True)
-        return {
-            "supervised": soft_dice(prediction, sample["label"], sample["label_weight"]),
-            "supervised_cross_entropy": cross_entropy(prediction, sample["label"], sample["label_weight"]),
-        }
+        return supervised_terms(prediction, sample["label"], sample["label_weight"])
