@@ -12,49 +12,30 @@ Written to ``benchmarks/results/memory/``. 16-bit and recomputed networks are th
 """
 
 import argparse
-import dataclasses
 import itertools
 import math
 import multiprocessing
 import resource
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 from machine import machine
 from tensorflow.python.ops.cond_v2 import get_func_graphs  # not in TensorFlow's public interface
+from turns import TURNS, commit, method_and_specs, synthetic_pair, traced_turn
 
 from deepatlas_tf.keras_stack import tf, versions
-from deepatlas_tf.training.experiment import Networks, Stage
 from deepatlas_tf.training.files import write_json
-from deepatlas_tf.training.stages import build_method
 
 RESULTS = Path(__file__).parent / "results" / "memory"
 PAPER, SMALL = (200, 200, 160), (64, 64, 64)
 N_CLASSES = 32  # background and 31 structures, as in the paper's brains
-TURNS = ("registration", "segmentation")
 # Their outputs are their inputs, or variables, which are counted by themselves
 NO_COPY = {"Identity", "Reshape", "Squeeze", "ExpandDims", "StopGradient", "ReadVariableOp", "Placeholder", "NoOp"}
 
 
-def method_and_batch(shape, precision, recompute):
-    """DeepAtlas with the package's networks, and what its step takes: a pair of one labelled and one other scan."""
-    networks = dataclasses.replace(Networks(), precision=precision, recompute=recompute)
-    dataset = SimpleNamespace(shape=shape, class_names=tuple(map(str, range(N_CLASSES))))
-    method = build_method(Stage("joint", "deepatlas", steps=100), networks, dataset, None)
-    side = {
-        "image": tf.TensorSpec((1, *shape, 1), tf.float32),
-        "label": tf.TensorSpec((1, *shape), tf.int32),
-        "label_weight": tf.TensorSpec((1, N_CLASSES), tf.float32),
-    }
-    return method, {"moving": side, "fixed": side}
-
-
-def counted_bytes(method, batch, turn) -> int:
+def counted_bytes(method, specs, turn) -> int:
     """Peak of the sum of all tensors that a step of the turn needs at a time."""
-    graph = tf.function(partial(method.update, turn)).get_concrete_function(batch).graph
-    return sum(_n_bytes(spec) for spec in tf.nest.flatten(batch)) + _peak(graph)
+    graph = traced_turn(method, specs, turn).graph
+    return sum(_n_bytes(spec) for spec in tf.nest.flatten(specs)) + _peak(graph)
 
 
 def _peak(graph) -> int:
@@ -103,12 +84,10 @@ def measured_bytes(precision, recompute, turn) -> int:
 
 def process_peak(shape, precision, recompute, turn) -> int:
     """Peak of this process, in bytes, after two steps of the turn."""
-    method, specs = method_and_batch(shape, precision, recompute)
-    rng = np.random.default_rng(0)
-    batch = tf.nest.map_structure(lambda spec: tf.constant(rng.integers(0, 2, spec.shape), spec.dtype), specs)
-    step = tf.function(partial(method.update, turn)).get_concrete_function(specs)
+    method, specs = method_and_specs(shape, N_CLASSES, precision=precision, recompute=recompute)
+    step, pair = traced_turn(method, specs, turn), synthetic_pair(shape, N_CLASSES)
     for _ in range(2):
-        step(batch)
+        step(pair)
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux
 
 
@@ -122,14 +101,16 @@ def main():
     for precision, recompute in itertools.product(("float32", "mixed_bfloat16"), (False, True)):
         for turn in TURNS:
             row = {"turn": turn, "precision": precision, "recompute": recompute}
-            row["paper_counted"] = counted_bytes(*method_and_batch(PAPER, precision, recompute), turn)
-            row["small_counted"] = counted_bytes(*method_and_batch(SMALL, precision, recompute), turn)
+            for name, shape in (("paper_counted", PAPER), ("small_counted", SMALL)):
+                method, specs = method_and_specs(shape, N_CLASSES, precision=precision, recompute=recompute)
+                row[name] = counted_bytes(method, specs, turn)
             row["small_measured"] = measured_bytes(precision, recompute, turn)
             rows.append(row)
             sizes = [f"{row[name] / 2**30:.2f} GiB" for name in ("paper_counted", "small_counted", "small_measured")]
             print(f"| {turn} | {precision} | {'yes' if recompute else 'no'} | {' | '.join(sizes)} |", flush=True)
     settings = {"paper_shape": PAPER, "small_shape": SMALL, "classes": N_CLASSES, "batch_size": 1}
-    write_json(folder / "step.json", {"machine": machine(), "versions": versions(), **settings, "rows": rows})
+    made_by = {"machine": machine(), "versions": versions(), "commit": commit()}
+    write_json(folder / "step.json", {**made_by, **settings, "rows": rows})
 
 
 if __name__ == "__main__":

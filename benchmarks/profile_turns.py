@@ -195,7 +195,8 @@ def row_of(name: str, kernel: str, functions: dict[str, str]) -> str:
     row = next((row for row, pattern in KERNELS.items() if re.search(pattern, kernel)), "everything else")
     if row == "convolution, forward" and "gradient_tape/" in name:
         row = "convolution, gradient of its input"
-    if "convolution" in row or re.search(r"(^|/)(registration|segmentation)/", name):
+    of_network = re.search(r"(^|/)(registration|segmentation)/", name)  # not in the normalisation's own gradient
+    if of_network or "convolution" in row or re.search("FusedBatchNorm|Relu", kernel):
         return row
     return "loss: warped_soft_dice" if path != name else "labels and anatomies"  # which chooses by what is labelled
 
