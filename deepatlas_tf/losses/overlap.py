@@ -77,9 +77,9 @@ def cross_entropy(prediction, reference, class_weight=None, voxel_weight=None):
 
 
 @compiled(towards=("prediction", "reference"))
-def dice_and_cross_entropy(prediction, reference, class_weight=None):
+def dice_and_cross_entropy(prediction, reference, class_weight=None, voxel_weight=None):
     """:func:`soft_dice` and :func:`cross_entropy`, ``(2, B)``: their gradients are one volume instead of two."""
-    arguments = prediction, reference, class_weight
+    arguments = prediction, reference, class_weight, voxel_weight
     return tf.stack([soft_dice(*arguments), cross_entropy(*arguments)])
 
 

@@ -46,16 +46,18 @@ confidence of the segmentation network, ``(q_m o (id + u)) q_f``, where ``q_k`` 
 gradient passes through the weights of either turn.
 """
 
+from functools import partial
+
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.losses.confidence import alignment_confidence, prediction_confidence
-from deepatlas_tf.losses.overlap import cross_entropy, dice_and_cross_entropy, soft_dice
+from deepatlas_tf.losses.overlap import dice_and_cross_entropy, soft_dice
+from deepatlas_tf.losses.pair_overlap import anatomy_overlap, by_labels, supervised_overlap
 from deepatlas_tf.losses.similarity import similarity_function
 from deepatlas_tf.losses.smoothness import bending_energy
 from deepatlas_tf.losses.warped_overlap import Anatomy, warped_soft_dice
-from deepatlas_tf.methods.base import Method, supervised_terms
+from deepatlas_tf.methods.base import Method
 from deepatlas_tf.models.layers import SpatialTransformer
 from deepatlas_tf.models.velocity import split_integration
-from deepatlas_tf.ops.compiled import compiled
 from deepatlas_tf.ops.labels import mix, one_hot, per_class, per_example
 from deepatlas_tf.ops.space_style import beta_fractions, style_difference
 from deepatlas_tf.types import SettingError
@@ -150,23 +152,21 @@ class DeepAtlas(Method):
 
     def segmentation_terms(self, pair):
         """Terms of the segmentation turn for each pair, ``(B,)``; the registration network is frozen."""
+        # in two calls, which is faster than one of both
+        predictions = [self.nets["segmentation"](pair[side]["image"], training=True) for side in ("moving", "fixed")]
+        supervised = partial(supervised_overlap, pair, predictions)
         if self.segmentation_pairs == "aligned":
-            return self._aligned_terms(pair)
-        moving, fixed = pair["moving"], pair["fixed"]
-        predictions = self._predictions(pair)
-        u, weight = self._field(moving["image"], fixed["image"])
-        anatomy_moving, anatomy_fixed = _anatomies(pair, *predictions)
-        warped = self.warp([anatomy_moving, u])
-        losses = _anatomy_losses(warped, anatomy_fixed, moving["label_weight"], fixed["label_weight"], weight)
-        dice, entropy = tf.unstack(losses)
-        return {"anatomy": dice, "anatomy_cross_entropy": entropy, **_supervised(pair, predictions)}
+            losses = tf.concat([self._aligned_overlap(pair), by_labels(pair, supervised)], axis=0)
+        else:
+            anatomies = partial(anatomy_overlap, pair, predictions, *self._field(pair))
+            losses = by_labels(pair, lambda known: tf.concat([anatomies(known), supervised(known)], axis=0))
+        names = ("anatomy", "anatomy_cross_entropy", "supervised", "supervised_cross_entropy")
+        return dict(zip(names, tf.unstack(losses), strict=True))
 
-    def _aligned_terms(self, pair):
-        """The same terms, those of the anatomy for a labelled image that is on its way to the other subject."""
+    def _aligned_overlap(self, pair):
+        """Dice and cross-entropy, ``(2, B)``, of a labelled image that is on its way to the other subject."""
         image, anatomy, label_weight = self.aligned(pair)
-        prediction = self.nets["segmentation"](image, training=True)
-        dice, entropy = tf.unstack(dice_and_cross_entropy(prediction, anatomy, label_weight))
-        return {"anatomy": dice, "anatomy_cross_entropy": entropy, **_supervised(pair, self._predictions(pair))}
+        return dice_and_cross_entropy(self.nets["segmentation"](image, training=True), anatomy, label_weight)
 
     def aligned(self, pair):
         """A labelled image of each pair, moved part of the way to the other subject, and its anatomy likewise.
@@ -187,13 +187,9 @@ class DeepAtlas(Method):
         moved = self.warp([tf.concat([image, anatomy], axis=-1), field])
         return moved[..., :1], moved[..., 1:], source["label_weight"]
 
-    def _predictions(self, pair):
-        """Class probabilities of the moving and of the fixed image; in two calls, which is faster than one of both."""
-        return [self.nets["segmentation"](pair[side]["image"], training=True) for side in ("moving", "fixed")]
-
-    def _field(self, moving, fixed):
+    def _field(self, pair):
         """The displacement field from the frozen network, and the confidence in it if pairs are weighted, else None."""
-        net = self.nets["registration"]
+        net, moving, fixed = self.nets["registration"], pair["moving"]["image"], pair["fixed"]["image"]
         if self.segmentation_pairs != "weighted":
             return net([moving, fixed], training=False), None
         u, u_back = self._both_ways(net, moving, fixed)
@@ -203,11 +199,6 @@ class DeepAtlas(Method):
         """What a registration network gives for both directions, from one call."""
         images = [tf.concat([moving, fixed], axis=0), tf.concat([fixed, moving], axis=0)]
         return tf.split(net(images, training=False), 2, axis=0)
-
-
-def _anatomies(pair, *predictions):
-    samples = (pair["moving"], pair["fixed"])
-    return [mix(s["label"], s["label_weight"], p) for s, p in zip(samples, predictions, strict=True)]
 
 
 def _confidence_in_labels(pair, warped_confidence, anatomy_fixed):
@@ -233,24 +224,3 @@ def _labelled_first(pair):
         }
 
     return choose(fixed, moving), choose(moving, fixed)
-
-
-@compiled(towards=("warped", "anatomy_fixed"))
-def _anatomy_losses(warped, anatomy_fixed, w_moving, w_fixed, voxel_weight):
-    """Dice of the two sides, and the cross-entropy of the predicted against the labelled one: ``(2, B)``.
-
-    The cross-entropy is 0 where both sides or none are labelled.
-    """
-    dice = soft_dice(warped, anatomy_fixed, tf.maximum(w_moving, w_fixed), voxel_weight)
-    of_fixed = cross_entropy(anatomy_fixed, warped, w_moving * (1 - w_fixed), voxel_weight)
-    of_moving = cross_entropy(warped, anatomy_fixed, w_fixed * (1 - w_moving), voxel_weight)
-    return tf.stack([dice, of_fixed + of_moving])
-
-
-def _supervised(pair, predictions):
-    """The two supervised terms, each the sum of both sides."""
-    samples = (pair["moving"], pair["fixed"])
-    of_moving, of_fixed = (
-        supervised_terms(p, s["label"], s["label_weight"]) for s, p in zip(samples, predictions, strict=True)
-    )
-    return {name: of_moving[name] + of_fixed[name] for name in of_moving}

@@ -50,6 +50,8 @@ def compiled(function: Callable = None, *, towards: tuple[str, ...] = ()) -> Cal
             arguments = {**settings, **dict(zip(tensors, values, strict=True))}
 
             def backward(upstream):
+                # In a branch of tf.cond TensorFlow does not find what a compiled function takes from the forward pass
+                arguments = {**settings, **dict(zip(tensors, map(tf.identity, values), strict=True))}
                 return [gradient(name, upstream, arguments) if name in wanted else None for name in tensors]
 
             return value(**arguments), backward
