@@ -158,7 +158,7 @@ def innermost(operations):
 def compiled_functions(graph, path: str = "") -> dict[str, str]:
     """Operation's name -> name of the Python function that it calls, with ``, gradient`` for its gradient.
 
-    ``path``: of the branch of a ``tf.cond`` that the graph is, as :func:`in_branches` writes it.
+    ``path``: of the branch of a ``tf.cond`` or ``tf.switch_case`` that the graph is, as :func:`in_branches` writes it.
     """
     from tensorflow.python.ops.cond_v2 import get_func_graphs  # not in TensorFlow's public interface
 
@@ -169,15 +169,17 @@ def compiled_functions(graph, path: str = "") -> dict[str, str]:
             found = re.fullmatch(r"__(?:forward|inference)_(__backward)?_*(.+?)(?:_\d+)*", called)
             is_gradient = found[1] or found[2].endswith("_gradient")
             functions[operation.name] = found[2].removesuffix("_gradient") + (", gradient" if is_gradient else "")
-        elif operation.type in ("If", "StatelessIf"):
-            for branch, of_branch in zip(("then", "else"), get_func_graphs(operation), strict=True):
+        elif operation.type in ("If", "StatelessIf", "Case", "StatelessCase"):
+            graphs = get_func_graphs(operation)
+            branches = ("then", "else") if "If" in operation.type else [f"branch{n}" for n in range(len(graphs))]
+            for branch, of_branch in zip(branches, graphs, strict=True):
                 inner |= compiled_functions(of_branch, f"{path}{operation.name}/{branch}/")
     return inner | {path + name: function for name, function in functions.items()}
 
 
 def in_branches(name: str) -> str:
     """An operation's name in a trace without the numbers that TensorFlow gives to branches."""
-    return re.sub(r"/(then|else)/_\d+/", r"/\1/", name)
+    return re.sub(r"/(then|else|branch\d+)/_\d+/", r"/\1/", name)
 
 
 def row_of(name: str, kernel: str, functions: dict[str, str]) -> str:

@@ -109,6 +109,21 @@ def test_functions_in_branches_of_a_condition(profile_turns):
     assert profile_turns.in_branches("cond/then/_4/cond/PartitionedCall") in functions
 
 
+def test_functions_in_branches_of_a_choice(profile_turns):
+    @tf.function
+    def double(x):
+        return 2 * x
+
+    @tf.function
+    def choose(which, x):
+        return tf.switch_case(which, [lambda: x, lambda: double(x)])
+
+    specs = tf.TensorSpec((), tf.int32), tf.TensorSpec((3,))
+    functions = profile_turns.compiled_functions(choose.get_concrete_function(*specs).graph)
+    name = "switch_case/indexed_case/branch1/_5/switch_case/indexed_case/PartitionedCall"
+    assert functions == {profile_turns.in_branches(name): "double"}
+
+
 @pytest.mark.skipif(not tf.__version__.startswith("2.15."), reason="later versions name XLA's programs otherwise")
 def test_tiny_run_gives_the_whole_table(profile_turns, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["profile_turns.py", "--tiny"])
