@@ -200,7 +200,8 @@ def row_of(name: str, kernel: str, functions: dict[str, str]) -> str:
     of_network = re.search(r"(^|/)(registration|segmentation)/", name)  # not in the normalisation's own gradient
     if of_network or "convolution" in row or re.search("FusedBatchNorm|Relu", kernel):
         return row
-    return "loss: warped_soft_dice" if path != name else "labels and anatomies"  # which chooses by what is labelled
+    in_condition = re.search(r"/(then|else)/", path)  # the loss chooses by what is labelled
+    return "loss: warped_soft_dice" if in_condition else "labels and anatomies"
 
 
 def reduced(turns, segments, functions):

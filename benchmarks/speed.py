@@ -33,7 +33,9 @@ def peers_python() -> str:
     """The interpreter of the peers' environment, which is made where there is none with these requirements."""
     python, installed = PEERS / "bin" / "python", PEERS / REQUIREMENTS.name
     if not installed.exists() or installed.read_text() != REQUIREMENTS.read_text():
-        subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
+        if sys.version_info[:2] not in ((3, 11), (3, 12)):
+            raise SystemExit("the peers' versions are for Python 3.11 and 3.12: run the benchmark with one of them")
+        subprocess.run([sys.executable, "-m", "venv", "--clear", PEERS], check=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", REQUIREMENTS], check=True)
         shutil.copy(REQUIREMENTS, installed)
     return str(python)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 # Parts of one row do not import each other; a part imports only from the rows above it.
 ROWS = [
-    {"types", "keras_stack", "messages"},
+    {"types", "keras_stack", "messages", "processor"},
     {"ops"},
     {"losses", "metrics", "models", "data"},
     {"methods"},

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deepatlas_tf.processor import usable_cores
 from side_by_side.rows import MODULES, OURS, Case
 from side_by_side.table import QUIET
 
@@ -93,7 +94,7 @@ def load_of_others(*processes: int):
     found = {}
     before, start = _core_seconds(processes), time.perf_counter()
     yield found
-    elapsed = (time.perf_counter() - start) * (os.cpu_count() or 1)
+    elapsed = (time.perf_counter() - start) * usable_cores()
     found["others"] = max(0.0, (_core_seconds(processes) - before) / elapsed)
 
 

@@ -8,7 +8,11 @@ set_threads, threads, versions = ours.set_threads, ours.threads, ours.versions
 
 
 def fit_task(settings, arrays):
-    """``fit`` of ``VxmDense`` with ``NCC`` and ``Grad`` from a generator, as in voxelmorph's own training script."""
+    """``fit`` of ``VxmDense`` with ``NCC`` and ``Grad`` from a generator, as in voxelmorph's own training script.
+
+    A displacement network (``int_steps=0``) with the package's widths, which both sides have; voxelmorph's own default
+    is to integrate at half the resolution.
+    """
     shape = arrays["moving"].shape[1:-1]
     widths = [list(settings["widths"][f"registration_{part}"]) for part in ("encoder", "decoder")]
     net = vxm.networks.VxmDense(shape, nb_unet_features=widths, int_steps=0)

@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 
 from deepatlas_tf.data import nifti
+from deepatlas_tf.processor import usable_cores
 from deepatlas_tf.training.files import replacing
 from deepatlas_tf.types import DataError
 
@@ -130,7 +131,7 @@ def _gzip(source: Path, target: Path) -> None:
         rest = zlib.Z_FINISH if end >= len(data) else zlib.Z_FULL_FLUSH
         return deflate.compress(data[start:end]) + deflate.flush(rest)
 
-    with target.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with target.open("wb") as file, ThreadPoolExecutor(usable_cores()) as pool:
         file.write(GZIP_START)
         file.writelines(pool.map(compressed, range(0, len(data), GZIP_CHUNK)))
         file.write(struct.pack("<II", zlib.crc32(data), len(data) % 2**32))

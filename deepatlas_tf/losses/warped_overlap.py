@@ -42,7 +42,7 @@ def warped_soft_dice(moving: Anatomy, fixed: Anatomy, u, n_classes: int, class_w
 
     Only the field ``u (B, *S, D)``, in voxels, has a gradient. ``class_weight`` is ``(B, C)``, None is 1 for all.
     """
-    moving, fixed = (Anatomy(*[x if x is None else tf.convert_to_tensor(x) for x in side]) for side in (moving, fixed))
+    moving, fixed = map(_as_tensors, (moving, fixed))
 
     @tf.custom_gradient
     def with_gradient(u):
@@ -52,6 +52,11 @@ def warped_soft_dice(moving: Anatomy, fixed: Anatomy, u, n_classes: int, class_w
         return _of_both(moving, fixed, lambda m, f: _sums(u, m, f, n_classes)), backward
 
     return soft_dice_of_sums(*with_gradient(tf.convert_to_tensor(u)), class_weight)
+
+
+def _as_tensors(side):
+    probabilities = None if side.probabilities is None else tf.convert_to_tensor(side.probabilities)
+    return Anatomy(tf.cast(side.label, tf.int32), probabilities, tf.convert_to_tensor(side.labelled))
 
 
 def _of_both(moving, fixed, function):
@@ -81,7 +86,7 @@ def _sums(u, moving, fixed, n_classes):
         products, voxels, weights = _probability_corners(u, moving, fixed)
         reached = tf.reshape(bin_sums(weights, voxels, tf.size(fixed)), (tf.shape(fixed)[0], -1))
         overlap = class_sums(tf.reduce_sum(products, axis=0, keepdims=True), fixed[None], n_classes)
-        volume = tf.linalg.matvec(_by_example(moving), reached, transpose_a=True)
+        volume = voxel_sums(_by_example(moving) * reached[..., None])
     else:
         overlap, volume = _dense_sums(u, moving, fixed)
     return overlap, volume + _volumes(fixed, n_classes)
@@ -118,7 +123,7 @@ def _combined(u, moving, fixed, of_overlap, of_volume):
     if moving.dtype.is_integer:
         classes = tf.gather(tf.reshape(moving, [-1]), voxel)
         return tf.reduce_sum(weight * (_of(of_overlap, classes) * _at_class(fixed, classes) + _of(of_volume, classes)))
-    of_voxel = tf.reshape(tf.linalg.matvec(_by_example(moving), of_volume), [-1])
+    of_voxel = tf.reshape(tf.reduce_sum(_by_example(moving) * of_volume[:, None], axis=-1), [-1])
     product = _of(of_overlap, fixed[None]) * _at_voxel(moving, voxel, fixed)
     return tf.reduce_sum(weight * (product + tf.gather(of_voxel, voxel)))
 

@@ -1,10 +1,11 @@
 """Work on a large volume slab by slab, on all cores: memory stays bounded."""
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+
+from deepatlas_tf.processor import usable_cores
 
 SLAB_VOXELS = 2**18
 
@@ -21,6 +22,6 @@ def by_slabs(function: Callable[[slice], np.ndarray], shape: Sequence[int]) -> n
         result[rows] = function(rows)
 
     # NumPy's arithmetic and SciPy's interpolation let other threads run
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         list(pool.map(put, slabs[1:]))
     return result

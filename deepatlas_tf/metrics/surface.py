@@ -4,7 +4,6 @@ The surface of a structure is the set of its voxels with a face neighbour outsid
 counts as outside. All surface voxels weigh the same, so the averages differ from those that weigh by surface area.
 """
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +12,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from deepatlas_tf.metrics.overlap import checked_labels
+from deepatlas_tf.processor import usable_cores
 
 
 def surface_metrics(prediction, reference, n_classes: int, spacing: Sequence[float]) -> dict[str, np.ndarray]:
@@ -50,7 +50,7 @@ def surface_metrics(prediction, reference, n_classes: int, spacing: Sequence[flo
         values[index] = _of_two_directions(*_directed_distances(*surfaces))
 
     # a tree lets other threads run while it is built and searched
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         list(pool.map(measure, both))
     return dict(zip(names, values.T, strict=True))
 

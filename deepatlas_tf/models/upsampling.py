@@ -93,7 +93,7 @@ def fold_upsampling(output, start):
 
 def _low_and_skip(layer, inputs):
     """The two volumes that a 3-wide convolution joins, if there are two and the first was doubled, else None."""
-    if not isinstance(layer, (keras.layers.Conv2D, keras.layers.Conv3D)) or set(layer.kernel_size) != {3}:
+    if not isinstance(layer, (keras.layers.Conv2D, keras.layers.Conv3D)) or not _is_plain(layer.get_config()):
         return None
     joined = inputs[0].node
     if not isinstance(joined.layer, keras.layers.Concatenate) or len(joined.keras_inputs) != 2:
@@ -102,7 +102,16 @@ def _low_and_skip(layer, inputs):
     doubling = upsampled.node.layer
     if not isinstance(doubling, (keras.layers.UpSampling2D, keras.layers.UpSampling3D)) or set(doubling.size) != {2}:
         return None
+    if getattr(doubling, "interpolation", "nearest") != "nearest":
+        return None
     return [upsampled.node.keras_inputs[0], skip]
+
+
+def _is_plain(config):
+    """Whether a convolution is one that :class:`UpsampledConvolution` can stand for."""
+    widths = set(config["kernel_size"]), set(config["strides"]), set(config["dilation_rate"])
+    kind = config["padding"], config["activation"], config["groups"]
+    return widths == ({3}, {1}, {1}) and kind == ("same", "linear", 1)
 
 
 def _upsampled_convolution(convolution):

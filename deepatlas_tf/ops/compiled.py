@@ -17,7 +17,8 @@ def compiled(function: Callable = None, *, towards: tuple[str, ...] = ()) -> Cal
     computation into it. In a graph, gradients that nobody asks for are not computed, such as that of a warp towards its
     image.
 
-    The function must not read variables. Arguments that are no arrays, such as None or a number, are settings.
+    The function must not read variables. One that returns several tensors has no gradient. Arguments that are no
+    arrays, such as None or a number, are settings.
 
     Args:
         towards: names of the arguments that have a gradient; without any, all that are floating point. Each costs

@@ -50,9 +50,11 @@ def test_value_and_gradient_are_those_of_the_one_hot_volumes(shape, labelled, in
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
 
 
-def test_label_maps_alone_need_no_probabilities():
+@pytest.mark.parametrize("kind", ["uint8", "int32", "int64"])
+def test_label_maps_alone_need_no_probabilities(kind):
     (moving, _), (fixed, _) = sides((6, 5), 0), sides((6, 5), 1)
-    found = warped_soft_dice(Anatomy(moving), Anatomy(fixed), tf.zeros((2, 6, 5, 2)), N_CLASSES)
+    both = (Anatomy(tf.cast(label, kind)) for label in (moving, fixed))
+    found = warped_soft_dice(*both, tf.zeros((2, 6, 5, 2)), N_CLASSES)
     p, q = (np.eye(N_CLASSES)[label.numpy()][..., 1:] for label in (moving, fixed))
     dice = 2 * (p * q).sum((1, 2)) / (p.sum((1, 2)) + q.sum((1, 2)))  # (B, C - 1)
     np.testing.assert_allclose(found, 1 - dice.mean(-1), atol=1e-5)

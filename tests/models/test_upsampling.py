@@ -60,3 +60,29 @@ def test_a_folded_voxelmorph_unet_gives_what_it_gave(shape, tmp_path):
     np.testing.assert_allclose(folded(x), original(x), rtol=1e-4, atol=1e-5)
     folded.save(tmp_path / "net.keras")
     np.testing.assert_array_equal(load_net(tmp_path / "net.keras")(x), folded(x))
+
+
+@pytest.mark.parametrize(
+    ("of_convolution", "of_upsampling"),
+    [
+        ({"strides": 2}, {}),
+        ({"padding": "valid"}, {}),
+        ({"activation": "relu"}, {}),
+        ({"dilation_rate": 2}, {}),
+        ({"kernel_size": 5}, {}),
+        ({}, {"interpolation": "bilinear"}),
+        ({}, {"size": (2, 4)}),
+    ],
+)
+def test_what_is_something_else_is_not_folded(of_convolution, of_upsampling):
+    image = keras.Input((8, 8, 3))
+    start = keras.layers.Activation("linear")(image)
+    low = keras.layers.MaxPooling2D(of_upsampling.get("size", 2))(start)
+    both = keras.layers.Concatenate()([keras.layers.UpSampling2D(**{"size": 2, **of_upsampling})(low), start])
+    settings = {"kernel_size": 3, "padding": "same", **of_convolution}
+    original = keras.Model(image, keras.layers.Conv2D(2, **settings)(both))
+    folded = keras.Model(image, fold_upsampling(original.output, start))
+    folded.set_weights(original.get_weights())
+    assert not any(isinstance(layer, UpsampledConvolution) for layer in folded.layers)
+    x = tf.random.stateless_normal((1, 8, 8, 3), (0, 0))
+    np.testing.assert_array_equal(folded(x), original(x))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from nibabel.orientations import apply_orientation, io_orientation
 
 from deepatlas_tf.data.intensity import PERCENTILES
 from deepatlas_tf.data.nifti import Nifti
+from deepatlas_tf.processor import usable_cores
 
 
 class Problem(NamedTuple):
@@ -95,7 +95,7 @@ def collect(items: Iterable, load: Callable[..., Loaded], workers: int | None = 
 
     Threads: decompressing and NumPy's work on whole volumes release the interpreter's lock.
     """
-    workers = workers or max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    workers = workers or usable_cores()
     with ThreadPoolExecutor(workers) as pool:
         waiting = deque()
         for item in items:
