@@ -1,11 +1,11 @@
-"""The terms of DeepAtlas' segmentation turn, with no more work than the labels of the pair ask for.
+"""The terms of DeepAtlas' segmentation turn, which in the paper's four cases fall into one part for each image.
 
-Which of the paper's four cases a batch is, shows only when it comes. What a case does not need is then neither computed
-nor kept for the gradient: the anatomy of a labelled image is no mixture of label and prediction, a warped label map has
-no gradient, and what is not labelled is not supervised. Each of these is a volume as large as a prediction.
+With ``A(k)`` the label of an image or else its prediction, the anatomy term is of one prediction at most: of that of
+the image without a label, if the other one has one. With two labels it is a constant, with none it is left out. So the
+two predictions never meet in one term, and the network may see one image after the other. Each part is of the same four
+losses, ``(4, B)``: Dice and cross-entropy of the anatomies, then those of prediction and label.
 
-The three functions share one argument: ``known`` is how much is labelled of the moving and of the fixed images of a
-batch, each ``"all"`` or ``"none"`` of their classes, or both ``"some"``, the general case.
+Only where labels are partial, with weights other than 0 and 1 or some of the classes, is :func:`joint_overlap` needed.
 """
 
 from deepatlas_tf.keras_stack import tf
@@ -14,65 +14,77 @@ from deepatlas_tf.ops.compiled import compiled
 from deepatlas_tf.ops.labels import mix, one_hot
 from deepatlas_tf.ops.warp import warp
 
-CASES = (("none", "none"), ("none", "all"), ("all", "none"), ("all", "all"), ("some", "some"))
+SIDES = ("moving", "fixed")
+TERMS = ("anatomy", "anatomy_cross_entropy", "supervised", "supervised_cross_entropy")
+
+
+def is_partial(pair):
+    """Scalar bool: whether some image of a batch of :class:`~deepatlas_tf.types.Pair` is not like the rest of its side.
+
+    That is, labelled for some classes only, or labelled where another image of this side is not.
+    """
+    weights = [pair[side]["label_weight"] for side in SIDES]
+    return ~tf.reduce_all([tf.reduce_all(w == 0) | tf.reduce_all(w == 1) for w in weights])
 
 
 @tf.autograph.experimental.do_not_convert
-def by_labels(pair, function):
-    """The function of ``known``, which gives one tensor, for a batch of :class:`~deepatlas_tf.types.Pair`."""
-    weights = [pair[side]["label_weight"] for side in ("moving", "fixed")]
-    all_moving, all_fixed = (tf.reduce_all(weight == 1) for weight in weights)
-    none_moving, none_fixed = (tf.reduce_all(weight == 0) for weight in weights)
-    case = 2 * tf.cast(all_moving, tf.int32) + tf.cast(all_fixed, tf.int32)
-    is_general = ~((all_moving | none_moving) & (all_fixed | none_fixed))
-    return tf.switch_case(tf.where(is_general, 4, case), [lambda known=known: function(known) for known in CASES])
-
-
-def anatomy_overlap(pair, predictions, u, voxel_weight, known):
-    """Soft Dice and cross-entropy of the warped moving and the fixed anatomy, ``(2, B)``.
-
-    The cross-entropy is that of the predicted against the labelled side, and 0 where both are labelled or none is; then
-    the Dice is 0 as well.
+def side_overlap(pair, side: str, prediction, u, voxel_weight=None):
+    """What the losses have of one prediction, if no label is partial: ``(4, B)``, see the module.
 
     Args:
         pair: batch of :class:`~deepatlas_tf.types.Pair`.
-        predictions: class probabilities ``(B, *S, C)`` of the moving and of the fixed image.
-        u: displacement field ``(B, *S, D)`` in voxels.
-        voxel_weight: ``(B, *S, 1)``, a factor of each voxel; None is 1 for all.
-        known: see the module.
+        side: of the prediction, ``"moving"`` or ``"fixed"``.
+        prediction: class probabilities ``(B, *S, C)``.
+        u: displacement field ``(B, *S, D)`` in voxels; it has no gradient.
+        voxel_weight: ``(B, *S, 1)``, a factor of each voxel of the anatomies; None is 1 for all.
     """
-    if known == ("none", "none"):
-        return tf.zeros((2, tf.shape(u)[0]))
-    moving, fixed = (_anatomy(*side) for side in zip(_sides(pair), predictions, known, strict=True))
-    warped = warp(one_hot(moving, predictions[0].shape[-1]) if moving.dtype.is_integer else moving, u)
-    if known == ("none", "all"):
-        return dice_and_cross_entropy(warped, fixed, voxel_weight=voxel_weight)
-    if known == ("all", "none"):
-        return dice_and_cross_entropy(fixed, warped, voxel_weight=voxel_weight)
-    if known == ("all", "all"):
-        dice = soft_dice(warped, fixed, voxel_weight=voxel_weight)
-        return tf.stack([dice, tf.zeros_like(dice)])
-    return _weighted_overlap(warped, fixed, *(side["label_weight"] for side in _sides(pair)), voxel_weight)
+    own, other = (pair[name] for name in (side, *set(SIDES) - {side}))
+    n_classes, nothing = prediction.shape[-1], tf.zeros((2, tf.shape(prediction)[0]))
+
+    def with_own_label():
+        return tf.concat([two_labels(), dice_and_cross_entropy(prediction, own["label"])], axis=0)
+
+    def two_labels():
+        """A constant, which belongs to the fixed side so that it counts once."""
+        if side == "moving":
+            return nothing
+        return tf.cond(_labelled(other), lambda: _dice_of_labels(pair, u, voxel_weight, n_classes), lambda: nothing)
+
+    def with_the_others():
+        if side == "moving":
+            overlap = dice_and_cross_entropy(warp(prediction, u), other["label"], voxel_weight=voxel_weight)
+        else:
+            warped = warp(one_hot(other["label"], n_classes), u)
+            overlap = dice_and_cross_entropy(prediction, warped, voxel_weight=voxel_weight)
+        return tf.concat([overlap, nothing], axis=0)
+
+    case = tf.where(_labelled(own), 2, tf.cast(_labelled(other), tf.int32))
+    return tf.switch_case(case, [lambda: tf.concat([nothing, nothing], axis=0), with_the_others, with_own_label])
 
 
-def supervised_overlap(pair, predictions, known):
-    """Soft Dice and cross-entropy of prediction and label, both sides added up, ``(2, B)``; arguments as above."""
-    total = tf.zeros((2, tf.shape(predictions[0])[0]))
-    for side, prediction, how_much in zip(_sides(pair), predictions, known, strict=True):
-        if how_much != "none":
-            total += dice_and_cross_entropy(prediction, side["label"], side["label_weight"])
-    return total
+def joint_overlap(pair, predictions, u, voxel_weight=None):
+    """The losses of both predictions with any labels, ``(4, B)``; ``u`` and ``voxel_weight`` as above.
+
+    The cross-entropy of the anatomies is that of the predicted against the labelled side, class by class.
+    """
+    sides = [pair[side] for side in SIDES]
+    anatomies = [mix(s["label"], s["label_weight"], p) for s, p in zip(sides, predictions, strict=True)]
+    weights = [s["label_weight"] for s in sides]
+    overlap = _weighted_overlap(warp(anatomies[0], u), anatomies[1], *weights, voxel_weight)
+    supervised = [
+        dice_and_cross_entropy(p, s["label"], s["label_weight"]) for s, p in zip(sides, predictions, strict=True)
+    ]
+    return tf.concat([overlap, tf.add_n(supervised)], axis=0)
 
 
-def _sides(pair):
-    return pair["moving"], pair["fixed"]
+def _labelled(side):
+    return tf.reduce_all(side["label_weight"] == 1)
 
 
-def _anatomy(side, prediction, known):
-    """A label map of integers, or probabilities."""
-    if known == "some":
-        return mix(side["label"], side["label_weight"], prediction)
-    return tf.convert_to_tensor(side["label"]) if known == "all" else prediction
+def _dice_of_labels(pair, u, voxel_weight, n_classes):
+    warped = warp(one_hot(pair["moving"]["label"], n_classes), u)
+    dice = soft_dice(warped, pair["fixed"]["label"], voxel_weight=voxel_weight)
+    return tf.stack([dice, tf.zeros_like(dice)])
 
 
 @compiled(towards=("warped", "fixed"))

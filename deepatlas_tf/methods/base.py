@@ -1,6 +1,6 @@
 """What every method shares: alternating turns, one update, and one name for a term from its equation to its plot."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -87,17 +87,43 @@ class Method(keras.Model):
     def update(self, turn: str, data) -> None:
         """One step of the turn's optimizer on the weighted sum of its terms. Changes only the turn's nets."""
         variables, optimizer = self._variables(turn), self.optimizers_by_net[turn]
+        means, gradients = self.means_and_gradients(turn, data)
+        gradients = unscaled_gradients(gradients, optimizer)
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        for name, value in means.items():
+            self.term_metrics[f"{turn}/{name}"].update_state(value)
+
+    def means_and_gradients(self, turn: str, data):
+        """The logged means, ``loss`` and the terms by name, and the gradient of each variable of the turn.
+
+        A method whose terms are sums of parts may go through them one by one, with :meth:`in_parts`.
+        """
+        return self.of_terms(turn, partial(getattr(self, f"{turn}_terms"), data))
+
+    def of_terms(self, turn: str, terms: Callable[[], Mapping[str, Any]]):
+        """The same of a function that gives the terms."""
+        variables = self._variables(turn)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            terms = {name: tf.reduce_mean(value) for name, value in getattr(self, f"{turn}_terms")(data).items()}
-            terms = {name: terms[name] for name in self.weights_by_turn[turn]}
-            loss = tf.add_n([weight * terms[name] for name, weight in self.weights_by_turn[turn].items()])
+            found = terms()
+            means = {name: tf.reduce_mean(found[name]) for name in self.weights_by_turn[turn]}
+            loss = tf.add_n([weight * means[name] for name, weight in self.weights_by_turn[turn].items()])
             share = loss / self.distribute_strategy.num_replicas_in_sync  # gradients are summed over the replicas
-            scaled = scaled_loss(share, optimizer)
-        gradients = unscaled_gradients(tape.gradient(scaled, variables), optimizer)
-        optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        for name, value in {"loss": loss, **terms}.items():
-            self.term_metrics[f"{turn}/{name}"].update_state(value)
+            scaled = scaled_loss(share, self.optimizers_by_net[turn])
+        return {"loss": loss, **means}, tape.gradient(scaled, variables, unconnected_gradients="zero")
+
+    def in_parts(self, turn: str, parts: Sequence[Callable[[], Mapping[str, Any]]]):
+        """The same of terms that are the sum of several functions, each done before the next one begins.
+
+        So the networks hold what the gradient needs of one of them at a time.
+        """
+        means, gradients = self.of_terms(turn, parts[0])
+        for part in parts[1:]:
+            with tf.control_dependencies(gradients):
+                more_means, more_gradients = self.of_terms(turn, part)
+            means = {name: means[name] + more_means[name] for name in means}
+            gradients = [a + b for a, b in zip(gradients, more_gradients, strict=True)]
+        return means, gradients
 
     def _variables(self, turn):
         return [variable for name in self.nets_of(turn) for variable in self.nets[name].trainable_variables]

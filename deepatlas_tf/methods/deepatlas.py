@@ -51,7 +51,7 @@ from functools import partial
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.losses.confidence import alignment_confidence, prediction_confidence
 from deepatlas_tf.losses.overlap import dice_and_cross_entropy, soft_dice
-from deepatlas_tf.losses.pair_overlap import anatomy_overlap, by_labels, supervised_overlap
+from deepatlas_tf.losses.pair_overlap import SIDES, TERMS, is_partial, joint_overlap, side_overlap
 from deepatlas_tf.losses.similarity import similarity_function
 from deepatlas_tf.losses.smoothness import bending_energy
 from deepatlas_tf.losses.warped_overlap import Anatomy, warped_soft_dice
@@ -152,21 +152,48 @@ class DeepAtlas(Method):
 
     def segmentation_terms(self, pair):
         """Terms of the segmentation turn for each pair, ``(B,)``; the registration network is frozen."""
-        # in two calls, which is faster than one of both
-        predictions = [self.nets["segmentation"](pair[side]["image"], training=True) for side in ("moving", "fixed")]
-        supervised = partial(supervised_overlap, pair, predictions)
         if self.segmentation_pairs == "aligned":
-            losses = tf.concat([self._aligned_overlap(pair), by_labels(pair, supervised)], axis=0)
-        else:
-            anatomies = partial(anatomy_overlap, pair, predictions, *self._field(pair))
-            losses = by_labels(pair, lambda known: tf.concat([anatomies(known), supervised(known)], axis=0))
-        names = ("anatomy", "anatomy_cross_entropy", "supervised", "supervised_cross_entropy")
-        return dict(zip(names, tf.unstack(losses), strict=True))
+            of_parts = [part() for part in self._aligned_parts(pair)]
+            return {name: tf.add_n([terms[name] for terms in of_parts]) for name in TERMS}
+        return self._joint_terms(pair, *self._field(pair))
 
-    def _aligned_overlap(self, pair):
-        """Dice and cross-entropy, ``(2, B)``, of a labelled image that is on its way to the other subject."""
-        image, anatomy, label_weight = self.aligned(pair)
-        return dice_and_cross_entropy(self.nets["segmentation"](image, training=True), anatomy, label_weight)
+    def means_and_gradients(self, turn, data):
+        """Of the segmentation turn one image after the other, wherever the labels allow it."""
+        if turn != "segmentation":
+            return super().means_and_gradients(turn, data)
+        if self.segmentation_pairs == "aligned":
+            return self.in_parts(turn, self._aligned_parts(data))
+        field = self._field(data)
+        parts = [partial(self._side_terms, data, side, *field) for side in SIDES]
+        return tf.cond(
+            is_partial(data),
+            lambda: self.of_terms(turn, partial(self._joint_terms, data, *field)),
+            lambda: self.in_parts(turn, parts),
+        )
+
+    def _joint_terms(self, pair, u, voxel_weight):
+        # in two calls, which is faster than one of both
+        predictions = [self.nets["segmentation"](pair[side]["image"], training=True) for side in SIDES]
+        return _by_name(joint_overlap(pair, predictions, u, voxel_weight))
+
+    def _side_terms(self, pair, side, u, voxel_weight):
+        prediction = self.nets["segmentation"](pair[side]["image"], training=True)
+        return _by_name(side_overlap(pair, side, prediction, u, voxel_weight))
+
+    def _aligned_parts(self, pair):
+        """The anatomy terms, of a labelled image that is on its way to the other subject, and those of both labels."""
+
+        def anatomies():
+            image, anatomy, label_weight = self.aligned(pair)
+            losses = dice_and_cross_entropy(self.nets["segmentation"](image, training=True), anatomy, label_weight)
+            return _by_name(tf.concat([losses, tf.zeros_like(losses)], axis=0))
+
+        def supervised(side):
+            prediction = self.nets["segmentation"](side["image"], training=True)
+            losses = dice_and_cross_entropy(prediction, side["label"], side["label_weight"])
+            return _by_name(tf.concat([tf.zeros_like(losses), losses], axis=0))
+
+        return [anatomies, *[partial(supervised, pair[side]) for side in SIDES]]
 
     def aligned(self, pair):
         """A labelled image of each pair, moved part of the way to the other subject, and its anatomy likewise.
@@ -199,6 +226,10 @@ class DeepAtlas(Method):
         """What a registration network gives for both directions, from one call."""
         images = [tf.concat([moving, fixed], axis=0), tf.concat([fixed, moving], axis=0)]
         return tf.split(net(images, training=False), 2, axis=0)
+
+
+def _by_name(losses):
+    return dict(zip(TERMS, tf.unstack(losses), strict=True))
 
 
 def _confidence_in_labels(pair, warped_confidence, anatomy_fixed):

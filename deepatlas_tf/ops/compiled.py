@@ -14,15 +14,11 @@ def compiled(function: Callable = None, *, towards: tuple[str, ...] = ()) -> Cal
 
     Of a function with ``jit_compile=True`` TensorFlow keeps each inner result that the gradient reads, which for a warp
     are the values of all eight corners. Here the gradient starts from the inputs again, and XLA fuses the second
-    computation into it. In a graph, gradients that nobody asks for are not computed, such as that of a warp towards its
-    image.
+    computation into it. In a graph, gradients that nobody asks for are not computed.
 
     The function must not read variables. One that returns several tensors has no gradient. Arguments that are no
-    arrays, such as None or a number, are settings.
-
-    Args:
-        towards: names of the arguments that have a gradient; without any, all that are floating point. Each costs
-            time when a graph is made, needed or not.
+    arrays, such as None or a number, are settings. ``towards`` names the arguments that have a gradient, all floating
+    point ones by default; each costs time when a graph is made, needed or not.
     """
     if function is None:
         return functools.partial(compiled, towards=towards)
@@ -42,7 +38,8 @@ def compiled(function: Callable = None, *, towards: tuple[str, ...] = ()) -> Cal
     @tf.autograph.experimental.do_not_convert
     def call(*args, **kwargs):
         arguments = signature.bind(*args, **kwargs).arguments
-        tensors = {name: tf.convert_to_tensor(x) for name, x in arguments.items() if _is_array(x)}
+        # Identities, since in a branch of tf.cond TensorFlow does not find what a gradient takes from farther outside
+        tensors = {name: tf.identity(tf.convert_to_tensor(x)) for name, x in arguments.items() if _is_array(x)}
         settings = {name: x for name, x in arguments.items() if name not in tensors}
         wanted = {name for name, x in tensors.items() if x.dtype.is_floating and name in (towards or tensors)}
 
@@ -51,7 +48,7 @@ def compiled(function: Callable = None, *, towards: tuple[str, ...] = ()) -> Cal
             arguments = {**settings, **dict(zip(tensors, values, strict=True))}
 
             def backward(upstream):
-                # In a branch of tf.cond TensorFlow does not find what a compiled function takes from the forward pass
+                # nor what a compiled function takes from the forward pass
                 arguments = {**settings, **dict(zip(tensors, map(tf.identity, values), strict=True))}
                 return [gradient(name, upstream, arguments) if name in wanted else None for name in tensors]
 

@@ -1,15 +1,16 @@
-"""What a case of labels leaves out must not be missed: every case against the general one, values and gradients."""
+"""The segmentation turn's losses image by image, against those of both together; which have no short cuts."""
 
-from functools import partial
+import itertools
 
 import numpy as np
 import pytest
 
 from deepatlas_tf.keras_stack import tf
-from deepatlas_tf.losses.pair_overlap import CASES, anatomy_overlap, by_labels, supervised_overlap
+from deepatlas_tf.losses.pair_overlap import SIDES, is_partial, joint_overlap, side_overlap
 
-N_CLASSES, GENERAL = 3, ("some", "some")
+N_CLASSES = 3
 WEIGHTS = {"none": 0.0, "all": 1.0}
+CASES = list(itertools.product(WEIGHTS, WEIGHTS))
 
 
 def make_pair(shape, known, rng):
@@ -39,41 +40,33 @@ def with_gradient(logits, function):
     return values, tape.gradient(weighted, logits, unconnected_gradients="zero")
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("known", CASES[:-1])
+@pytest.mark.parametrize("known", CASES)
 @pytest.mark.parametrize("shape", [(9, 10), (6, 7, 8)])
-def test_each_case_is_the_general_one(shape, known, weighted):
+def test_the_parts_of_both_images_are_the_joint_terms(shape, known, weighted, compiled):
     rng = np.random.default_rng(0)
     pair, (logits, u, voxel_weight) = make_pair(shape, known, rng), make_inputs(shape, rng)
-    voxel_weight = voxel_weight if weighted else None
+    field = (u, voxel_weight if weighted else None)
+    assert not is_partial(pair)
 
-    def terms(known, predictions):
-        anatomies = anatomy_overlap(pair, predictions, u, voxel_weight, known)
-        return tf.concat([anatomies, supervised_overlap(pair, predictions, known)], axis=0)
+    def parts(predictions):
+        return tf.add_n([side_overlap(pair, side, p, *field) for side, p in zip(SIDES, predictions, strict=True)])
 
-    found = with_gradient(logits, partial(terms, known))
-    for ours, expected in zip(found, with_gradient(logits, partial(terms, GENERAL)), strict=True):
+    def joint(predictions):
+        return joint_overlap(pair, predictions, *field)
+
+    run = tf.function(with_gradient) if compiled else with_gradient
+    for ours, expected in zip(run(logits, parts), with_gradient(logits, joint), strict=True):
         np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("known", CASES)
-def test_the_labels_choose_the_case_and_gradients_pass_through_the_choice(known, compiled):
-    rng = np.random.default_rng(0)
-    pair = make_pair((9, 10), [how_much if how_much in WEIGHTS else "all" for how_much in known], rng)
-    if known == GENERAL:
-        pair["moving"]["label_weight"][1] = 0  # one example of two
-    logits, u, voxel_weight = make_inputs((9, 10), rng)
-    taken = []
-
-    def terms(known, predictions):
-        tf.py_function(lambda: taken.append(known), [], [])
-        return anatomy_overlap(pair, predictions, u, voxel_weight, known)
-
-    def chosen():
-        return with_gradient(logits, lambda predictions: by_labels(pair, lambda known: terms(known, predictions)))
-
-    found = (tf.function(chosen) if compiled else chosen)()
-    assert taken == [known]
-    for ours, expected in zip(found, with_gradient(logits, partial(terms, GENERAL)), strict=True):
-        np.testing.assert_allclose(ours, expected, atol=1e-5)
+def test_partial_labels():
+    pair = make_pair((4, 5), ("all", "none"), np.random.default_rng(0))
+    assert not is_partial(pair)
+    pair["fixed"]["label_weight"][1] = 1  # of one image of two
+    assert is_partial(pair)
+    pair["fixed"]["label_weight"][:] = (0, 1, 1)
+    assert is_partial(pair)
+    pair["fixed"]["label_weight"][:] = 0.5
+    assert is_partial(pair)
