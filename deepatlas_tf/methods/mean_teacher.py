@@ -19,16 +19,21 @@ exported. The student is saved beside it, as ``student``. A checkpoint holds bot
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.methods.base import Method, supervised_terms
+from deepatlas_tf.models.cascade import new_inputs
+from deepatlas_tf.types import SettingError
 
 
 class MeanTeacher(Method):
     """A segmentation network and its moving average, trained on a stream of :class:`~deepatlas_tf.types.Sample`.
 
     Args:
-        segmentation: Keras model ``image (B, *S, 1) -> probabilities (B, *S, C)``, functional or sequential; it becomes
-            the teacher, and a copy of it the student.
+        segmentation: Keras model ``image (B, *S, 1) -> probabilities (B, *S, C)``; it becomes the teacher, and a copy
+            of it the student. A subclass of ``keras.Model`` is copied by its ``get_config``, and was called before.
         steps: of the whole stage.
         decay, ramp, noise: see the module.
+
+    Raises:
+        SettingError: if the network cannot be copied.
     """
 
     stream = "samples"
@@ -38,9 +43,8 @@ class MeanTeacher(Method):
     default_weights = {"segmentation": {"supervised": 0.5, "supervised_cross_entropy": 0.5, "consistency": 1.0}}
 
     def __init__(self, segmentation, steps: int, decay=0.99, ramp=0.3, noise=0.03, **kwargs):
-        student = keras.models.clone_model(segmentation)
-        student.set_weights(segmentation.get_weights())
-        super().__init__({"segmentation": segmentation, "student": student}, turns=("segmentation",), **kwargs)
+        nets = {"segmentation": segmentation, "student": copy_of(segmentation)}
+        super().__init__(nets, turns=("segmentation",), **kwargs)
         self.decay, self.ramp_steps, self.noise = decay, max(1.0, ramp * steps), noise
 
     def segmentation_terms(self, sample):
@@ -79,6 +83,28 @@ class MeanTeacher(Method):
         seed = tf.stack([tf.cast(self.optimizers_by_net["segmentation"].iterations, tf.int32), 0])
         noise = self.noise * tf.random.stateless_normal(shape, seed)[:, index * n : (index + 1) * n]
         return tf.clip_by_value(noise, -2 * self.noise, 2 * self.noise)
+
+
+def copy_of(net):
+    """Another network of the same architecture and the same weights.
+
+    Raises:
+        SettingError: if it is a subclass of ``keras.Model`` that was never called, or whose ``get_config`` lacks
+            arguments of its ``__init__``.
+    """
+    if getattr(net, "outputs", None):
+        copy = keras.models.clone_model(net)
+        copy.set_weights(net.get_weights())
+        return copy
+    inputs = new_inputs(net)
+    try:
+        copy = type(net).from_config(net.get_config())
+        copy(inputs)  # which makes its weights
+        copy.set_weights(net.get_weights())
+    except (TypeError, ValueError, NotImplementedError) as error:
+        name = type(net).__name__
+        raise SettingError(f"no copy can be made of the network {name}: give it a complete get_config") from error
+    return copy
 
 
 def sigmoid_ramp(step, length):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.models.layers import CropLike, PadToMultiple, SpatialTransformer
 from deepatlas_tf.models.voxelmorph import DECODER, ENCODER, registration_net
+from deepatlas_tf.types import SettingError
 
 _register = keras.utils.register_keras_serializable("deepatlas_tf")
 
@@ -101,16 +102,47 @@ def on_label_maps(registration, segmentation_moving, segmentation_fixed):
         registration: Keras model ``[moving, fixed] (B, *S, C) -> u`` on one-hot label maps.
         segmentation_moving: Keras model ``image -> probabilities (B, *S, C)`` of the moving domain; it is frozen.
         segmentation_fixed: that of the fixed domain; it is frozen.
+
+    Raises:
+        SettingError: if one is a subclass of ``keras.Model`` that was never called.
     """
     maps, inputs = [], []
     for side, net in (("moving", segmentation_moving), ("fixed", segmentation_fixed)):
-        image = keras.Input(net.input_shape[1:], name=side)
-        frozen = keras.Model(net.inputs, net.outputs[0], name=f"segmentation_{side}")
+        frozen = as_functional(net, f"segmentation_{side}")
         frozen.trainable = False
+        image = keras.Input(frozen.inputs[0].shape[1:], name=side)
         maps.append(MostProbable(name=f"label_map_{side}")(frozen(image)))
         inputs.append(image)
-    inner = keras.Model(registration.inputs, registration.outputs[0], name="label_registration")
+    inner = as_functional(registration, "label_registration")
     return keras.Model(inputs, inner(maps), name="registration")
+
+
+def as_functional(net, name: str):
+    """The same network with the same weights as a functional Keras model of this name.
+
+    Args:
+        net: any Keras model of one output. A subclass of ``keras.Model`` knows its inputs once it was called.
+        name: of the result.
+
+    Raises:
+        SettingError: if it was not.
+    """
+    if getattr(net, "outputs", None):
+        return keras.Model(net.inputs, net.outputs[0], name=name)
+    inputs = new_inputs(net)
+    return keras.Model(inputs, net(inputs), name=name)
+
+
+def new_inputs(net):
+    """Keras inputs as those that a subclass of ``keras.Model`` was called with: one, or a list.
+
+    Raises:
+        SettingError: if it was never called.
+    """
+    spec = net.save_spec()
+    if spec is None:
+        raise SettingError(f"the network {type(net).__name__} does not know its inputs yet: call it once")
+    return tf.nest.map_structure(lambda tensor: keras.Input(tensor.shape[1:], dtype=tensor.dtype), spec[0][0])
 
 
 def _step(moving, fixed, widths, factor, name):

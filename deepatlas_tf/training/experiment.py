@@ -49,6 +49,8 @@ class Networks:
     discriminator_widths: of the translation between two domains. precision: of what the networks compute, a key of
     ``PRECISIONS``; weights, fields, warps and losses are float32. recompute: the blocks of the light segmentation and
     of the voxelmorph registration network forget what they have computed, and compute it again for the gradient.
+    segmentation and registration may also be the path of a ``.keras`` file: every stage then begins with that network
+    and its weights. diffeomorphic: of the voxelmorph registration network only, the others integrate nothing.
     """
 
     registration_encoder: tuple[int, ...] = ENCODER
@@ -69,6 +71,8 @@ class Networks:
     def __post_init__(self):
         if self.precision not in PRECISIONS:
             raise SettingError(f"networks.precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}")
+        if self.diffeomorphic and self.registration != "voxelmorph":
+            raise SettingError(f"networks.diffeomorphic needs registration='voxelmorph', not {self.registration!r}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,12 @@
 
 Balakrishnan et al. (TMI 2019) call it instance-specific optimisation: gradient descent on the field of one pair and
 their loss. Here by Adam (Kingma & Ba, ICLR 2015), and of a diffeomorphic network the velocity field, so that the result
-stays diffeomorphic.
+stays diffeomorphic. The loss is that of the method:
+
+- VoxelMorph: its regularisers, of the velocity field where there is one. With ``inverse_consistency`` or
+  ``gradient_inverse_consistency`` the fields of both directions are refined together.
+- DeepAtlas: the bending energy of the displacement field.
+- UniSegReg: one field is a pyramid of one level, whose penalty is ``lambda |grad u|^2`` with the last ``lambda``.
 """
 
 import dataclasses
@@ -10,15 +15,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.losses.consistency import gradient_inverse_consistency, inverse_consistency
 from deepatlas_tf.losses.overlap import soft_dice
 from deepatlas_tf.losses.similarity import similarity_function
+from deepatlas_tf.losses.smoothness import bending_energy
+from deepatlas_tf.methods.uniseg_reg import residual_penalty
 from deepatlas_tf.methods.voxelmorph import regularity_terms
 from deepatlas_tf.models.velocity import split_integration
 from deepatlas_tf.ops.warp import warp
 from deepatlas_tf.training.experiment import Stage
 from deepatlas_tf.types import SettingError
 
-TERMS = ("similarity", "similarity_inverse", "smoothness", "gradient", "gradient_l1", "anatomy", "anatomy_inverse")
+CONSISTENCIES = ("inverse_consistency", "gradient_inverse_consistency")
+REGULARISERS = ("smoothness", "gradient", "gradient_l1", *CONSISTENCIES)
+TERMS = ("similarity", "similarity_inverse", "anatomy", "anatomy_inverse", *REGULARISERS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +37,9 @@ class InstanceOptimisation:
 
     steps: of Adam; 0 leaves the field as it is. learning_rate: Adam's, in voxels (a voxel of the field moves by about
     this much in a step). similarity, similarity_settings: as of a stage. weights: of the terms, which are those of
-    :mod:`deepatlas_tf.methods.voxelmorph` with the same names, as far as they are in ``TERMS``; the inverse ones count
-    for velocity fields only, those of the anatomy only where anatomies are given.
+    :mod:`deepatlas_tf.methods.voxelmorph` with the same names, as far as they are in ``TERMS``. Those of the inverse
+    direction do not change the field of a network without velocities, unless both directions are refined; those of the
+    anatomy count only where anatomies are given. method: whose regularisers these are, see the module.
     """
 
     steps: int = 100
@@ -36,6 +47,7 @@ class InstanceOptimisation:
     similarity: str = "ncc"
     similarity_settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     weights: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"similarity": 1.0, "smoothness": 1.0})
+    method: str = "voxelmorph"
 
     def __post_init__(self):
         unknown = sorted(set(self.weights) - set(TERMS))
@@ -45,6 +57,13 @@ class InstanceOptimisation:
             raise SettingError("instance optimisation takes steps of 0 or more and a learning rate above 0")
         if not self.weights.get("similarity"):
             raise SettingError("instance optimisation needs a weight for the similarity")
+        if not any(self.weights.get(term) for term in REGULARISERS):
+            raise SettingError(f"instance optimisation needs a weight for one of {', '.join(REGULARISERS)}")
+
+    @property
+    def both_directions(self) -> bool:
+        """Whether the fields of both directions are refined together."""
+        return any(self.weights.get(term) for term in CONSISTENCIES)
 
     @classmethod
     def of_stage(cls, stage, **settings) -> "InstanceOptimisation":
@@ -55,16 +74,19 @@ class InstanceOptimisation:
             settings: ``steps``, ``learning_rate``.
 
         Raises:
-            SettingError: if the stage has no similarity of images in its loss.
+            SettingError: if the stage has no similarity of images in its loss, or no regulariser.
         """
         weights = {term: w for term, w in stage.weights.get("registration", {}).items() if w and term in TERMS}
         if "similarity" not in weights:
             raise SettingError(
                 f"stage {stage.name} has no similarity to refine a registration by: choose another stage"
             )
-        return cls(
-            similarity=stage.similarity, similarity_settings=stage.similarity_settings, weights=weights, **settings
-        )
+        if not set(weights) & set(REGULARISERS):
+            raise SettingError(
+                f"stage {stage.name} has no regulariser, without which a refined field folds: choose another stage"
+            )
+        loss = {"similarity": stage.similarity, "similarity_settings": stage.similarity_settings, "weights": weights}
+        return cls(method=stage.method, **loss, **settings)
 
     @classmethod
     def of_settings(cls, stage: Mapping[str, Any], **settings) -> "InstanceOptimisation":
@@ -87,7 +109,10 @@ def refiner(net, settings: InstanceOptimisation) -> Callable:
 
     @tf.function
     def refine(moving, fixed, anatomies):
-        field = optimise(head([moving, fixed], training=False), moving, fixed, settings, integrate, anatomies)
+        field = head([moving, fixed], training=False)
+        if settings.both_directions:
+            field = tf.concat([field, head([fixed, moving], training=False)], axis=-1)
+        field = _directions(optimise(field, moving, fixed, settings, integrate, anatomies))[0]
         return integrate(field) if integrate else field
 
     def register(moving, fixed, anatomies=None):
@@ -104,7 +129,8 @@ def optimise(field, moving, fixed, settings: InstanceOptimisation, integrate=Non
     Each pair of the batch is optimised for itself.
 
     Args:
-        field: ``(B, *S, D)`` in voxels to start from; a velocity field where ``integrate`` is given.
+        field: ``(B, *S, D)`` in voxels to start from; a velocity field where ``integrate`` is given. Where
+            ``settings.both_directions``, ``(B, *S, 2 D)``: the field of the other direction as well.
         moving: image ``(B, *S, 1)``.
         fixed: image ``(B, *S, 1)``.
         settings: the loss, and how long.
@@ -112,7 +138,7 @@ def optimise(field, moving, fixed, settings: InstanceOptimisation, integrate=Non
         anatomies: class probabilities ``(B, *S, C)`` of both, or None.
 
     Returns:
-        ``(B, *S, D)``, of the same kind as ``field``.
+        Of the same shape and kind as ``field``.
     """
     spatial = (1,) * (field.shape.rank - 1)
 
@@ -134,13 +160,34 @@ def optimise(field, moving, fixed, settings: InstanceOptimisation, integrate=Non
 def instance_loss(field, moving, fixed, settings: InstanceOptimisation, integrate=None, anatomies=None):
     """The weighted sum of the terms for each pair, ``(B,)``; the arguments are those of :func:`optimise`."""
     similarity = similarity_function(settings.similarity, settings.similarity_settings)
+    field, field_back = _directions(field)
     u = integrate(field) if integrate else field
-    terms = {**_alignment(similarity, moving, fixed, u, anatomies), **regularity_terms(field)}
-    if integrate and any(settings.weights.get(term) for term in ("similarity_inverse", "anatomy_inverse")):
-        reverse = anatomies and anatomies[::-1]
-        inverse = _alignment(similarity, fixed, moving, integrate(-field), reverse)
+    terms = {**_alignment(similarity, moving, fixed, u, anatomies), **_regularity(settings.method, field, u)}
+    if settings.both_directions:
+        u_back = integrate(field_back) if integrate else field_back
+        terms["inverse_consistency"] = inverse_consistency(u, u_back)
+        terms["gradient_inverse_consistency"] = gradient_inverse_consistency(u, u_back)
+    known = integrate or settings.both_directions
+    if known and any(settings.weights.get(term) for term in ("similarity_inverse", "anatomy_inverse")):
+        u_inverse = integrate(-field) if integrate else u_back
+        inverse = _alignment(similarity, fixed, moving, u_inverse, anatomies and anatomies[::-1])
         terms |= {f"{name}_inverse": value for name, value in inverse.items()}
     return tf.add_n([weight * terms[name] for name, weight in settings.weights.items() if weight and name in terms])
+
+
+def _directions(field):
+    """The field ``(B, *S, D)`` and that of the other direction, or None."""
+    n_axes = field.shape.rank - 2
+    return field[..., :n_axes], field[..., n_axes:] if field.shape[-1] > n_axes else None
+
+
+def _regularity(method, field, u):
+    """The method's regularisers of a displacement field ``u``; ``field`` is the same or its velocity field."""
+    if method == "deepatlas":
+        return {"smoothness": bending_energy(u)}
+    if method == "uniseg_reg":
+        return {"smoothness": residual_penalty([u])}
+    return regularity_terms(field)
 
 
 def _alignment(similarity, moving, fixed, u, anatomies):

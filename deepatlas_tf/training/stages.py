@@ -48,17 +48,20 @@ def net_path(workdir: Path, stage: str, net: str) -> Path:
     return workdir / stage / "nets" / f"{net}.keras"
 
 
-def load_net(path: Path):
-    """A network saved by a run: a Keras model without optimizer. Raises DataError where the file is damaged."""
+def load_net(path: Path, remedy: str | None = None):
+    """A network saved by a run, a Keras model without optimizer.
+
+    Raises DataError where the file is damaged, with the remedy, by default that of a stage's own file.
+    """
     detail(f"reading {path}")
     try:
         return keras.models.load_model(path, custom_objects=CUSTOM_OBJECTS, compile=False)
     except Exception as error:  # Keras, zipfile, h5py and json raise a dozen kinds for a damaged file
         reason = (" ".join(str(error).split()) or type(error).__name__)[:120]
-        raise DataError(
-            f"cannot load the network {path} ({reason}); delete {path.parent} and run the training command again, "
-            "which writes it from the stage's checkpoints"
-        ) from error
+        remedy = remedy or (
+            f"delete {path.parent} and run the training command again, which writes it from the stage's checkpoints"
+        )
+        raise DataError(f"cannot load the network {path} ({reason}); {remedy}") from error
 
 
 def trained_nets(stage: Mapping) -> set[str]:
@@ -76,9 +79,10 @@ def net_kind(name: str) -> str | None:
 
 
 def build_net(name: str, networks: Networks, shape, n_classes: int):
-    """A new network for images of ``shape``; ``name`` begins with one of ``NET_KINDS``.
+    """A new network for images of ``shape``, or that of a file; ``name`` begins with one of ``NET_KINDS``.
 
-    Its layers compute in ``networks.precision``, and remember that when it is saved; its outputs are float32.
+    The layers of a new one compute in ``networks.precision``, and remember that when it is saved; its outputs are
+    float32.
     """
     with _precision(networks.precision):
         return _new_net(name, networks, shape, n_classes)
@@ -109,7 +113,11 @@ def _new_net(name, networks, shape, n_classes):
         return light_unet(shape, n_classes, widths, dropout, networks.recompute)
     if networks.segmentation == "voxelmorph":
         return voxelmorph_unet(shape, n_classes)
-    raise SettingError(f"networks.segmentation is 'light' or 'voxelmorph', not {networks.segmentation!r}")
+    if networks.segmentation.endswith(".keras"):
+        return _net_of_file(networks.segmentation, kind, [(*shape, 1)], (*shape, n_classes))
+    raise SettingError(
+        f"networks.segmentation is 'light', 'voxelmorph' or a .keras file, not {networks.segmentation!r}"
+    )
 
 
 def _registration(networks: Networks, shape, channels):
@@ -121,7 +129,32 @@ def _registration(networks: Networks, shape, channels):
         return registration_net(shape, *widths, **options, channels=channels)
     if networks.registration == "pyramid":
         return pyramid_net(shape, networks.pyramid_widths, channels)
-    raise SettingError(f"networks.registration is 'voxelmorph', 'cascade' or 'pyramid', not {networks.registration!r}")
+    if networks.registration.endswith(".keras"):
+        return _net_of_file(networks.registration, "registration", [(*shape, channels)] * 2, (*shape, len(shape)))
+    raise SettingError(
+        f"networks.registration is 'voxelmorph', 'cascade', 'pyramid' or a .keras file, not {networks.registration!r}"
+    )
+
+
+def _net_of_file(path: str, kind: str, images, output):
+    """The network of a file with its weights, for inputs of the sizes ``images`` and an output of that size.
+
+    A subclass of ``keras.Model`` is put into a functional model, as only that can be exported and applied to any size.
+    """
+    if not Path(path).is_file():
+        raise SettingError(f"networks.{kind}: there is no file {path}")
+    net = load_net(Path(path), "save it again with Keras 2, its own classes registered as serializable")
+    try:
+        if not getattr(net, "outputs", None):
+            inputs = [keras.Input(size) for size in images]
+            net = keras.Model(inputs, net(inputs if len(inputs) > 1 else inputs[0]), name=kind)
+        tensors = zip([*net.inputs, *net.outputs], [*images, output], strict=True)
+        fits = all(tensor.shape[1:].is_compatible_with(size) for tensor, size in tensors)
+    except (ValueError, TypeError):
+        fits = False
+    if not fits:
+        raise SettingError(f"networks.{kind}: {path} makes no {output} of {' and '.join(map(str, images))}")
+    return net
 
 
 def _net_of_stage(name: str, source: str, workdir: Path):

@@ -2,11 +2,12 @@
 
 A new method needs nothing here: its nets, turns, terms and stream are read from its class. Every term has weight 1, so
 that those which are off by default are tested too. To compile takes longer than all the rest: the training in 2D is
-compiled, everything else runs eagerly.
+compiled, on one device and on two, everything else runs eagerly.
 """
 
 import contextlib
 import importlib
+import inspect
 import re
 from types import SimpleNamespace
 
@@ -35,6 +36,13 @@ CITATION = re.compile(
     r"(et al\.|[A-Z]\w+ & [A-Z]\w+)\W+\w+( \w+)?\s(19|20)\d\d"  # Xu & Niethammer, MICCAI 2019
     r"|arXiv\W?\s?\d{4}\.\d{4,5}"
 )
+
+
+def module_of(name):
+    return importlib.import_module(f"deepatlas_tf.methods.{name}")
+
+
+SOFT_LABELS = [name for name in method_names() if "soft_label" in inspect.getsource(module_of(name))]
 
 
 def build(name, shape):
@@ -79,6 +87,14 @@ def make_batch(method, shape):
     if method.stream == "pairs":
         return {"moving": make_sample(shape, 0, [full, partial]), "fixed": make_sample(shape, 1, [partial, none])}
     return pytest.fail(f"make_batch makes no {method.stream!r}: add the stream of {type(method).__name__} there")
+
+
+def with_soft_labels(batch, seed):
+    """The batch of a stage with pseudo masks; here they are random."""
+    if "label" not in batch:
+        return {side: with_soft_labels(sample, seed) for side, sample in batch.items()}
+    random = np.random.default_rng(seed).dirichlet(np.ones(len(CLASSES)), batch["label"].shape)
+    return {**batch, "soft_label": random.astype(np.float32)}
 
 
 @contextlib.contextmanager
@@ -179,21 +195,41 @@ def test_labels_of_weight_0_have_no_influence(trained):
     assert any(not np.allclose(changed[name], terms[name], rtol=1e-3) for name in terms), "labels are not used"
 
 
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
+@pytest.mark.parametrize("name", SOFT_LABELS)
+def test_soft_labels_count_where_labels_have_no_weight(name, shape):
+    method = build(name, shape)
+    batch = with_soft_labels(make_batch(method, shape), 0)
+    terms = terms_of(method, batch)
+    for key, value in terms_of(method, relabelled(batch, _replace_unlabelled)).items():
+        np.testing.assert_allclose(value, terms[key], rtol=1e-5, atol=1e-6, err_msg=key)
+    others = terms_of(method, with_soft_labels(batch, 1))
+    assert any(not np.allclose(others[key], terms[key], rtol=1e-3) for key in terms)
+    with eagerly(True):
+        losses = [method.fit(endless(batch), steps_per_epoch=len(method.turns), verbose=0).history for _ in range(3)]
+    for turn in method.turns:
+        assert losses[-1][f"{turn}/loss"] < losses[0][f"{turn}/loss"], turn
+
+
+def checkpoint_of(method):
+    """What the loop saves and restores."""
+    random = tf.random.get_global_generator()
+    return tf.train.Checkpoint(nets=method.nets, optimizers=method.optimizers_by_net, random=random)
+
+
 def test_resume_is_exact(trained, tmp_path):
-    """From what the loop's checkpoint holds; a state that is not in there would make the second try another."""
-    method = trained.method
-    checkpoint = tf.train.Checkpoint(
-        nets=method.nets, optimizers=method.optimizers_by_net, random=tf.random.get_global_generator()
-    )
-    path = checkpoint.write(str(tmp_path / "checkpoint"))
+    """In a method that is built anew, as the loop does; a state that the checkpoint lacks would make it another one."""
+    path = checkpoint_of(trained.method).write(str(tmp_path / "checkpoint"))
+    resumed = build(trained.name, SHAPES[trained.dimension])
     tries = []
-    for _ in range(2):
-        checkpoint.read(path).assert_existing_objects_matched()
-        with eagerly(trained.dimension == "3D"):
+    for method in (trained.method, resumed):
+        checkpoint_of(method).read(path).assert_existing_objects_matched()
+        assert method.steps == len(trained.steps)
+        with eagerly(True):
             method.fit(endless(trained.batch), steps_per_epoch=len(method.turns) + 1, verbose=0)
         tries.append((method.steps, weights_of(method)))
     assert tries[0][0] == tries[1][0]
-    for net in method.nets:
+    for net in resumed.nets:
         assert same(tries[0][1][net], tries[1][1][net]), net
 
 
@@ -205,10 +241,9 @@ def test_nets_are_saved_and_exported(trained, tmp_path):
         net.save(tmp_path / f"{name}.keras")
         loaded = load_net(tmp_path / f"{name}.keras")
         np.testing.assert_array_equal(loaded(inputs, training=False), expected)
-        if trained.dimension == "2D":
-            net.export(tmp_path / name)
-            exported = tf.saved_model.load(tmp_path / name)
-            np.testing.assert_allclose(exported.serve(inputs if len(inputs) > 1 else inputs[0]), expected, atol=1e-5)
+        net.export(tmp_path / name)
+        exported = tf.saved_model.load(tmp_path / name)
+        np.testing.assert_allclose(exported.serve(inputs if len(inputs) > 1 else inputs[0]), expected, atol=1e-5)
 
 
 def test_replicas_agree(trained):
@@ -225,7 +260,7 @@ def test_replicas_agree(trained):
         for name, weights in trained.steps[0][1].items():
             method.nets[name].set_weights(weights)
         data = tf.data.Dataset.from_tensor_slices(trained.batch).repeat().batch(2, drop_remainder=True)
-        with eagerly(True):
+        with eagerly(trained.dimension == "3D" or strategy is not two):
             method.fit(data, steps_per_epoch=len(method.turns), verbose=0)
         results.append(weights_of(method))
     for net in results[0]:
@@ -235,5 +270,5 @@ def test_replicas_agree(trained):
 
 @pytest.mark.parametrize("name", method_names())
 def test_the_docstring_cites_a_paper(name):
-    module = importlib.import_module(f"deepatlas_tf.methods.{name}")
-    assert CITATION.search(module.__doc__ or ""), f"{name}: authors, journal or conference and year, or arXiv number"
+    text = module_of(name).__doc__ or ""
+    assert CITATION.search(text), f"{name}: authors, journal or conference and year, or arXiv number"

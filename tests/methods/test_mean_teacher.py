@@ -5,6 +5,7 @@ import pytest
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.methods.mean_teacher import MeanTeacher, consistency, sigmoid_ramp
+from deepatlas_tf.types import SettingError
 
 
 def build(steps=10, dims=2, rate=0.5, **settings):
@@ -98,3 +99,41 @@ def test_a_checkpoint_holds_the_teacher(tmp_path):
     for name in method.nets:
         for x, y in zip(method.nets[name].get_weights(), other.nets[name].get_weights(), strict=True):
             np.testing.assert_array_equal(x, y)
+
+
+class Pointwise(keras.Model):
+    """A network that is no functional model; ``widths`` is not in its configuration unless it is told."""
+
+    def __init__(self, widths, told=True):
+        super().__init__()
+        self.widths, self.told = widths, told
+        self.dense = [keras.layers.Dense(width) for width in widths]
+
+    def get_config(self):
+        return {"widths": self.widths} if self.told else {}
+
+    def call(self, image, training=None):
+        for layer in self.dense:
+            image = layer(image)
+        return tf.nn.softmax(image)
+
+
+def test_the_student_of_a_subclassed_network_is_a_copy_of_its_own():
+    net, data = Pointwise([2, 3]), batch()
+    with pytest.raises(SettingError, match="Pointwise does not know its inputs yet: call it once"):
+        MeanTeacher(net, 10)
+    expected = net(data["image"]).numpy()
+    method = MeanTeacher(net, 10)
+    method.compile({"segmentation": keras.optimizers.SGD(0.5)})
+    np.testing.assert_array_equal(method.nets["student"](data["image"]), expected)
+    method.nets["student"].dense[0].kernel.assign_add(tf.ones((1, 2)))
+    np.testing.assert_array_equal(net(data["image"]), expected)
+    method.update("segmentation", data)
+    assert not np.allclose(net(data["image"]), expected)
+
+
+def test_a_network_that_cannot_be_copied_is_refused():
+    net = Pointwise([2, 3], told=False)
+    net(batch()["image"])
+    with pytest.raises(SettingError, match="no copy can be made of the network Pointwise: give it a complete get_conf"):
+        MeanTeacher(net, 10)

@@ -8,6 +8,7 @@ from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.methods.registration_augmentation import RegistrationAugmentation
 from deepatlas_tf.methods.seg_guided import SegGuided
 from deepatlas_tf.models.voxelmorph import registration_net
+from deepatlas_tf.types import SettingError
 
 N_CLASSES = 3
 SHAPES = [(9, 10), (6, 7, 8)]
@@ -123,3 +124,43 @@ def test_image_and_label_are_warped_together(shape):
     before = method.nets["registration"].get_weights()
     method.train_step(pair)
     np.testing.assert_array_equal(before[-1], method.nets["registration"].get_weights()[-1])
+
+
+class Shift(keras.Model):
+    """A registration of label maps that is no functional model: it always moves by the same, learned distance."""
+
+    def build(self, input_shape):
+        self.shift = self.add_weight("shift", (input_shape[0].rank - 2,), initializer="ones")
+
+    def call(self, inputs, training=None):
+        return tf.ones_like(inputs[0][..., :1]) * self.shift
+
+
+class Classes(keras.Model):
+    """A segmentation network that is no functional model."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(N_CLASSES, "softmax", kernel_initializer=keras.initializers.RandomNormal(0, 5))
+
+    def call(self, image, training=None):
+        return self.dense(image)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_networks_that_are_no_functional_models(shape):
+    pair, register, segment = make_pair(shape), Shift(), [Classes(), Classes()]
+    with pytest.raises(SettingError, match="Classes does not know its inputs yet"):
+        SegGuided(register, *segment)
+    probabilities = [net(pair["fixed"]["image"]) for net in segment]
+    fixed = np.eye(N_CLASSES, dtype="f")[np.argmax(probabilities[1], -1)]
+    moving = np.eye(N_CLASSES, dtype="f")[pair["moving"]["label"]]
+    u = register([moving, fixed]).numpy()
+    method = SegGuided(register, *segment)
+    method.compile()
+    terms = method.registration_terms(pair)
+    np.testing.assert_allclose(terms["anatomy"], dice(scipy_warp(moving, u), fixed), rtol=1e-3, atol=1e-4)
+    frozen = [net.get_weights()[0] for net in segment]
+    method.train_step(pair)
+    np.testing.assert_array_equal(frozen, [net.get_weights()[0] for net in segment])
+    assert not np.array_equal(register.get_weights()[0], np.ones(len(shape)))

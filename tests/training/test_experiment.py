@@ -80,3 +80,12 @@ def test_steps_are_scaled():
     experiment = get_experiment("phantom_knee").scaled(0.1)
     assert [stage.steps for stage in experiment.stages] == [36, 50, 20, 40, 24]
     assert all(stage.steps >= stage.epochs for stage in get_experiment("phantom_knee").scaled(0).stages)
+
+
+@pytest.mark.parametrize(("name", "grid"), [("phantom_knee", (24, 24, 16)), ("phantom_brain", (24, 32, 24))])
+def test_the_two_contrasts_of_a_variant_are_its_domains(name, grid):
+    data = get_experiment(f"{name}/t1_t2").data
+    assert (data.dataset, data.domains, data.labels, data.shape) == (f"{name}/t1_t2", ("t1", "t2"), 3, None)
+    tiny = get_experiment(f"{name}/t1_t2", tiny=True).data
+    assert (tiny.domains, tiny.labels, tiny.shape, tiny.n_subjects) == (("t1", "t2"), 2, grid, 32)
+    assert get_experiment(f"{name}/t2").data.domains == ()

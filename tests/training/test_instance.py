@@ -1,17 +1,24 @@
 """Instance optimisation on a small synthetic pair: better and no folds, for displacement and velocity fields."""
 
+from functools import partial
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
 from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.losses.consistency import inverse_consistency
+from deepatlas_tf.methods import method_class
 from deepatlas_tf.metrics.deformation import folds_percent
 from deepatlas_tf.metrics.overlap import dice
+from deepatlas_tf.models.velocity import split_integration
 from deepatlas_tf.models.voxelmorph import registration_net
 from deepatlas_tf.ops.velocity import integrate
-from deepatlas_tf.training.experiment import Stage
+from deepatlas_tf.training.experiment import Networks, Stage
 from deepatlas_tf.training.instance import InstanceOptimisation, instance_loss, optimise, refiner
 from deepatlas_tf.training.predict import registrar, warp_image, warp_label
+from deepatlas_tf.training.stages import build_method
 from deepatlas_tf.types import SettingError
 
 SHAPES = [(32, 30), (18, 20, 16)]
@@ -107,8 +114,8 @@ def test_anatomies_help_where_images_say_nothing():
 def test_the_inverse_terms_count_for_velocity_fields():
     moving, fixed = (image[None] for image in synthetic_pair((32, 30))[:2])
     field = tf.random.stateless_normal((1, 32, 30, 2), (0, 1))
-    one = InstanceOptimisation(weights={"similarity": 1.0})
-    two = InstanceOptimisation(weights={"similarity": 1.0, "similarity_inverse": 0.5})
+    one = InstanceOptimisation(weights={"similarity": 1.0, "gradient": 1e-9})
+    two = InstanceOptimisation(weights={"similarity": 1.0, "similarity_inverse": 0.5, "gradient": 1e-9})
     forward, inverse = (
         instance_loss(f, a, b, one, integrate) for f, a, b in ((field, moving, fixed), (-field, fixed, moving))
     )
@@ -116,14 +123,85 @@ def test_the_inverse_terms_count_for_velocity_fields():
     np.testing.assert_allclose(instance_loss(field, moving, fixed, two), instance_loss(field, moving, fixed, one))
 
 
+@pytest.mark.parametrize(
+    ("method", "shape", "networks"),
+    [
+        ("voxelmorph", (18, 20, 16), {}),
+        ("voxelmorph", (32, 30), {"diffeomorphic": True}),
+        ("voxelmorph", (32, 30), {"registration": "cascade", "cascade_factors": (2, 1)}),
+        ("deepatlas", (32, 30), {"diffeomorphic": True}),
+        ("uniseg_reg", (32, 30), {}),
+        ("uniseg_reg", (18, 20, 16), {}),
+    ],
+)
+def test_the_loss_is_that_of_the_stage(method, shape, networks):
+    """At the fields of the network: the terms of the method itself, for images without labels."""
+    terms = method_class(method).default_weights["registration"]
+    weights = {name: 0.5 + i for i, name in enumerate(terms) if not name.startswith("anatomy")}
+    stage = Stage("stage", method, 10, weights={"registration": weights}, similarity="local_ncc")
+    networks = Networks((4, 4), (4, 4, 4), segmentation_widths=(4, 8), **networks)
+    trained = build_method(stage, networks, SimpleNamespace(shape=shape, class_names="abc"), None)
+    for layer in trained.nets["registration"].submodules:
+        if layer.name == "flow":  # else it begins at the identity
+            layer.kernel.assign(tf.random.stateless_normal(layer.kernel.shape, (0, 1), stddev=0.3))
+    moving, fixed = (image[None] for image in synthetic_pair(shape)[:2])
+    nothing = {"label": np.zeros((1, *shape), np.int32), "label_weight": np.zeros((1, N_CLASSES), np.float32)}
+    found = trained.registration_terms({"moving": {"image": moving, **nothing}, "fixed": {"image": fixed, **nothing}})
+    expected = sum(weight * found[name] for name, weight in weights.items())
+    settings = InstanceOptimisation.of_stage(stage)
+    assert settings.both_directions == (method == "voxelmorph")
+    head, integration = split_integration(trained.nets["registration"])
+    both = [head(images) for images in ([moving, fixed], [fixed, moving])]
+    field = tf.concat(both, axis=-1) if settings.both_directions else both[0]
+    assert float(tf.reduce_max(tf.abs(field))) > 0.3
+    np.testing.assert_allclose(instance_loss(field, moving, fixed, settings, integration), expected, rtol=1e-4)
+
+
+GRADICON = {"similarity": 1.0, "similarity_inverse": 1.0, "gradient_inverse_consistency": 0.75}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_both_directions_are_refined_together_and_stay_inverse(shape):
+    """Under GradICON's penalty and no other; the similarity without it folds, and the two are not inverse."""
+    moving, fixed, moving_label, fixed_label = synthetic_pair(shape)
+    folds, errors = [], []
+    for weights in (GRADICON, {**GRADICON, "gradient_inverse_consistency": 1e-9}):
+        settings = InstanceOptimisation(steps=30, weights=weights)
+        start = tf.zeros((1, *shape, 2 * len(shape)))
+        refine = tf.function(partial(optimise, start, moving[None], fixed[None], settings))
+        u, u_back = tf.split(refine(), 2, axis=-1)
+        folds.append(folds_percent(u[0].numpy()))
+        errors.append(float(inverse_consistency(u, u_back)[0]))
+        for field, one, other in ((u, moving_label, fixed_label), (u_back, fixed_label, moving_label)):
+            before, after = dice(one, other, N_CLASSES), dice(warp_label(one, field[0].numpy()), other, N_CLASSES)
+            assert np.all(after > before + 0.01), (before, after)
+    assert folds[0] < 1 and folds[0] < 0.2 * folds[1], folds
+    assert errors[0] < 0.2 * errors[1], errors
+
+
+def test_both_directions_begin_with_those_of_the_network():
+    moving, fixed = synthetic_pair((32, 30))[:2]
+    net, settings = identity_net((32, 30), False), InstanceOptimisation(steps=3, weights=GRADICON)
+    net.get_layer("flow").kernel.assign(tf.random.stateless_normal((3, 3, 4, 2), (0, 1), stddev=0.3))
+    images = moving[None], fixed[None]
+    start = tf.concat([net(images), net(images[::-1])], axis=-1)
+    expected = tf.function(lambda: optimise(start, *images, settings))()[0, ..., :2]
+    np.testing.assert_allclose(refiner(net, settings)(moving, fixed), expected, atol=1e-3)
+    assert float(tf.reduce_max(tf.abs(expected - start[0, ..., :2]))) > 0.1
+
+
 def test_settings_of_a_stage():
-    weights = {"registration": {"similarity": 2.0, "gradient": 0.5, "gradient_inverse_consistency": 1.0}}
+    weights = {"registration": {"similarity": 2.0, "gradient_inverse_consistency": 1.0}}
     stage = Stage("vxm", "voxelmorph", 10, weights=weights, similarity="mse", similarity_settings={"image_sigma": 0.1})
     settings = InstanceOptimisation.of_stage(stage, steps=7)
-    assert settings.weights == {"similarity": 2.0, "gradient": 0.5}
+    assert settings.weights == weights["registration"] and settings.both_directions
     assert (settings.steps, settings.similarity, settings.similarity_settings) == (7, "mse", {"image_sigma": 0.1})
+    assert InstanceOptimisation.of_stage(Stage("round", "uniseg_reg", 10)).method == "uniseg_reg"
     with pytest.raises(SettingError, match="stage seg has no similarity"):
         InstanceOptimisation.of_stage(Stage("seg", "segmentation", 10))
+    free = Stage("free", "voxelmorph", 10, weights={"registration": {"similarity": 1.0, "anatomy": 1.0}})
+    with pytest.raises(SettingError, match="stage free has no regulariser"):
+        InstanceOptimisation.of_stage(free)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +209,7 @@ def test_settings_of_a_stage():
     [
         ({"weights": {"similarity": 1.0, "smoothnes": 1.0}}, "no term 'smoothnes'"),
         ({"weights": {"smoothness": 1.0}}, "needs a weight for the similarity"),
+        ({"weights": {"similarity": 1.0, "smoothness": 0.0}}, "for one of smoothness, gradient"),
         ({"steps": -1}, "steps of 0 or more"),
         ({"learning_rate": 0.0}, "learning rate above 0"),
     ],
