@@ -14,6 +14,7 @@ from deepatlas_tf.recipes import get_recipe, recipe_names
 from deepatlas_tf.training.experiment import Data, Experiment, set_value
 from deepatlas_tf.training.files import read_settings
 from deepatlas_tf.training.loop import train_experiment
+from deepatlas_tf.training.stages import used_labels
 from deepatlas_tf.training.strategy import chief_first, get_strategy, is_chief, lost_workers
 
 
@@ -39,7 +40,7 @@ def _run(args, strategy) -> None:
 
 
 def _announce(dataset, experiment: Experiment, workdir: Path) -> None:
-    labels = len(dataset.labelled["train"]) if experiment.data.labels is None else experiment.data.labels
+    labels = len(used_labels(dataset, experiment))
     n_subjects = len(dataset.subjects["train"])
     say(f"{_title(dataset)}: {n_subjects} training subjects, {labels} with a label map; {workdir}")
 
@@ -61,19 +62,33 @@ def dataset_of(settings: dict, args, workdir: Path):
 def experiment_of(args) -> Experiment:
     """The experiment of the data set, with the command's options applied.
 
-    A method that the data set's experiment has no stage of has a recipe, which makes its stages from those.
+    A method that the data set's experiment has no stage of has a recipe, which makes its stages from those, or is a
+    part of one; a recipe may also have a name of its own.
     """
     experiment = get_experiment(args.dataset, tiny=args.tiny)
-    if args.labels is not None:
-        experiment = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, labels=args.labels))
     if args.seed is not None:
         experiment = dataclasses.replace(experiment, seed=args.seed)
-    of_data = [assignment for assignment in args.set if assignment.startswith("data.")]
+    of_data = [] if args.labels is None else [f"data.labels={args.labels}"]
+    of_data += [assignment for assignment in args.set if assignment.startswith("data.")]
     experiment = _with_settings(experiment, of_data)  # a recipe may depend on them
-    if args.method in recipe_names() and args.method not in {stage.method for stage in experiment.stages}:
-        experiment = get_recipe(args.method)(experiment, args.tiny)
-    experiment = experiment.only_method(args.method).scaled(args.steps_scale)
-    return _with_settings(experiment, [assignment for assignment in args.set if assignment not in of_data])
+    known = args.method in {stage.method for stage in experiment.stages}
+    recipe = None if known else recipe_of(args.method)
+    if recipe:
+        experiment = get_recipe(recipe)(experiment, args.tiny)
+    if recipe != args.method:
+        experiment = experiment.only_method(args.method)
+    experiment = experiment.scaled(args.steps_scale)
+    others = [assignment for assignment in args.set if assignment not in of_data]
+    return _with_settings(experiment, [*of_data, *others])  # over what a recipe chose
+
+
+def recipe_of(method: str) -> str | None:
+    """The recipe of this name, or the first one with a stage of the method; None where there is none."""
+    if method in recipe_names():
+        return method
+    example = get_experiment("phantom_knee/t1_t2")  # with two domains, which some recipes ask for
+    made = {name: get_recipe(name)(example).stages for name in recipe_names()}
+    return next((name for name, stages in made.items() if method in {stage.method for stage in stages}), None)
 
 
 def _with_settings(experiment: Experiment, assignments) -> Experiment:
@@ -96,7 +111,9 @@ def load(data: Data, args, workdir: Path):
 def _report(dataset, workdir, pairs_per_subject, split, instance_steps=0) -> None:
     evaluation = evaluate(workdir, dataset, split, pairs_per_subject, instance_steps)
     pictures = draw(workdir, evaluation, dataset, split)
-    print(f"\n{_title(dataset)}, {split} split ({len(dataset.labelled[split])} subjects)\n")
+    labelled = len(dataset.labelled[split])
+    subjects = f"{labelled} subjects" if labelled else f"{len(dataset.subjects[split])} subjects without a label map"
+    print(f"\n{_title(dataset)}, {split} split ({subjects})\n")
     print(comparison_table(evaluation.summary))
     say("\nPictures:")
     for picture in pictures:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from deepatlas_tf.data.label_names import BACKGROUND, find_class
 from deepatlas_tf.data.prepare import is_prepared, prepare, quiet
 from deepatlas_tf.data.survey import choose_grid, common_axes, survey
-from deepatlas_tf.data.tables import LAYOUTS, Table, check_table, read_table
+from deepatlas_tf.data.tables import LAYOUTS, Table, check_table, labelled_domains, read_table
 from deepatlas_tf.datasets.scans import Scan, ScanBuilder
 from deepatlas_tf.datasets.volumes import SPLITS, VolumeConfig, split_subjects, volume_config
 from deepatlas_tf.keras_stack import tfds
@@ -105,18 +105,20 @@ def split_rows(rows) -> dict[str, list[str]]:
     """Subjects of each split, as given; where not, 20 % of the labelled ones to test and 10 % to validate.
 
     From eight on it is two of each at least: a registration is measured on a pair. The rest and those without a label
-    map are for training. Given test subjects stay the only ones.
+    map are for training; where no subject of a domain has one, its subjects count as labelled ones, since folds can
+    be measured without. Given test subjects stay the only ones.
     """
     given = {split: [row.subject for row in rows if row.split == split] for split in SPLITS}
     free = [row for row in rows if not row.split]
     if not free:
         return given
-    labelled = [row.subject for row in free if row.label is not None]
-    n = len(labelled)
+    with_maps = labelled_domains(rows)
+    measured = [row.subject for row in free if row.label is not None or row.domain not in with_maps]
+    n = len(measured)
     n_test, n_validation = (max(n // part, 2 if n >= 8 else 1) for part in (5, 10))
-    splits = split_subjects(labelled, 0 if given["test"] else n_test, n_validation, full=n)
-    unlabelled = sorted(row.subject for row in free if row.label is None)
-    return {**splits, "train": [*splits["train"], *unlabelled], "test": given["test"] or splits["test"]}
+    splits = split_subjects(measured, 0 if given["test"] else n_test, n_validation, full=n)
+    others = sorted({row.subject for row in free} - set(measured))
+    return {**splits, "train": [*splits["train"], *others], "test": given["test"] or splits["test"]}
 
 
 def _config(name: str, table: Table, shape, spacing) -> NiftiConfig:
@@ -143,7 +145,7 @@ def _config(name: str, table: Table, shape, spacing) -> NiftiConfig:
 
 def _found_labels(table: Table, numbers) -> dict[str, tuple[int, ...]]:
     classes = sorted(set(numbers) - {0})
-    if not classes:
+    if not classes and labelled_domains(table.rows):
         raise DataError(f"{table.source}: no label map holds anything but background; give label maps to some subjects")
     return {BACKGROUND: (0,), **{f"class_{number}": (number,) for number in classes}}
 

@@ -13,7 +13,8 @@ def add_arguments(compare) -> None:
     """Add the options to the command's parser."""
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of an evaluated run")
     compare.add_argument("--test", action="store_true", help="test each two methods, with p adjusted for their number")
-    compare.add_argument("--measure", default="dice", choices=["dice", "hd95_mm", "assd_mm"], help="that is tested")
+    measures = ["dice", "hd95_mm", "assd_mm", "hausdorff_mm"]
+    compare.add_argument("--measure", default="dice", choices=measures, help="that is tested")
     compare.add_argument("-o", "--output", type=Path, metavar="CSV", help="write the tests there too")
     compare.add_argument("--overwrite", action="store_true", help="replace CSV if it is there")
 

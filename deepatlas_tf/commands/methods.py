@@ -13,10 +13,11 @@ def add_arguments(methods) -> None:
 
 
 def run(args) -> None:
-    """Print the first sentence of each method's docstring."""
+    """Print the first line of the docstring of each name that ``--method`` takes: methods, and other ways to train."""
     from deepatlas_tf.methods import method_class, method_names
+    from deepatlas_tf.recipes import get_recipe, recipe_names
 
-    width = max(map(len, method_names()))
-    for name in method_names():
-        module = sys.modules[method_class(name).__module__]
-        print(f"{name.ljust(width)}  {module.__doc__.splitlines()[0]}")
+    named = {name: get_recipe(name) for name in recipe_names()} | {name: method_class(name) for name in method_names()}
+    width = max(map(len, named))
+    for name in sorted(named):
+        print(f"{name.ljust(width)}  {sys.modules[named[name].__module__].__doc__.splitlines()[0]}")

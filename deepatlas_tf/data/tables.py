@@ -12,7 +12,7 @@ import difflib
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,12 +90,20 @@ def read_table(source: str | os.PathLike) -> Table:
 
 
 def check_table(table: Table) -> None:
-    """Raises DataError with one line for the first row that cannot be used."""
+    """Raises DataError with one line for the first row that cannot be used.
+
+    Validation and test subjects need a label map, unless no subject of their domain has one.
+    """
     if not table.rows:
         raise DataError(f"{table.source}: lists no scan")
     seen: dict[str, Row] = {}
+    with_maps = labelled_domains(table.rows)
     for row in table.rows:
         _check_row(table, row)
+        if row.label is None and row.split in ("validation", "test") and row.domain in with_maps:
+            raise DataError(
+                f"{table.where(row)}: a {row.split} subject needs a label map, to measure with; use it to train"
+            )
         if row.subject in seen:
             raise DataError(f"{table.where(row)}: occurs twice, first at {seen[row.subject].spot}; remove one")
         seen[row.subject] = row
@@ -108,6 +116,11 @@ def check_table(table: Table) -> None:
         raise DataError(f"{table.source}: no row has split {missing[0]}; add some, or leave the column out")
 
 
+def labelled_domains(rows: Iterable[Row]) -> set[str]:
+    """The domains of which some subject has a label map."""
+    return {row.domain for row in rows if row.label is not None}
+
+
 def _check_row(table: Table, row: Row) -> None:
     where = table.where(row)
     if row.image is None:
@@ -118,8 +131,6 @@ def _check_row(table: Table, row: Row) -> None:
             raise DataError(f"{where}: {kind} {path} {reason}; paths are relative to {table.source.parent}")
     if row.split and row.split not in SPLITS.values():
         raise DataError(f"{where}: split {row.split!r} is none of train, validation, test")
-    if row.label is None and row.split in ("validation", "test"):
-        raise DataError(f"{where}: a {row.split} subject needs a label map, to measure with; use it to train")
     if row.labelled and row.label is None:
         raise DataError(f"{where}: names labelled classes but no label map")
     unknown = [word for word in row.labelled if table.labels and find_class(table.labels, word) is None]

@@ -32,10 +32,19 @@ def summaries(runs: Sequence[Path]) -> dict:
 
 
 def case_means(runs: Sequence[Path], task: str, measure: str = "dice") -> dict[str, dict[Case, float]]:
-    """``{method: {(subject,) or (moving, fixed): mean over the classes}}``; where no class counts there is no case."""
+    """``{method: {(subject,) or (moving, fixed): mean over the classes}}``; where no class counts there is no case.
+
+    Raises:
+        DataError: if a run was not evaluated, or before there was the measure.
+    """
     found = {}
     for run in _distinct(runs):
-        means = means_of_rows(read_rows(_evaluated(run) / f"{task}.csv"), measure)
+        rows = read_rows(_evaluated(run) / f"{task}.csv")
+        if rows and measure not in rows[0]:
+            raise DataError(
+                f"{run}: evaluation/{task}.csv has no {measure}; measure it again: deepatlas evaluate {run}"
+            )
+        means = means_of_rows(rows, measure)
         found |= {_label(run, method, runs): cases for method, cases in means.items()}
     return found
 

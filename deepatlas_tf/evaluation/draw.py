@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from deepatlas_tf.evaluation import figures, panels
-from deepatlas_tf.evaluation.pseudo_figure import pseudo_quality
+from deepatlas_tf.evaluation.pseudo_figure import draw_pseudo
 from deepatlas_tf.evaluation.report import method_order
 from deepatlas_tf.metrics.overlap import dice
-from deepatlas_tf.training.files import read_json, read_json_lines, read_rows
-from deepatlas_tf.training.predict import of_domain, read_samples, registration_pairs, warp_image, warp_label
+from deepatlas_tf.training.files import read_json, read_json_lines
+from deepatlas_tf.training.predict import read_samples, registration_pairs, warp_image, warp_label
+from deepatlas_tf.training.unlabelled import first_labelled, registered_subjects
 
 SUBJECTS = 3
+REGISTRATION = ("dice_registration", "registration", "warped_grid", "jacobian")
 
 
 def draw(workdir: Path, evaluation, dataset, split: str = "test") -> list[Path]:
@@ -22,18 +24,35 @@ def draw(workdir: Path, evaluation, dataset, split: str = "test") -> list[Path]:
         workdir: of the run.
         evaluation: an :class:`~deepatlas_tf.evaluation.evaluate.Evaluation`.
         dataset: a :class:`~deepatlas_tf.data.sources.DataSet`.
-        split: its first labelled subjects are shown.
+        split: its first labelled subjects are shown, of each domain; of registration unlabelled ones where none is.
 
     Returns:
         The files, in the order in which they are best looked at.
     """
     folder = workdir / "figures"
-    samples = read_samples(dataset.samples(split), dataset.labelled[split][:SUBJECTS])
+    segmented = first_labelled(dataset, split, [evaluation.domains[m][1] for m in evaluation.segmenters], SUBJECTS)
+    methods, pairs = _registrations(evaluation, dataset, split)
+    samples = read_samples(dataset.samples(split), {*segmented, *(subject for pair in pairs for subject in pair)})
+    pairs = [(samples[moving], samples[fixed]) for moving, fixed in pairs]
     name = f"{dataset.name}, synthetic" if dataset.synthetic else dataset.name
-    paths = _draw_curves(folder, workdir, name) + _draw_pseudo(folder, workdir, name)
-    paths += _draw_segmentation(folder, evaluation, dataset, samples, f"{name}, {split} split")
-    paths += _draw_registration(folder, evaluation, dataset, samples, f"{name}, {split} split")
+    paths = _draw_curves(folder, workdir, name) + draw_pseudo(folder, workdir, dataset, name)
+    name = f"{name}, {split} split"
+    paths += _draw_segmentation(folder, evaluation, dataset, {s: samples[s] for s in segmented}, name)
+    if pairs:
+        paths += _draw_registration(folder, evaluation, dataset, methods, pairs, name)
     return paths
+
+
+def _registrations(evaluation, dataset, split):
+    """The last method that there are pairs for, after those for the same domains; and the first of these pairs."""
+    methods = [method for method in method_order(evaluation.registrars) if method != "identity"]
+    for last in reversed(methods):
+        between = evaluation.domains[last]
+        moving, fixed = (registered_subjects(dataset, split, domain)[:SUBJECTS] for domain in between)
+        pairs = registration_pairs(moving, 1, fixed)
+        if pairs:
+            return [method for method in methods if evaluation.domains[method] == between], pairs
+    return [], []
 
 
 def _draw_curves(folder, workdir, name):
@@ -47,19 +66,8 @@ def _draw_curves(folder, workdir, name):
     return [path]
 
 
-def _draw_pseudo(folder, workdir, name):
-    stages = [stage["name"] for stage in read_json(workdir / "experiment.json")["experiment"]["stages"]]
-    files = {stage: workdir / stage / "pseudo" / "quality.csv" for stage in stages}
-    rounds = {stage: read_rows(path) for stage, path in files.items() if path.exists()}
-    if not rounds:
-        return []
-    path = folder / "pseudo_quality.png"
-    pseudo_quality(path, rounds, f"Pseudo masks ({name})")
-    return [path]
-
-
 def _draw_segmentation(folder, evaluation, dataset, samples, name):
-    if not evaluation.segmenters:
+    if not samples:
         return []
     classes = dataset.class_names[1:]
     boxes, panel = folder / "dice_segmentation.png", folder / "segmentation.png"
@@ -75,35 +83,28 @@ def _draw_segmentation(folder, evaluation, dataset, samples, name):
     return [boxes, panel]
 
 
-def _draw_registration(folder, evaluation, dataset, samples, name):
-    methods = [method for method in method_order(evaluation.registrars) if method != "identity"]
-    if not methods:
-        return []
-    between = evaluation.domains[methods[-1]]  # what is shown beside the last method is for the same pairs
-    methods = [method for method in methods if evaluation.domains[method] == between]
-    moving, fixed = (of_domain(samples, dataset.domains, domain) for domain in between)
-    pairs = registration_pairs(moving, 1, fixed)
-    if not pairs:
-        return []
-    paths = [folder / f"{file}.png" for file in ("dice_registration", "registration", "warped_grid", "jacobian")]
+def _draw_registration(folder, evaluation, dataset, methods, pairs, name):
+    """pairs: of samples (moving, fixed)."""
+    boxes, *paths = (folder / f"{file}.png" for file in REGISTRATION)
     classes, spacing = dataset.class_names[1:], dataset.spacing
-    figures.dice_boxplots(paths[0], evaluation.registration_rows, classes, f"Registration Dice by pair ({name})")
+    if any(not np.isnan(row["dice"]) for row in evaluation.registration_rows):
+        figures.dice_boxplots(boxes, evaluation.registration_rows, classes, f"Registration Dice by pair ({name})")
+        paths = [boxes, *paths]
     register = evaluation.registrars[methods[-1]]
-    shown = [_registered(register, samples, *pair, n_classes=len(dataset.class_names)) for pair in pairs]
+    shown = [_registered(register, *pair, len(dataset.class_names)) for pair in pairs]
     title = f"Registration by {figures.spoken(methods[-1])} ({name})"
-    panels.registration_panel(paths[1], shown, classes, spacing, title)
-    moving, fixed = (samples[subject] for subject in pairs[0])
+    panels.registration_panel(paths[-3], shown, classes, spacing, title)
+    moving, fixed = pairs[0]
     fields = {method: evaluation.registrars[method](moving["image"], fixed["image"]) for method in methods}
-    shown = f"{pairs[0][0]} onto {pairs[0][1]} ({name})"
-    panels.warped_grid(paths[2], moving["image"], fixed["label"], fields, spacing, f"Warped grid, {shown}")
-    panels.jacobian_map(paths[3], fixed["label"], fields, spacing, f"Jacobian determinant, {shown}")
+    shown = f"{moving['subject'].decode()} onto {fixed['subject'].decode()} ({name})"
+    panels.warped_grid(paths[-2], moving["image"], fixed["label"], fields, spacing, f"Warped grid, {shown}")
+    panels.jacobian_map(paths[-1], fixed["label"], fields, spacing, f"Jacobian determinant, {shown}")
     return paths
 
 
-def _registered(register, samples, moving_id, fixed_id, n_classes):
-    moving, fixed = samples[moving_id], samples[fixed_id]
-    u = register(moving["image"], fixed["image"])
-    return registered_pair(f"{moving_id}\nonto {fixed_id}", moving, fixed, u, n_classes)[0]
+def _registered(register, moving, fixed, n_classes):
+    name = f"{moving['subject'].decode()}\nonto {fixed['subject'].decode()}"
+    return registered_pair(name, moving, fixed, register(moving["image"], fixed["image"]), n_classes)[0]
 
 
 def registered_pair(name: str, moving: Mapping, fixed: Mapping, u: np.ndarray, n_classes: int):
@@ -126,7 +127,7 @@ def registered_pair(name: str, moving: Mapping, fixed: Mapping, u: np.ndarray, n
         moving_label=moving["label"],
         fixed_label=fixed["label"],
         warped_label=warped_label,
-        note=f"Dice {before:.3f} to {after:.3f}",
+        note="no label in common" if np.isnan(after) else f"Dice {before:.3f} to {after:.3f}",
     )
     return shown, after
 

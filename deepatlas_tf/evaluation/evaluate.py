@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from deepatlas_tf.evaluation.report import summarise_rows
+from deepatlas_tf.evaluation.report import PER_CLASS, summarise_rows
 from deepatlas_tf.messages import progress
 from deepatlas_tf.metrics.deformation import regularity
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.metrics.surface import surface_metrics
 from deepatlas_tf.training.files import read_settings, write_json, write_rows
 from deepatlas_tf.training.instance import InstanceOptimisation, refiner
-from deepatlas_tf.training.predict import of_domain, registrar, segmenter, warp_label
+from deepatlas_tf.training.predict import registrar, segmenter, warp_label
 from deepatlas_tf.training.stages import load_net, net_path, trained_nets
+from deepatlas_tf.training.unlabelled import registered_subjects, say_unlabelled
 from deepatlas_tf.types import DataError, SettingError
 
 
@@ -42,28 +43,30 @@ def evaluate(
 
     Everything is measured on the network's grid, in its millimetres. ``identity`` is no registration at all. Where the
     data have several domains, a segmentation of one domain is measured in each of them, one that was adapted in its
-    own, and a registration between those it is for: the domains are then added to the name of the method.
+    own, and a registration between those it is for: the domains are then added to the name of the method. What needs a
+    label map is left out where there is none: a registration of such subjects has one row with an empty class, of
+    which only the measures of the field are numbers.
 
     Args:
         workdir: of the run.
         dataset: a :class:`~deepatlas_tf.data.sources.DataSet`.
-        split: name of a split; its labelled subjects count.
+        split: name of a split; its labelled subjects count, for the measures of a field all where none is labelled.
         pairs_per_subject: each subject is the fixed one of so many pairs.
         instance_steps: if not 0, ``<stage>_instance`` is measured too, the registration of each stage refined for each
             pair by so many steps on the images, see :mod:`deepatlas_tf.training.instance`.
 
     Raises:
-        DataError: if no stage of the run is finished, or no subject of the split has a label.
+        DataError: if no stage of the run is finished, or no subject of the split has a label and only these count.
         SettingError: if there is no registration to be refined.
     """
     evaluation = Evaluation(*load_stages(workdir, instance_steps))
-    labelled = set(dataset.labelled[split])
-    if not labelled:
+    if not dataset.labelled[split] and len(evaluation.registrars) == 1:
         raise DataError(f"no subject of the {split} split of {dataset.name} has a label map to compare with")
-    samples = (s for s in dataset.samples(split).as_numpy_iterator() if s["subject"].decode() in labelled)
-    samples = progress(samples, total=len(labelled), desc=f"evaluating ({split})", unit="subject")
+    say_unlabelled(dataset, split, [domain for between in evaluation.domains.values() for domain in between])
     tasks = _registration_tasks(evaluation, dataset, split, pairs_per_subject)
-    for sample in samples:
+    subjects = set(dataset.labelled[split]).union(*(pairs.moving | pairs.fixed for pairs, _ in tasks))
+    samples = (s for s in dataset.samples(split).as_numpy_iterator() if s["subject"].decode() in subjects)
+    for sample in progress(samples, total=len(subjects), desc=f"evaluating ({split})", unit="subject"):
         evaluation.segmentation_rows += _segmentation_rows(sample, evaluation, dataset)
         for pairs, registrars in tasks:
             for moving, fixed in pairs.add(sample):
@@ -112,7 +115,9 @@ def _registration_tasks(evaluation, dataset, split, pairs_per_subject):
     tasks = []
     found = [evaluation.domains[name] for name in evaluation.registrars if name in evaluation.domains]
     for between in dict.fromkeys(found) or [(None, None)]:
-        moving, fixed = (of_domain(dataset.labelled[split], dataset.domains, domain) for domain in between)
+        moving, fixed = (registered_subjects(dataset, split, domain) for domain in between)
+        if not moving or not fixed:
+            continue
         note = "" if between == (None, None) else f" ({between[0]} to {between[1]})"
         registrars = {
             f"{name}{note}": register
@@ -156,6 +161,8 @@ class _Pairs:
 
 def _segmentation_rows(sample, evaluation, dataset):
     subject, rows = sample["subject"].decode(), []
+    if not sample["label_weight"].any():
+        return rows
     note = f" ({dataset.domains[subject]})" if len(set(dataset.domains.values())) > 1 else ""
     for method, segment in evaluation.segmenters.items():
         source, target = evaluation.domains[method]
@@ -172,7 +179,10 @@ def _registration_rows(moving, fixed, registrars, dataset):
         u = register(moving["image"], fixed["image"])
         start = {"method": method, "moving": moving["subject"].decode(), "fixed": fixed["subject"].decode()}
         of_field = regularity(u)
-        found = _class_rows(start, warp_label(moving["label"], u), fixed["label"], labelled, dataset)
+        if labelled[1:].any():
+            found = _class_rows(start, warp_label(moving["label"], u), fixed["label"], labelled, dataset)
+        else:
+            found = [{**start, "class": "", **dict.fromkeys(PER_CLASS, np.nan)}]
         for row in found:
             last = {"hausdorff_mm": row.pop("hausdorff_mm")}  # a later column: those before it keep their places
             rows.append({**row, **of_field, **last})

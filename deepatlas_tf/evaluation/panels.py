@@ -41,10 +41,15 @@ class Plane:
 
     @classmethod
     def showing_most(cls, label, spacing: Sequence[float]) -> "Plane":
-        """The plane of ``label (*S,)`` with the most classes, and among these with the largest share of foreground."""
+        """The plane of ``label (*S,)`` with the most classes, and among these with the largest share of foreground.
+
+        Without any foreground the middle one along the second axis.
+        """
         spacing = tuple(map(float, spacing))
         if label.ndim == 2:
             return cls(None, 0, spacing)
+        if not label.any():
+            return cls(1, label.shape[1] // 2, spacing)
         best = []
         for axis in range(3):
             slices = np.moveaxis(label, axis, 0).reshape(label.shape[axis], -1)

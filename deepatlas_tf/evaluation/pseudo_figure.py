@@ -1,11 +1,100 @@
-"""The picture of how sure the pseudo masks are, and whether that says how good they are."""
+"""The pictures of the pseudo masks: how sure they are, where, and whether that says how good they are."""
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from matplotlib.patches import Patch
 
+from deepatlas_tf.data.pseudo import STEPS, mask_path, read_mask
 from deepatlas_tf.evaluation.figures import figure_file, spoken
+from deepatlas_tf.evaluation.panels import PANEL_INCHES, Plane, class_colour, show_contours, show_image
+from deepatlas_tf.training.files import read_json, read_rows
+from deepatlas_tf.training.predict import read_samples
+
+SUBJECTS = 3
+
+
+class Masked(NamedTuple):
+    """A subject: image ``(*S, 1)``, and class probabilities ``(*S, C)`` in 255 steps."""
+
+    name: str
+    image: np.ndarray
+    mask: np.ndarray
+
+
+def draw_pseudo(folder: Path, workdir: Path, dataset, name: str) -> list[Path]:
+    """Draw ``pseudo_quality.png`` and, of the last round, ``pseudo_masks.png``.
+
+    Args:
+        folder: of the pictures.
+        workdir: of the run.
+        dataset: a :class:`~deepatlas_tf.data.sources.DataSet`; the first masked subjects of its training split are
+            shown.
+        name: of the data, for the titles.
+
+    Returns:
+        The files; none where no stage of the run made pseudo masks.
+    """
+    stages = [stage["name"] for stage in read_json(workdir / "experiment.json")["experiment"]["stages"]]
+    files = {stage: workdir / stage / "pseudo" / "quality.csv" for stage in stages}
+    files = {stage: path for stage, path in files.items() if path.exists()}
+    if not files:
+        return []
+    paths = [folder / "pseudo_quality.png"]
+    pseudo_quality(paths[0], {stage: read_rows(path) for stage, path in files.items()}, f"Pseudo masks ({name})")
+    last, path = list(files.items())[-1]
+    subjects = _masked_subjects(path.parent, dataset)
+    if subjects:
+        paths.append(folder / "pseudo_masks.png")
+        title = f"Pseudo masks before {spoken(last)} ({name}, training split)"
+        pseudo_masks(paths[1], subjects, dataset.class_names[1:], dataset.spacing, title)
+    return paths
+
+
+def _masked_subjects(folder, dataset):
+    subjects = dataset.subjects["train"]
+    shown = [subject for subject in subjects if mask_path(folder, subject).exists()][:SUBJECTS]
+    if not shown:  # every training subject has its whole label
+        return []
+    first = dataset.samples("train").take(subjects.index(shown[-1]) + 1)
+    samples = read_samples(first, shown)
+    return [Masked(subject, samples[subject]["image"], read_mask(folder, subject)) for subject in shown]
+
+
+def pseudo_masks(path: Path, subjects: Sequence[Masked], class_names, spacing, title: str) -> None:
+    """A row for each subject: the image, the outlines of the mask's most probable classes, and their probability.
+
+    Args:
+        path: of the PNG.
+        subjects: all on one grid; the plane is chosen by the first mask.
+        class_names: of the foreground classes.
+        spacing: of the grid in mm.
+        title: of the figure.
+    """
+    labels = [subject.mask.argmax(axis=-1) for subject in subjects]
+    plane = Plane.showing_most(labels[0], spacing)
+    sides = plane.size_mm(labels[0].shape)
+    width, height = (PANEL_INCHES * side / max(sides) for side in sides)
+    with figure_file(path, max(5.5, 1.2 + 3 * (width + 0.1)), 1.1 + len(subjects) * (height + 0.3)) as figure:
+        axes = figure.subplots(len(subjects), 3, squeeze=False)
+        for row, subject, label in zip(axes, subjects, labels, strict=True):
+            for axis, heading in zip(row, (subject.name, "pseudo mask", "confidence"), strict=True):
+                axis.set_axis_off()
+                axis.set_title(heading)
+            for axis in row[:2]:
+                show_image(axis, plane, subject.image)
+            show_contours(row[1], plane, label)
+            confidence = subject.mask.max(axis=-1, keepdims=True) / STEPS
+            picture = show_image(row[2], plane, confidence, "viridis")
+            show_contours(row[2], plane, label, "black")
+        bar = figure.colorbar(picture, ax=list(axes[:, 2]), shrink=0.8)
+        bar.set_label("probability of the most probable class")
+        handles = [Patch(color=class_colour(i), label=spoken(name)) for i, name in enumerate(class_names, 1)]
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), fontsize=8)
+        figure.suptitle(textwrap.fill(title, int(11 * figure.get_figwidth())))
 
 
 def pseudo_quality(path: Path, rounds: Mapping[str, list[dict]], title: str) -> None:

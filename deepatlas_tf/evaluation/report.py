@@ -13,8 +13,10 @@ LAST = ("deepatlas",)
 COLUMNS = (
     ("segmentation Dice", "segmentation", "dice", 3),
     ("HD95 mm", "segmentation", "hd95_mm", 2),
+    ("Hausdorff mm", "segmentation", "hausdorff_mm", 2),
     ("registration Dice", "registration", "dice", 3),
     ("HD95 mm", "registration", "hd95_mm", 2),
+    ("Hausdorff mm", "registration", "hausdorff_mm", 2),
     ("% folds", "registration", "folds_percent", 3),
 )
 

@@ -13,8 +13,10 @@ from deepatlas_tf.data.augment import Augmentation
 from deepatlas_tf.experiments import hippocampus
 from deepatlas_tf.training.experiment import Data, Experiment
 
-# The brains are already aligned to MNI152
-MILD = Augmentation(rotation_degrees=4.0, scale=0.05, translation_voxels=3.0, elastic_voxels=0.0, gamma=0.2)
+# The brains are already aligned to MNI152; left and right are one class, so that a brain may be mirrored
+MILD = Augmentation(
+    rotation_degrees=4.0, scale=0.05, translation_voxels=3.0, elastic_voxels=0.0, gamma=0.2, flip_axes=(0,)
+)
 
 
 def get_experiment(tiny: bool = False) -> Experiment:

@@ -1,6 +1,7 @@
 """DeepAtlas on the synthetic brain phantom: eight structures with a folded cortex, without a download. Not tuned.
 
     deepatlas train --dataset phantom_brain --workdir runs/phantom_brain
+    deepatlas train --dataset phantom_brain/t1_t2 --method seg_guided
 
 The images are synthetic: the results say that the method works, not how well it works on brains. Augmentation and
 unsupervised registration are those of the knee phantom; no number was measured.
@@ -54,3 +55,14 @@ def get_experiment(tiny: bool = False) -> Experiment:
         return experiment
     data = Data("phantom_brain", shape=(24, 32, 24), spacing=(6.6, 6.6, 6.6), n_subjects=12, labels=2)
     return dataclasses.replace(experiment.tiny(), data=data)
+
+
+def variant_data(variant: str, tiny: bool = False) -> Data:
+    """The data of a variant: a contrast, or two. These are the domains, and the first has the labels."""
+    contrasts = tuple(variant.split("_"))
+    domains = contrasts if len(contrasts) == 2 else ()
+    data = Data(f"phantom_brain/{variant}", labels=3, domains=domains)
+    if not tiny:
+        return data
+    n_subjects = 32 if domains else 12
+    return dataclasses.replace(data, shape=(24, 32, 24), spacing=(6.6, 6.6, 6.6), n_subjects=n_subjects, labels=2)

@@ -1,10 +1,9 @@
-"""Supervised segmentation: the baseline of DeepAtlas, and the pre-training of its segmentation network.
+"""Supervised segmentation: baseline and pre-training of DeepAtlas (Xu & Niethammer, MICCAI 2019).
 
     L = L_sp(S(I), A),   over the labelled samples
 
-``L_sp`` is the soft multi-class Dice of Xu & Niethammer (MICCAI 2019; setting ``supervised``), to which the voxelwise
-cross-entropy can be added (``supervised_cross_entropy``): with a dozen small structures and one scan a batch, soft Dice
-alone learns slowly.
+``L_sp`` is their soft multi-class Dice (setting ``supervised``), to which the voxelwise cross-entropy can be added
+(``supervised_cross_entropy``): with a dozen small structures and one scan a batch, soft Dice alone learns slowly.
 """
 
 from deepatlas_tf.methods.base import Method, supervised_terms

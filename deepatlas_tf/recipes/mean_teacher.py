@@ -5,8 +5,8 @@ deepatlas train --dataset hippocampus --manual-dir DATA --labels 5 --method mean
 
 import dataclasses
 
+from deepatlas_tf.recipes import stages_of
 from deepatlas_tf.training.experiment import Experiment, Stage
-from deepatlas_tf.types import SettingError
 
 # 0.5 soft Dice + 0.5 cross-entropy
 SUPERVISED = {"supervised": 0.5, "supervised_cross_entropy": 0.5}
@@ -27,7 +27,7 @@ def recipe(experiment: Experiment, tiny: bool = False) -> Experiment:
 
 def with_baseline(experiment: Experiment) -> tuple[Stage, Stage]:
     """The baseline and the Mean Teacher, with the same supervised terms."""
-    baseline = first_stage(experiment, "segmentation")
+    baseline = stages_of(experiment, "segmentation")[0]
     baseline = dataclasses.replace(baseline, weights={"segmentation": SUPERVISED})
     teacher = dataclasses.replace(
         baseline,
@@ -39,15 +39,3 @@ def with_baseline(experiment: Experiment) -> tuple[Stage, Stage]:
         weights={"segmentation": {**SUPERVISED, "consistency": 1.0}},
     )
     return baseline, teacher
-
-
-def first_stage(experiment: Experiment, method: str) -> Stage:
-    """The first stage of a method in the experiment of a data set.
-
-    Raises:
-        SettingError: if it has none.
-    """
-    for stage in experiment.stages:
-        if stage.method == method:
-            return stage
-    raise SettingError(f"experiment {experiment.name} has no stage of {method} to begin from")

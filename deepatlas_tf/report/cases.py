@@ -55,7 +55,7 @@ def chosen_cases(rows: Sequence[dict], stages: Sequence[str]) -> tuple[str | Non
 def evaluated_split(facts: RunFacts, dataset) -> str | None:
     """The split that the rows of the evaluation are of; None where they are of none."""
     subjects = facts.evaluated_subjects()
-    return next((split for split in SPLITS if subjects and subjects <= set(dataset.labelled[split])), None)
+    return next((split for split in SPLITS if subjects and subjects <= set(dataset.subjects[split])), None)
 
 
 class Applied:

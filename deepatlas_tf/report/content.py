@@ -1,6 +1,7 @@
 """The report of a run: which tables and pictures it has, and what it says where something is not there yet."""
 
 import json
+import math
 
 from deepatlas_tf.evaluation.figures import spoken
 from deepatlas_tf.messages import progress
@@ -67,7 +68,7 @@ def _results(facts: RunFacts, split: str | None) -> list[Block]:
     blocks.append(Paragraph(f"Measured on {_counts(facts)}{f' of the {split} split' if split else ''}."))
     blocks.append(tables.comparison(facts))
     for task in TASKS:
-        if facts.rows[task]:
+        if any(not math.isnan(row["dice"]) for row in facts.rows[task]):  # without labels there is none
             blocks += [tables.dice_by_class(facts, task), pictures.boxes(facts, task)]
     return blocks
 

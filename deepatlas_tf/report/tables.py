@@ -74,7 +74,7 @@ def comparison(facts: RunFacts) -> Table:
     for method in method_order(summary):
         values = [summary[method].get(task, {}).get(measure, {}).get("mean") for _, task, measure, _ in COLUMNS]
         rows.append((spoken(method), *(_number(v, column[3]) for v, column in zip(values, COLUMNS, strict=True))))
-    note = "Means over the classes without the background. Dice: 1 is best. HD95, in mm, and folds: 0 is best."
+    note = "Means over the classes without the background. Dice: 1 is best. HD95 and Hausdorff, in mm, and folds: 0."
     return Table("All methods", rows, note)
 
 

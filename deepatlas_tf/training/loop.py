@@ -13,8 +13,9 @@ from deepatlas_tf.training.files import read_json, through_json, write_json
 from deepatlas_tf.training.panels import Panels
 from deepatlas_tf.training.predict import of_domain, read_samples, registration_pairs
 from deepatlas_tf.training.pseudo import write_pseudo_masks
-from deepatlas_tf.training.stages import build_method, build_stream, stage_seed
+from deepatlas_tf.training.stages import build_method, build_stream, stage_seed, used_labels
 from deepatlas_tf.training.strategy import check_batch, chief_first, chiefs, distribute, is_chief
+from deepatlas_tf.training.unlabelled import first_labelled, say_unlabelled, without_labels
 from deepatlas_tf.training.validation import Validation
 from deepatlas_tf.training.watch import EpochLine, Watch, batch_subjects
 from deepatlas_tf.types import DataError
@@ -30,17 +31,25 @@ def train_experiment(experiment: Experiment, dataset, workdir: Path, strategy=No
         strategy: a ``tf.distribute.Strategy`` of :mod:`deepatlas_tf.training.strategy`; None is one device.
 
     Raises:
-        DataError: if ``workdir`` holds a run with other settings, or the data cannot be drawn from as the stages ask.
+        DataError: if ``workdir`` holds a run with other settings, the data cannot be drawn from as the stages ask, or
+            no label map is used and every stage needs some. Where only some stages do, they are left out.
     """
     strategy = strategy or tf.distribute.get_strategy()
+    chief = is_chief(strategy)
+    if not used_labels(dataset, experiment):
+        experiment, left_out = without_labels(experiment)
+        if left_out:
+            _say(chief, f"no label map is used: left out {', '.join(left_out)}")
     for stage in experiment.stages:
         check_batch(stage.name, stage.batch_size, strategy)
     with chief_first(strategy):
         write_settings(experiment, workdir)
-    chief = is_chief(strategy)
+    domains = [domain for stage in experiment.stages for domain in stage.domains]
     if chief:
         write_json(workdir / "model.json", grid_of_networks(dataset))
-    samples = read_samples(dataset.samples("validation"), _first_validation_subjects(experiment, dataset))
+        say_unlabelled(dataset, "validation", domains)
+    measured = first_labelled(dataset, "validation", domains, experiment.evaluation.validation_subjects)
+    samples = read_samples(dataset.samples("validation"), measured)
     for stage in experiment.stages:
         if chiefs(strategy, is_finished(stage, workdir)):
             _say(chief, f"[{stage.name}] already trained")
@@ -98,7 +107,8 @@ def _epoch_end(stage, experiment, dataset, validation_samples, method, manager):
     folder = Path(manager.directory).parent
     updated = {name: method.nets[name] for turn in set(method.turns) for name in method.nets_of(turn)}
     sides = tuple(of_domain(validation_samples, dataset.domains, domain) for domain in stage.domains)
-    validation = Validation(validation_samples, len(dataset.class_names), updated, sides)
+    # Both tasks are measured on the fixed side, which may have no label map
+    validation = Validation(validation_samples, len(dataset.class_names), updated if sides[1] else {}, sides)
     shown = (registration_pairs(sides[0], 1, sides[1]) or [()])[0]
     panels = Panels([validation_samples[subject] for subject in shown], method.nets)
     writer = tf.summary.create_file_writer(str(folder.parent / "tensorboard"))
@@ -114,10 +124,6 @@ def selects(stage: Stage, experiment: Experiment) -> bool:
 def _say(chief, text):
     if chief:
         say(text)
-
-
-def _first_validation_subjects(experiment, dataset):
-    return dataset.labelled["validation"][: experiment.evaluation.validation_subjects]
 
 
 def _save_nets(nets, folder: Path) -> None:

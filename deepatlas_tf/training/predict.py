@@ -50,18 +50,19 @@ def warp_label(label, u):
 
 
 def of_domain(subjects: Sequence[str], domains: Mapping[str, str], domain: str | None) -> tuple[str, ...]:
-    """The subjects of a domain, in order; all for None. ``domains``: subject -> domain.
+    """Those of some subjects that are of a domain, in order; all for None. There may be none.
+
+    ``domains``: subject -> domain, of the whole data set.
 
     Raises:
-        SettingError: if no subject is of the domain.
+        SettingError: if the data set has no such domain.
     """
     if domain is None:
         return tuple(subjects)
-    found = tuple(subject for subject in subjects if domains[subject] == domain)
-    if not found:
+    if domain not in domains.values():
         there = ", ".join(sorted({repr(name) for name in domains.values()}))
         raise SettingError(f"no subject is of the domain {domain!r}; there are {there}")
-    return found
+    return tuple(subject for subject in subjects if domains[subject] == domain)
 
 
 def registration_pairs(

@@ -1,10 +1,13 @@
-"""Options of the training command that are short for settings."""
+"""Options of the training command: settings, and the methods that can be asked for."""
 
 import argparse
 
 import pytest
 
 from deepatlas_tf.commands.train import add_arguments
+from deepatlas_tf.experiments import get_experiment
+from deepatlas_tf.methods import method_names
+from deepatlas_tf.recipes import get_recipe, recipe_names
 from deepatlas_tf.run import experiment_of
 from deepatlas_tf.training.experiment import PRECISIONS, settings_dict
 from deepatlas_tf.training.strategy import STRATEGIES
@@ -33,3 +36,23 @@ def test_strategies_are_those_of_the_module():
     assert [parsed("--strategy", name).strategy for name in STRATEGIES] == list(STRATEGIES)
     with pytest.raises(SystemExit):
         parsed("--strategy", "horovod")
+
+
+@pytest.mark.parametrize("method", method_names())
+def test_every_method_that_is_listed_can_be_asked_for(method):
+    experiment = experiment_of(parsed("--dataset", "phantom_knee/t1_t2", "--method", method))
+    assert method in {stage.method for stage in experiment.stages}
+
+
+@pytest.mark.parametrize("recipe", recipe_names())
+def test_a_recipe_is_taken_whole(recipe):
+    experiment = experiment_of(parsed("--dataset", "phantom_knee/t1_t2", "--method", recipe))
+    assert experiment.stages == get_recipe(recipe)(get_experiment("phantom_knee/t1_t2")).stages
+
+
+def test_a_part_of_a_recipe_is_trained_with_what_it_starts_from():
+    for dataset in ("phantom_knee/xray_dxa", "phantom_brain/t1_t2"):
+        experiment = experiment_of(parsed("--dataset", dataset, "--method", "domain_adaptation"))
+        assert [stage.name for stage in experiment.stages] == ["registration_a", "segmentation_a", "domain_adaptation"]
+    with pytest.raises(SettingError, match="seg_guided is for two domains"):
+        experiment_of(parsed("--dataset", "phantom_knee", "--method", "domain_adaptation"))

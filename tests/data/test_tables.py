@@ -97,8 +97,11 @@ def test_class_names_beside_the_csv(tmp_path, table, name):
         ),
         (HEAD + "s1,a.nii.gz,,train\n\ns1,b.nii.gz,,train\n", ["line 4", "subject s1", "twice", "line 2"]),
         (HEAD + "s1,a.nii.gz,,tryin\n", ["line 2", "'tryin'", "validation"]),
-        (HEAD + "s1,a.nii.gz,,test\n", ["line 2", "subject s1", "test subject needs a label map"]),
-        (HEAD + "s1,a.nii.gz,,val\n", ["validation subject needs a label map"]),
+        (
+            HEAD + "s1,a.nii.gz,,test\ns2,c.nii.gz,b.nii.gz,test\n",
+            ["line 2", "subject s1", "test subject needs a label"],
+        ),
+        (HEAD + "s1,a.nii.gz,,val\ns2,c.nii.gz,b.nii.gz,train\n", ["validation subject needs a label map"]),
         (HEAD + "s1,a.nii.gz,b.nii.gz,train\ns2,c.nii.gz,d.nii.gz,\n", ["line 3", "no split"]),
         (HEAD + "s1,a.nii.gz,b.nii.gz,train\ns2,c.nii.gz,d.nii.gz,test\n", ["no row has split validation"]),
         ("subject,image,labelled_classes\ns1,a.nii.gz,3\n", ["line 2", "no label map"]),

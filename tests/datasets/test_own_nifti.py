@@ -281,3 +281,15 @@ def test_real_brains_by_csv(tmp_path, real_data):
             values = np.asarray(label.dataobj)
             litres = (np.isin(values, (44, 45)) | (values >= 100)).sum() * np.prod(label.header.get_zooms()) / 1e6
             assert abs(sample["label"].sum() * 8**3 / 1e6 - litres) < 0.1 * litres
+
+
+@pytest.mark.parametrize("shape", [(14, 13), (12, 11, 10)], ids=["2D", "3D"])
+def test_scans_without_a_single_label_are_registered(tmp_path, own_scans, shape, capsys):
+    path, work = own_scans(n=8, shape=shape, unlabelled=range(8)), tmp_path / "work"
+    arguments = ["train", "--dataset", "nifti", "--data-dir", str(path), "--workdir", str(work), "--tiny"]
+    assert main([*arguments, "--method", "voxelmorph"]) == 0
+    printed = capsys.readouterr().out
+    assert "4 training subjects, 0 with a label map" in printed and "left out registration_weak\n" in printed
+    assert "test split (2 subjects without a label map)" in printed and "registration_unsupervised " in printed
+    assert {path.stem for path in (work / "figures").iterdir()} >= {"registration", "jacobian"}
+    assert main(["report", str(work)]) == 0 and (work / "report.html").exists()

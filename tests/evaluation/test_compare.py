@@ -8,6 +8,8 @@ from scipy import stats
 
 from deepatlas_tf.cli import main
 from deepatlas_tf.evaluation.compare import case_means, compare_methods, summaries
+from deepatlas_tf.methods import method_names
+from deepatlas_tf.recipes import recipe_names
 from deepatlas_tf.training.files import read_rows, write_rows
 from deepatlas_tf.types import DataError
 
@@ -71,6 +73,18 @@ def test_the_command_prints_and_writes(tmp_path, capsys):
     assert "--overwrite" in capsys.readouterr().err
 
 
+def test_the_largest_distance_is_compared_where_it_was_measured(tmp_path, capsys):
+    run = write_run(tmp_path / "a", 0, [f"s{n}" for n in range(6)])
+    command = ["compare", str(run), "--test", "--measure", "hausdorff_mm"]
+    assert main(command) == 1
+    assert "has no hausdorff_mm; measure it again: deepatlas evaluate" in capsys.readouterr().err
+    path = run / "evaluation" / "segmentation.csv"
+    write_rows(path, [{**row, "hausdorff_mm": 10 * (row["method"] == "deepatlas")} for row in read_rows(path)])
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "segmentation, hausdorff_mm:" in printed and "segmentation_baseline - deepatlas: -10.0000" in printed
+
+
 def test_runs_that_cannot_be_compared(tmp_path):
     run = write_run(tmp_path / "a" / "run", 0, ["s0", "s1"])
     with pytest.raises(DataError, match="deepatlas evaluate"):
@@ -83,4 +97,5 @@ def test_every_method_is_listed_with_its_paper(capsys):
     assert main(["methods"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("deepatlas ") and "Xu & Niethammer, MICCAI 2019" in line for line in lines)
-    assert all(any(year in line for year in ("20", "arXiv")) or line.startswith("segmentation") for line in lines)
+    assert {line.split()[0] for line in lines} == {*method_names(), *recipe_names()}
+    assert all(any(year in line for year in ("20", "arXiv")) for line in lines)

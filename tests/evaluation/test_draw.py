@@ -126,3 +126,37 @@ def test_one_subject_has_no_pairs(tmp_path):
     registrars = {"identity": made_up_field(0), "deepatlas": made_up_field(1)}
     evaluation = made_up_evaluation({}, registrars, dataset.labelled["test"])
     assert [path.stem for path in draw(tmp_path, evaluation, dataset)] == ["training_curves"]
+
+
+@pytest.mark.parametrize("n_second", [0, 3])
+def test_subjects_sorted_by_domain(tmp_path, n_second, monkeypatch):
+    """Three of the first domain come first; of the second there may be none, and then the first one is shown."""
+    made_up_run(tmp_path)
+    dataset = made_up_dataset((32, 24), (2.0, 2.0), n=3 + n_second)
+    dataset.subjects = dataset.labelled
+    dataset.domains = {f"knee{i}": "t1" if i < 3 else "t2" for i in range(6)}
+    registrars = {name: made_up_field(1) for name in ("identity", "registration_a", "registration_mi", "seg_guided")}
+    segmenters = {"segmentation_a": threshold, "domain_adaptation": threshold}
+    evaluation = made_up_evaluation(segmenters, registrars, dataset.labelled["test"])
+    evaluation.domains = dict.fromkeys([*segmenters, *registrars], ("t1", "t2"))
+    evaluation.domains |= {"registration_a": ("t1", "t1"), "segmentation_a": ("t1", "t1")}
+    shown = {}
+    for name in ("registration_panel", "segmentation_panel", "warped_grid"):
+        monkeypatch.setattr(f"deepatlas_tf.evaluation.panels.{name}", lambda *a, name=name: shown.update({name: a}))
+    paths = draw(tmp_path, evaluation, dataset)
+    assert [path.stem for path in paths] == ["training_curves", *SEGMENTATION, *REGISTRATION]
+    assert [subject.name for subject in shown["segmentation_panel"][1]] == (
+        ["knee0", "knee1", "knee3", "knee4"] if n_second else ["knee0", "knee1"]
+    )
+    pairs = [pair.name for pair in shown["registration_panel"][1]]
+    assert pairs == [f"knee{i}\nonto knee{3 + i if n_second else (i + 1) % 3}" for i in range(3)]
+    assert list(shown["warped_grid"][3]) == (["registration_mi", "seg_guided"] if n_second else ["registration_a"])
+
+
+def test_a_registration_without_labels_has_no_boxes(tmp_path):
+    made_up_run(tmp_path)
+    dataset = made_up_dataset((32, 24), (2.0, 2.0))
+    dataset.subjects, dataset.labelled = dataset.labelled, {"test": ()}
+    evaluation = made_up_evaluation({"deepatlas": threshold}, {"deepatlas": made_up_field(1)}, ())
+    evaluation.registration_rows = [{"method": "deepatlas", "class": "", "dice": float("nan")}]
+    assert [path.stem for path in draw(tmp_path, evaluation, dataset)] == ["training_curves", *REGISTRATION[1:]]

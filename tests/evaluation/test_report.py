@@ -21,7 +21,7 @@ def segmentation_row(method, subject, name, dice, distance):
 
 def registration_rows(method, pair, dices, folds):
     start = {"method": method, "moving": pair[0], "fixed": pair[1]}
-    end = {"hd95_mm": 2.0, "assd_mm": 1.0, "folds_percent": folds, "sdlogj": folds / 10}
+    end = {"hd95_mm": 2.0, "assd_mm": 1.0, "folds_percent": folds, "sdlogj": folds / 10, "hausdorff_mm": 5.0}
     return [{**start, "class": name, "dice": value, **end} for name, value in zip(("bone", "fat"), dices, strict=True)]
 
 
@@ -62,7 +62,7 @@ def test_rows_survive_the_file(rows, tmp_path):
     rows[1][0]["hd95_mm"] = 1 / 3
     write_rows(path, rows[1])
     text = path.read_text()
-    assert text.startswith("method,moving,fixed,class,dice,hd95_mm,assd_mm,folds_percent,sdlogj\n")
+    assert text.startswith("method,moving,fixed,class,dice,hd95_mm,assd_mm,folds_percent,sdlogj,hausdorff_mm\n")
     assert ",0.333333," in text
     back = read_rows(path)
     assert back[0]["moving"] == "001" and back[0]["hd95_mm"] == 0.333333
@@ -93,14 +93,14 @@ def test_method_order():
 def test_table(rows):
     lines = comparison_table(summarise_rows(*rows, ["bone", "fat"])).splitlines()
     assert lines[0].split("  ")[0] == "method" and set(lines[1]) == {"-"}
-    assert lines[2].split() == ["identity", "-", "-", "0.375", "2.00", "0.000"]
-    assert lines[3].split() == ["segmentation_baseline", "0.650", "2.00", "-", "-", "-"]
-    assert lines[4].split() == ["deepatlas", "-", "-", "0.650", "2.00", "0.200"]
+    assert lines[2].split() == ["identity", "-", "-", "-", "0.375", "2.00", "5.00", "0.000"]
+    assert lines[3].split() == ["segmentation_baseline", "0.650", "2.00", "-", "-", "-", "-", "-"]
+    assert lines[4].split() == ["deepatlas", "-", "-", "-", "0.650", "2.00", "5.00", "0.200"]
     assert {len(line) for line in lines} == {len(lines[0])}
 
 
 def test_markdown_table(rows):
     table = list(csv.reader(markdown_table(summarise_rows(*rows, ["bone", "fat"])).splitlines(), delimiter="|"))
     assert [cell.strip() for cell in table[0][1:3]] == ["method", "segmentation Dice"]
-    assert [cell.strip() for cell in table[4][1:-1]] == ["deepatlas", "-", "-", "0.650", "2.00", "0.200"]
-    assert {len(row) for row in table} == {8}
+    assert [cell.strip() for cell in table[4][1:-1]] == ["deepatlas", "-", "-", "-", "0.650", "2.00", "5.00", "0.200"]
+    assert {len(row) for row in table} == {10}

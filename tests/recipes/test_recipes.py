@@ -1,5 +1,6 @@
 """Recipes make their stages from those of any data set."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,7 @@ from deepatlas_tf.experiments import experiment_names, get_experiment
 from deepatlas_tf.recipes import get_recipe, recipe_names
 from deepatlas_tf.run import experiment_of
 from deepatlas_tf.training.experiment import Stage
+from deepatlas_tf.training.stages import trained_nets
 from deepatlas_tf.types import SettingError
 
 
@@ -43,6 +45,74 @@ def test_uniseg_reg_has_the_published_networks_and_losses():
             weights = stage.weights["segmentation"]
             assert weights["supervised"] == weights["supervised_cross_entropy"] == 0.5
     assert [stage.method for stage in made.stages][:3] == ["segmentation", "uniseg_reg", "mean_teacher"]
+
+
+@pytest.mark.parametrize("dataset", experiment_names())
+def test_semi_deepatlas_goes_both_ways_from_the_two_baselines(dataset):
+    made = get_recipe("semi_deepatlas")(get_experiment(dataset))
+    baselines = {"registration": "registration_unsupervised", "segmentation": "segmentation_baseline"}
+    assert [stage.name for stage in made.stages[:2]] == [baselines["segmentation"], baselines["registration"]]
+    for stage, net in zip(made.stages[2:], ("segmentation", "registration"), strict=True):
+        assert stage.name == f"semi_deepatlas_{net}" and stage.method == "deepatlas"
+        assert dict(stage.start_from) == baselines and trained_nets(dataclasses.asdict(stage)) == {net}
+        assert stage.weights[net]["anatomy"] > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "pretraining", "rounds"),
+    [
+        ({}, 3e-4, 3e-4),
+        ({"dataset": "hippocampus"}, 3e-4, 3e-4),
+        ({"dataset": "oasis/seg35"}, 3e-4, 3e-4),
+        ({"dataset": "hippocampus", "set": ["data.shape=(64, 64)"]}, 1e-3, 5e-4),
+        ({"dataset": "oasis/seg4_2d"}, 1e-3, 5e-4),
+    ],
+)
+def test_the_pyramid_learns_slower_in_volumes(changes, pretraining, rounds):
+    made = experiment_of(options("uniseg_reg", **changes))
+    baseline, pretrained, teacher, *others = made.stages
+    assert pretrained.learning_rates["registration"] == pretraining
+    assert {stage.learning_rates["registration"] for stage in others} == {rounds}
+    assert {stage.learning_rates["segmentation"] for stage in others} == {5e-4}
+    assert dict(teacher.learning_rates) == dict(baseline.learning_rates) == {"segmentation": baseline_rate(made)}
+
+
+def baseline_rate(experiment):
+    (stage,) = [stage for stage in get_experiment(experiment.name).stages if stage.method == "segmentation"]
+    return stage.learning_rates["segmentation"]
+
+
+def test_semi_deepatlas_takes_the_tuned_stage_where_there_is_one():
+    base = {name: get_experiment(name) for name in ("hippocampus", "brains")}
+    made = {name: get_recipe("semi_deepatlas")(experiment).stages[2:] for name, experiment in base.items()}
+    segmentation, registration = made["hippocampus"]
+    assert registration.steps == base["hippocampus"].stages[3].steps == 1500
+    assert segmentation.steps == base["hippocampus"].stages[4].steps == 1200
+    segmentation, registration = made["brains"]
+    assert dict(segmentation.learning_rates) == dict(base["brains"].stages[2].learning_rates)
+    assert segmentation.weights == base["brains"].stages[2].weights
+
+
+@pytest.mark.parametrize("dataset", experiment_names())
+def test_one_shot_has_the_chain_of_the_paper(dataset):
+    made = get_recipe("one_shot")(get_experiment(dataset))
+    assert made.data.labels == 1
+    names = ["segmentation_baseline", "registration_unsupervised", "semi_deepatlas", "deepatlas"]
+    assert [stage.name for stage in made.stages] == names
+    _, registration, semi, joint = made.stages
+    assert not registration.weights["registration"]["anatomy"] and not registration.start_from
+    assert dict(semi.start_from) == {"registration": "registration_unsupervised"}  # segmentation: from scratch
+    assert trained_nets(dataclasses.asdict(semi)) == {"segmentation"}
+    assert dict(joint.start_from) == {"registration": "registration_unsupervised", "segmentation": "semi_deepatlas"}
+    assert trained_nets(dataclasses.asdict(joint)) == {"registration", "segmentation"}
+
+
+def test_what_is_asked_for_counts_more_than_the_recipe():
+    assert experiment_of(options("one_shot")).data.labels == 1
+    assert experiment_of(options("one_shot", labels=2)).data.labels == 2
+    assert experiment_of(options("one_shot", set=["data.labels=3"])).data.labels == 3
+    tiny = experiment_of(options("semi_deepatlas", tiny=True, set=["stages.semi_deepatlas_registration.steps=5"]))
+    assert [stage.steps for stage in tiny.stages] == [8, 8, 8, 5]
 
 
 def test_tiny_and_settings_reach_the_stages():

@@ -1,5 +1,6 @@
 """SegGuidedMMReg's stages on two domains: whose labels are used, what is measured on what."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -27,6 +28,24 @@ def test_no_label_of_the_second_domain_is_used(tiny):
     chosen = {stage.name: selects(stage, experiment) for stage in experiment.stages}
     assert {name for name, by_labels in chosen.items() if by_labels} == {"registration_a", "segmentation_a"}
     assert all(stage.domains in (("t1", "t1"), ("t1", "t2")) for stage in experiment.stages)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "grid", "weight"),
+    [
+        ("phantom_knee/xray_dxa", {}, 0.75),
+        ("phantom_knee/t1_t2", {}, 0.5),
+        ("phantom_knee/t1_t2", {"spacing": (5.0, 5.0)}, 0.75),
+        ("nifti", {}, 0.5),
+        ("nifti", {"shape": (32, 32)}, 0.75),
+    ],
+)
+def test_the_published_penalty_is_divided_by_the_number_of_axes(dataset, grid, weight):
+    base = get_experiment(dataset)
+    data = dataclasses.replace(base.data, domains=base.data.domains or ("mr", "ct"), **grid)
+    stages = recipe(dataclasses.replace(base, data=data)).stages
+    found = [stage.weights.get("registration", {}).get("gradient_inverse_consistency") for stage in stages]
+    assert [x for x in found if x] == [weight] * 5  # the four registrations of images, and the last stage
 
 
 def test_the_variants_have_their_own_grids():

@@ -144,7 +144,7 @@ def test_a_tiny_run_interrupted_in_the_masks_and_resumed(tmp_path, monkeypatch):
     assert {row["dice"] for row in rows if row["split"] == "train"} == {"nan"}
     assert any(float(row["dice"]) >= 0 for row in rows if row["split"] == "validation")
     assert read_mask(folder, min(masked)).dtype == np.uint8
-    assert (work / "figures" / "pseudo_quality.png").stat().st_size > 10_000
+    assert all((work / "figures" / f"pseudo_{name}.png").stat().st_size > 10_000 for name in ("quality", "masks"))
     assert {p.name for p in (work / "mean_teacher" / "nets").iterdir()} == {"segmentation.keras", "student.keras"}
     with (work / "evaluation" / "segmentation.csv").open() as file:
         measured = list(csv.DictReader(file))

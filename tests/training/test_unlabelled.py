@@ -1,0 +1,81 @@
+"""Stages and subjects where there are few labels or none."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+
+from deepatlas_tf.experiments import experiment_names, get_experiment
+from deepatlas_tf.recipes import get_recipe
+from deepatlas_tf.training.unlabelled import (
+    first_labelled,
+    needs_labels,
+    registered_subjects,
+    say_unlabelled,
+    without_labels,
+)
+from deepatlas_tf.types import DataError
+
+# sorted by domain, as a list of scans often is; of ct nobody has a label map
+SUBJECTS = ("m0", "m1", "m2", "m3", "p0", "p1", "p2", "c0", "c1")
+DOMAINS = {subject: {"m": "mr", "p": "pet", "c": "ct"}[subject[0]] for subject in SUBJECTS}
+DATASET = SimpleNamespace(subjects={"test": SUBJECTS}, labelled={"test": SUBJECTS[:7]}, domains=DOMAINS)
+
+
+@pytest.mark.parametrize("name", experiment_names())
+def test_only_unsupervised_stages_are_left_without_labels(name):
+    experiment = get_experiment(name)
+    kept, left_out = without_labels(experiment)
+    assert [stage.name for stage in kept.stages] == ["registration_unsupervised"]
+    assert left_out == tuple(s.name for s in experiment.stages if s.name != "registration_unsupervised")
+    with pytest.raises(DataError, match="segmentation_baseline cannot be trained without.*--labels"):
+        without_labels(experiment.only_method("segmentation"))
+
+
+def test_what_starts_from_a_stage_that_is_left_out_is_left_out_too():
+    experiment = get_recipe("seg_guided")(get_experiment("phantom_knee/t1_t2"))
+    adaptation = next(stage for stage in experiment.stages if stage.name == "domain_adaptation")
+    assert not needs_labels(adaptation)
+    kept, left_out = without_labels(experiment)
+    assert left_out == ("segmentation_a", "domain_adaptation", "seg_guided")
+    assert {"registration_a", "registration_mi"} <= {stage.name for stage in kept.stages}
+    assert needs_labels(get_recipe("uniseg_reg")(get_experiment("phantom_knee")).stages[-1])
+
+
+def test_supervised_terms_count_where_they_are_weighted_and_trained():
+    stage = next(stage for stage in get_experiment("brains").stages if stage.name == "semi_deepatlas")
+    stage = dataclasses.replace(stage, labelled_fraction=(None, None))
+    assert needs_labels(stage)
+    assert not needs_labels(dataclasses.replace(stage, turns={"registration": 1, "segmentation": 0}))
+    assert not needs_labels(dataclasses.replace(stage, weights={"segmentation": {"anatomy": 1.0}}))
+
+
+@pytest.mark.parametrize(
+    ("domains", "n", "expected"),
+    [
+        ([None], 3, ("m0", "m1", "m2")),
+        (["mr", "pet"], 3, ("m0", "m1", "p0", "p1")),
+        (["mr", "mr", "ct"], 2, ("m0",)),
+        (["ct"], 3, ()),
+        ([], 3, ()),
+        ([None, "mr"], 4, ("m0", "m1")),
+    ],
+)
+def test_the_first_labelled_ones_are_of_every_domain(domains, n, expected):
+    assert first_labelled(DATASET, "test", domains, n) == expected
+
+
+def test_registration_is_measured_on_all_where_nobody_has_a_label():
+    assert registered_subjects(DATASET, "test", "pet") == ("p0", "p1", "p2")
+    assert registered_subjects(DATASET, "test", "ct") == ("c0", "c1")
+    assert registered_subjects(DATASET, "test", None) == SUBJECTS[:7]
+
+
+def test_missing_labels_are_said_in_one_line(capsys):
+    say_unlabelled(DATASET, "test", [None, "mr", "pet"])
+    assert capsys.readouterr().out == ""
+    say_unlabelled(DATASET, "test", ["mr", "ct", "ct"])
+    line = "no test subject of the domain 'ct' has a label map: what needs one is not measured\n"
+    assert capsys.readouterr().out == line
+    say_unlabelled(SimpleNamespace(labelled={"test": ()}, domains={}), "test", [None, None])
+    assert capsys.readouterr().out == "no test subject has a label map: what needs one is not measured\n"
