@@ -30,8 +30,8 @@ RESULTS = Path(__file__).parent / "results" / "memory"
 PAPER = (200, 200, 160)
 N_CLASSES = 32  # background and 31 structures, as in the paper's brains
 BRANCHES = {"If", "StatelessIf", "Case", "StatelessCase"}
-# Their outputs are their inputs, or variables, which are counted by themselves
-NO_COPY = {"Identity", "Reshape", "Squeeze", "ExpandDims", "StopGradient", "ReadVariableOp", "Placeholder", "NoOp"}
+WRAPPED = "OptionalFromValue"
+NO_COPY = {"Identity", "Reshape", "Squeeze", "ExpandDims", "StopGradient", "ReadVariableOp"}
 
 
 def counted_bytes(method, specs, turn) -> dict:
@@ -48,15 +48,13 @@ def counted_bytes(method, specs, turn) -> dict:
 def peak_of_graph(graph, which=max) -> int:
     """The same of a graph without its inputs; of a condition, of ``which`` branch, inside of it of the larger one."""
     operations = graph.get_operations()
-    owner, last_read, size = {}, {}, {}
+    last_read, size = {}, {}
     for position, operation in enumerate(operations):
         for tensor in operation.inputs:
-            last_read[owner[tensor.ref()]] = position
+            last_read[_source(tensor).ref()] = position
         for tensor in operation.outputs:
-            same = operation.type in NO_COPY and len(operation.inputs) == 1
-            owner[tensor.ref()] = owner[operation.inputs[0].ref()] if same else tensor.ref()
-            if operation.type not in NO_COPY:
-                size[tensor.ref()] = _n_bytes(tensor)
+            if _source(tensor) is tensor:
+                size[tensor.ref()] = _own_bytes(tensor)
                 last_read[tensor.ref()] = position
         if operation.type in BRANCHES:
             size |= _kept_by_branches(operation)
@@ -75,18 +73,31 @@ def peak_of_graph(graph, which=max) -> int:
 
 def _kept_by_branches(operation) -> dict:
     """Bytes of what a branch keeps for the gradient, which comes out of it wrapped; of the branch that keeps most."""
-    kept = {}
+    by_branch = []
     for graph in get_func_graphs(operation):
-        for outer, inner in zip(operation.outputs, graph.outputs, strict=True):
-            if inner.op.type == "OptionalFromValue":
-                kept[outer.ref()] = max(kept.get(outer.ref(), 0), sum(map(_n_bytes, inner.op.inputs)))
-    return kept
+        both = zip(operation.outputs, graph.outputs, strict=True)
+        wrapped = {_source(inner.op.inputs[0]).ref(): outer for outer, inner in both if inner.op.type == WRAPPED}
+        by_branch.append({outer.ref(): _own_bytes(source.deref()) for source, outer in wrapped.items()})
+    return max(by_branch, key=lambda kept: sum(kept.values()))
+
+
+def _source(tensor):
+    """The tensor in whose memory it is."""
+    operation = tensor.op
+    if operation.type == "IdentityN":
+        return _source(operation.inputs[tensor.value_index])
+    if (operation.type in NO_COPY and operation.inputs) or (operation.type == "Pack" and len(operation.inputs) == 1):
+        return _source(operation.inputs[0])
+    return tensor
+
+
+def _own_bytes(tensor) -> int:
+    """Inputs of a graph are counted where they come from."""
+    return 0 if tensor.op.type == "Placeholder" else _n_bytes(tensor)
 
 
 def _n_bytes(tensor) -> int:
-    if tensor.dtype in (tf.resource, tf.variant, tf.string):
-        return 0
-    if tensor.shape.rank is None:
+    if tensor.dtype in (tf.resource, tf.variant, tf.string) or tensor.shape.rank is None:
         return 0
     # Only the batch, which is 1, may be unknown
     return math.prod(1 if n is None else n for n in tensor.shape) * tensor.dtype.size
