@@ -91,6 +91,28 @@ class InstanceNormalization(keras.layers.Layer):
 
 
 @_register
+class LeakyReLU(keras.layers.LeakyReLU):
+    """Keras' layer with a gradient that reads the result, so that what came in need not be kept for it as well.
+
+    The slope, ``alpha``, is above 0: the result then has the signs of what came in.
+    """
+
+    def call(self, inputs):
+        slope = float(self.alpha)
+
+        @tf.custom_gradient
+        def with_gradient(x):
+            result = tf.nn.leaky_relu(x, slope)
+
+            def backward(upstream):
+                return tf.raw_ops.LeakyReluGrad(gradients=upstream, features=result, alpha=slope)
+
+            return result, backward
+
+        return with_gradient(inputs)
+
+
+@_register
 class Dropout(keras.layers.Layer):
     """Dropout (Srivastava et al., JMLR 2014) whose masks follow from how often it was called in training.
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.cascade import UpsampleField
-from deepatlas_tf.models.layers import CropLike, PadToMultiple
+from deepatlas_tf.models.layers import CropLike, LeakyReLU, PadToMultiple
 from deepatlas_tf.models.upsampling import convolution
 
 # Channels from full resolution down; volumes, as published, have one level less than slices
@@ -91,4 +91,4 @@ def _residual_block(x, width, name):
 
 
 def _convolution(x, width, name, strides=1):
-    return keras.layers.LeakyReLU(0.2, name=f"{name}_activation")(convolution(x, width, name, strides))
+    return LeakyReLU(0.2, name=f"{name}_activation")(convolution(x, width, name, strides))

@@ -7,6 +7,7 @@ volume is ever made. The values are the same up to rounding.
 """
 
 from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.models.layers import LeakyReLU
 
 
 @keras.utils.register_keras_serializable("deepatlas_tf")
@@ -75,7 +76,7 @@ def fold_upsampling(output, start):
     """The Keras tensor ``output``, with each upsampling, concatenation and convolution on its way as one layer.
 
     The layers between the Keras tensor ``start`` and it are made anew, with the names that they have; their weights are
-    in the same order.
+    in the same order. A leaky ReLU becomes one that keeps less for the gradient.
     """
     made = {id(start): start}
 
@@ -83,12 +84,17 @@ def fold_upsampling(output, start):
         if id(tensor) not in made:
             layer, inputs = tensor.node.layer, tensor.node.keras_inputs
             low_and_skip = _low_and_skip(layer, inputs)
-            copy = _upsampled_convolution(layer) if low_and_skip else type(layer).from_config(layer.get_config())
+            copy = _upsampled_convolution(layer) if low_and_skip else _copy(layer)
             inputs = [fold(x) for x in low_and_skip or inputs]
             made[id(tensor)] = copy(inputs if len(inputs) > 1 else inputs[0])
         return made[id(tensor)]
 
     return fold(output)
+
+
+def _copy(layer):
+    kind = LeakyReLU if type(layer) is keras.layers.LeakyReLU else type(layer)
+    return kind.from_config(layer.get_config())
 
 
 def _low_and_skip(layer, inputs):
