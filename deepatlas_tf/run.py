@@ -10,12 +10,14 @@ from deepatlas_tf.evaluation.evaluate import evaluate
 from deepatlas_tf.evaluation.report import comparison_table
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.messages import say
+from deepatlas_tf.methods import method_names
 from deepatlas_tf.recipes import get_recipe, recipe_names
 from deepatlas_tf.training.experiment import Data, Experiment, set_value
 from deepatlas_tf.training.files import read_settings
 from deepatlas_tf.training.loop import train_experiment
 from deepatlas_tf.training.stages import used_labels
 from deepatlas_tf.training.strategy import chief_first, get_strategy, is_chief, lost_workers
+from deepatlas_tf.types import SettingError
 
 
 def run(args) -> None:
@@ -65,6 +67,9 @@ def experiment_of(args) -> Experiment:
     A method that the data set's experiment has no stage of has a recipe, which makes its stages from those, or is a
     part of one; a recipe may also have a name of its own.
     """
+    names = sorted({*method_names(), *recipe_names()})
+    if args.method not in names:
+        raise SettingError(f"there is no method {args.method!r}; there are {', '.join(names)}")
     experiment = get_experiment(args.dataset, tiny=args.tiny)
     if args.seed is not None:
         experiment = dataclasses.replace(experiment, seed=args.seed)

@@ -38,7 +38,7 @@ def compiled(function: Callable = None, *, towards: tuple[str, ...] = ()) -> Cal
     @tf.autograph.experimental.do_not_convert
     def call(*args, **kwargs):
         arguments = signature.bind(*args, **kwargs).arguments
-        # Identities, since in a branch of tf.cond TensorFlow does not find what a gradient takes from farther outside
+        # Identities, as in a branch of tf.cond a gradient finds nothing from farther outside
         tensors = {name: tf.identity(tf.convert_to_tensor(x)) for name, x in arguments.items() if _is_array(x)}
         settings = {name: x for name, x in arguments.items() if name not in tensors}
         wanted = {name for name, x in tensors.items() if x.dtype.is_floating and name in (towards or tensors)}
@@ -48,7 +48,7 @@ def compiled(function: Callable = None, *, towards: tuple[str, ...] = ()) -> Cal
             arguments = {**settings, **dict(zip(tensors, values, strict=True))}
 
             def backward(upstream):
-                # nor what a compiled function takes from the forward pass
+                # and again, as there a compiled function finds nothing of the forward pass
                 arguments = {**settings, **dict(zip(tensors, map(tf.identity, values), strict=True))}
                 return [gradient(name, upstream, arguments) if name in wanted else None for name in tensors]
 

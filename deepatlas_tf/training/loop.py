@@ -13,7 +13,7 @@ from deepatlas_tf.training.files import read_json, through_json, write_json
 from deepatlas_tf.training.panels import Panels
 from deepatlas_tf.training.predict import of_domain, read_samples, registration_pairs
 from deepatlas_tf.training.pseudo import write_pseudo_masks
-from deepatlas_tf.training.stages import build_method, build_stream, stage_seed, used_labels
+from deepatlas_tf.training.stages import build_method, build_stream, check_net_files, stage_seed, used_labels
 from deepatlas_tf.training.strategy import check_batch, chief_first, chiefs, distribute, is_chief
 from deepatlas_tf.training.unlabelled import first_labelled, say_unlabelled, without_labels
 from deepatlas_tf.training.validation import Validation
@@ -42,6 +42,7 @@ def train_experiment(experiment: Experiment, dataset, workdir: Path, strategy=No
             _say(chief, f"no label map is used: left out {', '.join(left_out)}")
     for stage in experiment.stages:
         check_batch(stage.name, stage.batch_size, strategy)
+    check_net_files(experiment.networks)
     with chief_first(strategy):
         write_settings(experiment, workdir)
     domains = [domain for stage in experiment.stages for domain in stage.domains]

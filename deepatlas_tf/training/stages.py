@@ -136,13 +136,20 @@ def _registration(networks: Networks, shape, channels):
     )
 
 
+def check_net_files(networks: Networks) -> None:
+    """Raises SettingError where a network is given as a ``.keras`` file that is not there."""
+    for kind in ("segmentation", "registration"):
+        path = getattr(networks, kind)
+        if path.endswith(".keras") and not Path(path).is_file():
+            raise SettingError(f"networks.{kind}: there is no file {path}")
+
+
 def _net_of_file(path: str, kind: str, images, output):
     """The network of a file with its weights, for inputs of the sizes ``images`` and an output of that size.
 
     A subclass of ``keras.Model`` is put into a functional model, as only that can be exported and applied to any size.
     """
-    if not Path(path).is_file():
-        raise SettingError(f"networks.{kind}: there is no file {path}")
+    check_net_files(Networks(**{kind: path}))
     net = load_net(Path(path), "save it again with Keras 2, its own classes registered as serializable")
     try:
         if not getattr(net, "outputs", None):

@@ -1,5 +1,7 @@
 """DeepAtlas against the paper's formulas written out in NumPy, and the promises of every method."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
@@ -141,6 +143,21 @@ def test_gradient_of_the_segmentation_turn_follows_the_case(case):
     gradients = tape.gradient(term, method.nets["segmentation"].trainable_variables)
     size = sum(0.0 if g is None else float(tf.reduce_sum(tf.abs(g))) for g in gradients)
     assert (size > 1e-6) == (case in ("moving", "fixed"))
+
+
+@pytest.mark.parametrize("pairs", ["paper", "aligned"])
+@pytest.mark.parametrize("case", CASES)
+def test_one_image_after_the_other_gives_what_both_together_give(case, pairs):
+    method = DeepAtlas(**nets((9, 10)), segmentation_pairs=pairs)
+    method.compile(weights={"segmentation": dict.fromkeys(DeepAtlas.default_weights["segmentation"], 0.7)})
+    pair = tf.nest.map_structure(tf.convert_to_tensor, make_pair((9, 10), *CASES[case]))
+    means, gradients = tf.function(partial(method.means_and_gradients, "segmentation"))(pair)
+    expected = method.of_terms("segmentation", partial(method.segmentation_terms, pair))
+    assert set(means) == set(expected[0]) and len(gradients) == len(expected[1])
+    for name, value in expected[0].items():
+        np.testing.assert_allclose(means[name], value, atol=1e-5, err_msg=name)
+    for found, other in zip(gradients, expected[1], strict=True):
+        np.testing.assert_allclose(found, other, atol=1e-5)
 
 
 def test_turns_follow_the_paper_by_default():
