@@ -104,7 +104,7 @@ def test_missing_knees_say_what_to_get(tmp_path):
     [
         (["train", "--dataset", "hipocampus"], 2, "hippocampus"),
         (["train", "--set", "data.lables=3"], 2, "labels"),
-        (["train", "--method", "voxelmorf"], 2, "deepatlas, segmentation, voxelmorph"),
+        (["train", "--method", "voxelmorf"], 2, "voxelmorph"),
         (["train", "--tiny", "--labels", "99"], 1, "99"),
         (["evaluate", "nowhere"], 1, "experiment.json"),
     ],
