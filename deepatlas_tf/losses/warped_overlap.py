@@ -144,7 +144,14 @@ def _at_class(anatomy, classes):
     """Probability of a class, given for each voxel and corner ``(K, B, *S)``, in a label map or in probabilities."""
     if anatomy.dtype.is_integer:
         return tf.cast(anatomy == classes, tf.float32)
-    return _at_voxel(anatomy, tf.reshape(tf.range(tf.size(classes[0])), tf.shape(classes[0])), classes)
+    shape = tf.shape(anatomy, out_type=tf.int64)
+    value, stride = tf.cast(classes, tf.int64), shape[-1]
+    for axis in reversed(range(classes.shape.rank - 1)):
+        # Onto the classes one by one: the sum of the positions alone would be a constant as large as the volume
+        along = [-1 if other == axis else 1 for other in range(classes.shape.rank - 1)]
+        value += stride * tf.reshape(tf.range(shape[axis]), along)
+        stride *= shape[axis]
+    return tf.gather(tf.reshape(anatomy, [-1]), value)
 
 
 def _at_voxel(probabilities, voxel, classes):

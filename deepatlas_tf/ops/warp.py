@@ -43,9 +43,9 @@ def _warp_linear(image, u):
 
 @compiled
 def _warp_nearest(image, u):
-    nearest = tf.cast(tf.round(_clipped_location(u)), tf.int32)
+    nearest = [tf.cast(tf.round(location), tf.int32) for location in _clipped_locations(u)]
     voxels = tf.reshape(image, (-1, image.shape[-1]))
-    return tf.gather(voxels, _flat_index(tf.unstack(nearest, axis=-1), tf.shape(u)))
+    return tf.gather(voxels, _flat_index(nearest, tf.shape(u)))
 
 
 def interpolate(image, u):
@@ -62,29 +62,37 @@ def corners(u):
     Returns:
         The rows of the voxels in the image as ``(B * V, C)``, int32, and the weights, both ``(2 ** D, B, *S)``.
     """
-    location = _clipped_location(u)
-    lower = tf.floor(location)
-    fraction = location - lower  # (B, *S, D), distance from the lower corner
-    lower = tf.cast(lower, tf.int32)
-    upper = tf.minimum(lower + 1, tf.shape(u)[1:-1] - 1)
     n_axes = u.shape[-1]
-    sides = [[2 if other == axis else 1 for other in range(n_axes)] for axis in range(n_axes)]
     index, weight = [], []
-    for axis, side in enumerate(sides):
-        shape = tf.concat([side, tf.shape(u)[:-1]], axis=0)
-        index.append(tf.reshape(tf.stack([lower[..., axis], upper[..., axis]]), shape))
-        weight.append(tf.reshape(tf.stack([1 - fraction[..., axis], fraction[..., axis]]), shape))
+    for axis, location in enumerate(_clipped_locations(u)):
+        lower = tf.floor(location)
+        fraction = location - lower  # (B, *S), distance from the lower corner
+        lower = tf.cast(lower, tf.int32)
+        upper = tf.minimum(lower + 1, tf.shape(u)[axis + 1] - 1)
+        shape = tf.concat([_along(axis, n_axes, 2), tf.shape(u)[:-1]], axis=0)
+        index.append(tf.reshape(tf.stack([lower, upper]), shape))
+        weight.append(tf.reshape(tf.stack([1 - fraction, fraction]), shape))
     all_corners = tf.concat([[2**n_axes], tf.shape(u)[:-1]], axis=0)
     weights = functools.reduce(operator.mul, weight)
     return tf.reshape(_flat_index(index, tf.shape(u)), all_corners), tf.reshape(weights, all_corners)
 
 
-def _clipped_location(u):
-    """Absolute location ``x + u(x)`` in voxels, held inside the image: ``(B, *S, D)``."""
-    spatial = tf.shape(u)[1:-1]
-    axes = [tf.range(spatial[axis]) for axis in range(u.shape[-1])]
-    grid = tf.cast(tf.stack(tf.meshgrid(*axes, indexing="ij"), axis=-1), u.dtype)
-    return tf.clip_by_value(grid + u, tf.zeros((), u.dtype), tf.cast(spatial - 1, u.dtype))
+def _clipped_locations(u):
+    """Absolute location ``x + u(x)`` in voxels, held inside the image: ``(B, *S)`` for each axis.
+
+    Axis by axis: of a grid of all axes XLA makes constants, each as large as the field, in every compiled program.
+    """
+    locations = []
+    for axis, component in enumerate(tf.unstack(u, axis=-1)):
+        last = tf.cast(tf.shape(u)[axis + 1] - 1, u.dtype)
+        start = tf.cast(tf.reshape(tf.range(tf.shape(u)[axis + 1]), _along(axis, u.shape[-1], -1)), u.dtype)
+        locations.append(tf.clip_by_value(start + component, tf.zeros((), u.dtype), last))
+    return locations
+
+
+def _along(axis, n_axes, size):
+    """The shape of a vector of this size along one of the axes."""
+    return [size if other == axis else 1 for other in range(n_axes)]
 
 
 def _flat_index(index, shape):

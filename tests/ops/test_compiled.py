@@ -1,10 +1,16 @@
 """Compiled functions: the value and the gradients of the plain function, and nothing but the inputs is kept."""
 
+import math
+import re
+
 import numpy as np
 import pytest
 
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.losses.smoothness import bending_energy
+from deepatlas_tf.losses.warped_overlap import Anatomy, warped_soft_dice
 from deepatlas_tf.ops.compiled import compiled
+from deepatlas_tf.ops.warp import warp
 
 
 def weighted(x, y, weight=None, power: int = 2):
@@ -60,3 +66,44 @@ def test_its_name_and_arguments_are_those_of_the_function():
     assert function.__name__ == "weighted" and function.__wrapped__ is weighted
     with pytest.raises(TypeError, match="unexpected keyword"):
         function(tf.zeros(2), tf.zeros(2), powers=3)
+
+
+SHAPE = (12, 16, 10)
+
+
+def _dice(moving_labelled, fixed_labelled):
+    def dice(u, label, probabilities):
+        sides = Anatomy(label), Anatomy(label, probabilities, False)
+        return warped_soft_dice(sides[not moving_labelled], sides[not fixed_labelled], u, 3)
+
+    return dice
+
+
+FUNCTIONS_OF_FIELDS = {
+    "warp": lambda u, label, probabilities: warp(probabilities, u),
+    "nearest": lambda u, label, probabilities: warp(probabilities, u, "nearest"),
+    "bending_energy": lambda u, label, probabilities: bending_energy(u),
+    "dice of labels": _dice(True, True),
+    "dice of labels and probabilities": _dice(True, False),
+    "dice of probabilities and labels": _dice(False, True),
+    "dice of probabilities": _dice(False, False),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS_OF_FIELDS)
+def test_programs_hold_no_constant_as_large_as_the_volume(name):
+    """Such as a grid of voxels: each program would hold it as long as the process runs, several times over."""
+
+    def value_and_gradient(u, label, probabilities):
+        with tf.GradientTape() as tape:
+            tape.watch(u)
+            value = tf.reduce_sum(FUNCTIONS_OF_FIELDS[name](u, label, probabilities))
+        return value, tape.gradient(value, u, unconnected_gradients="zero")
+
+    u = tf.random.stateless_normal((1, *SHAPE, 3), (0, 2))
+    label = tf.random.stateless_uniform((1, *SHAPE), (0, 0), 0, 3, tf.int32)
+    probabilities = tf.random.stateless_uniform((1, *SHAPE, 3), (0, 1))
+    program = tf.function(value_and_gradient, jit_compile=True, autograph=False)
+    lines = program.experimental_get_compiler_ir(u, label, probabilities)("optimized_hlo")
+    sizes = re.findall(r"= \w+\[([\d,]+)\]\S* constant\(", lines)
+    assert not [size for size in sizes if math.prod(map(int, size.split(","))) >= math.prod(SHAPE)]
