@@ -112,18 +112,26 @@ class Method(keras.Model):
             scaled = scaled_loss(share, self.optimizers_by_net[turn])
         return {"loss": loss, **means}, tape.gradient(scaled, variables, unconnected_gradients="zero")
 
-    def in_parts(self, turn: str, parts: Sequence[Callable[[], Mapping[str, Any]]]):
+    def in_parts(self, turn: str, parts: Sequence[tuple[Any, Callable[[], Mapping[str, Any]]]]):
         """The same of terms that are the sum of several functions, each done before the next one begins.
 
-        So the networks hold what the gradient needs of one of them at a time.
+        So the networks hold what the gradient needs of one of them at a time. Each function comes with a scalar bool;
+        where that is false, the function is known to be 0 and not called.
         """
-        means, gradients = self.of_terms(turn, parts[0])
-        for part in parts[1:]:
-            with tf.control_dependencies(gradients):
-                more_means, more_gradients = self.of_terms(turn, part)
-            means = {name: means[name] + more_means[name] for name in means}
-            gradients = [a + b for a, b in zip(gradients, more_gradients, strict=True)]
+        means = {name: tf.zeros(()) for name in ("loss", *self.weights_by_turn[turn])}
+        gradients = [tf.zeros_like(variable) for variable in self._variables(turn)]
+        for needed, terms in parts:
+            means, gradients = self._with_part(turn, needed, terms, means, gradients)
         return means, gradients
+
+    def _with_part(self, turn, needed, terms, means, gradients):
+        def with_part():
+            with tf.control_dependencies(gradients):
+                more_means, more_gradients = self.of_terms(turn, terms)
+            summed = [a + b for a, b in zip(gradients, more_gradients, strict=True)]
+            return {name: means[name] + more_means[name] for name in means}, summed
+
+        return with_part() if needed is True else tf.cond(needed, with_part, lambda: (means, gradients))
 
     def _variables(self, turn):
         return [variable for name in self.nets_of(turn) for variable in self.nets[name].trainable_variables]

@@ -153,7 +153,7 @@ class DeepAtlas(Method):
     def segmentation_terms(self, pair):
         """Terms of the segmentation turn for each pair, ``(B,)``; the registration network is frozen."""
         if self.segmentation_pairs == "aligned":
-            of_parts = [part() for part in self._aligned_parts(pair)]
+            of_parts = [terms() for _, terms in self._aligned_parts(pair)]
             return {name: tf.add_n([terms[name] for terms in of_parts]) for name in TERMS}
         return self._joint_terms(pair, *self._field(pair))
 
@@ -164,7 +164,7 @@ class DeepAtlas(Method):
         if self.segmentation_pairs == "aligned":
             return self.in_parts(turn, self._aligned_parts(data))
         field = self._field(data)
-        parts = [partial(self._side_terms, data, side, *field) for side in SIDES]
+        parts = [(True, partial(self._side_terms, data, side, *field)) for side in SIDES]
         return tf.cond(
             is_partial(data),
             lambda: self.of_terms(turn, partial(self._joint_terms, data, *field)),
@@ -181,7 +181,11 @@ class DeepAtlas(Method):
         return _by_name(side_overlap(pair, side, prediction, u, voxel_weight))
 
     def _aligned_parts(self, pair):
-        """The anatomy terms, of a labelled image that is on its way to the other subject, and those of both labels."""
+        """The anatomy terms, of a labelled image that is on its way to the other subject, and those of both labels.
+
+        What has no label at all is not needed.
+        """
+        labelled = {side: tf.reduce_any(pair[side]["label_weight"] > 0) for side in SIDES}
 
         def anatomies():
             image, anatomy, label_weight = self.aligned(pair)
@@ -193,7 +197,8 @@ class DeepAtlas(Method):
             losses = dice_and_cross_entropy(prediction, side["label"], side["label_weight"])
             return _by_name(tf.concat([tf.zeros_like(losses), losses], axis=0))
 
-        return [anatomies, *[partial(supervised, pair[side]) for side in SIDES]]
+        of_labels = [(labelled[side], partial(supervised, pair[side])) for side in SIDES]
+        return [(tf.reduce_any(list(labelled.values())), anatomies), *of_labels]
 
     def aligned(self, pair):
         """A labelled image of each pair, moved part of the way to the other subject, and its anatomy likewise.
