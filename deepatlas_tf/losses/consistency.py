@@ -11,7 +11,6 @@ from deepatlas_tf.ops.filters import difference
 from deepatlas_tf.ops.warp import warp
 
 
-@compiled
 def inverse_consistency_error(u_ab, u_ba):
     """``phi_ab(phi_ba(x)) - x = u_ba(x) + u_ab(x + u_ba(x))``: ``(B, *S, D)`` in voxels, 0 where they are inverse.
 
@@ -24,7 +23,6 @@ def inverse_consistency_error(u_ab, u_ba):
     return u_ba + warp(u_ab, u_ba)
 
 
-@compiled
 def inverse_consistency(u_ab, u_ba):
     """Mean squared inverse-consistency error (ICON: Greer et al., ICCV 2021): ``1/|V| sum_x |e(x)|^2`` in voxels^2.
 
@@ -34,10 +32,9 @@ def inverse_consistency(u_ab, u_ba):
         u_ab: displacement field ``(B, *S, D)`` in voxels.
         u_ba: that of the other direction.
     """
-    return squared_norm(inverse_consistency_error(u_ab, u_ba))
+    return _mean_square(inverse_consistency_error(u_ab, u_ba))
 
 
-@compiled
 def gradient_inverse_consistency(u_ab, u_ba):
     """Mean squared gradient of the inverse-consistency error (GradICON: Tian et al., CVPR 2023).
 
@@ -50,5 +47,14 @@ def gradient_inverse_consistency(u_ab, u_ba):
         u_ab: displacement field ``(B, *S, D)`` in voxels.
         u_ba: that of the other direction.
     """
-    error = inverse_consistency_error(u_ab, u_ba)
+    return _mean_square_gradient(inverse_consistency_error(u_ab, u_ba))
+
+
+@compiled
+def _mean_square(error):
+    return squared_norm(error)
+
+
+@compiled
+def _mean_square_gradient(error):
     return tf.add_n([squared_norm(difference(error, axis)) for axis in range(error.shape[-1])])

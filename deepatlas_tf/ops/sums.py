@@ -5,7 +5,7 @@ from deepatlas_tf.keras_stack import tf
 
 def voxel_sums(x):
     """Sum of ``(B, *S, C)`` over the voxels: ``(B, C)``."""
-    if _on_gpu():
+    if on_gpu():
         return tf.reduce_sum(x, axis=list(range(1, x.shape.rank - 1)))
     # As a matrix product, since XLA's sum is several times slower; a GPU might round a product to TF32
     by_example = tf.reshape(x, (tf.shape(x)[0], -1, x.shape[-1]))
@@ -27,12 +27,13 @@ def class_bins(classes, n_classes):
 def bin_sums(values, bins, n_bins):
     """Sums ``(n_bins,)`` of the values of each bin; in double precision, so that the order of threads does not show."""
     values, bins = tf.reshape(tf.cast(values, tf.float64), [-1]), tf.reshape(bins, [-1])
-    if _on_gpu():  # where the other has no kernel; on a CPU this one takes 50 times as long
+    if on_gpu():  # where the other has no kernel; on a CPU this one takes 50 times as long
         sums = tf.math.unsorted_segment_sum(values, bins, n_bins)
     else:
         sums = tf.raw_ops.Bincount(arr=bins, size=n_bins, weights=values)
     return tf.cast(sums, tf.float32)
 
 
-def _on_gpu():
+def on_gpu() -> bool:
+    """Whether what runs now has a GPU."""
     return bool(tf.config.list_logical_devices("GPU"))

@@ -5,6 +5,9 @@ import operator
 
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.ops.compiled import compiled
+from deepatlas_tf.ops.sums import bin_sums, on_gpu
+
+FEW_CHANNELS = 4  # such as images and fields
 
 
 def warp(image, u, interpolation: str = "linear"):
@@ -30,7 +33,9 @@ def warp(image, u, interpolation: str = "linear"):
     if u.shape[-1] != n_axes:
         raise ValueError(f"the field has {u.shape[-1]} components, the image {n_axes} spatial axes")
     if interpolation == "linear":
-        return _warp_linear(image, u)
+        return (
+            _warp_few_channels(image, u) if image.shape[-1] <= FEW_CHANNELS and not on_gpu() else _warp_linear(image, u)
+        )
     if interpolation == "nearest":
         return _warp_nearest(image, u)
     raise ValueError(f"interpolation is 'linear' or 'nearest', not {interpolation!r}")
@@ -39,6 +44,34 @@ def warp(image, u, interpolation: str = "linear"):
 @compiled
 def _warp_linear(image, u):
     return interpolate(image, u)
+
+
+@tf.autograph.experimental.do_not_convert
+def _warp_few_channels(image, u):
+    """The same with another gradient towards the image: XLA adds up what belongs to a voxel in one thread."""
+
+    @tf.custom_gradient
+    def with_gradient(image, u, warped):
+        def backward(upstream):
+            # Identities, for the reason that is told in ops/compiled.py
+            rows, *by_channel = _upstream_of_corners(tf.identity(u), tf.identity(upstream))
+            sums = [bin_sums(values, rows, tf.size(image[..., 0])) for values in by_channel]
+            of_image = tf.reshape(tf.stack(sums, axis=-1), tf.shape(image))
+            return tf.cast(of_image, image.dtype), None, upstream
+
+        return tf.identity(warped), backward
+
+    return with_gradient(image, u, _warp_linear(tf.stop_gradient(image), u))
+
+
+@compiled
+def _upstream_of_corners(u, upstream):
+    """The rows of the corners, and what reaches them of each channel of the gradient of the result: float64."""
+    rows, weights = corners(u)
+    return rows, *(
+        tf.cast(weights * tf.cast(of_channel, weights.dtype), tf.float64)
+        for of_channel in tf.unstack(upstream, axis=-1)
+    )
 
 
 @compiled

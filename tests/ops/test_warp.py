@@ -7,7 +7,7 @@ from scipy.ndimage import map_coordinates
 from deepatlas_tf.keras_stack import tf, vxm
 from deepatlas_tf.models.layers import SpatialTransformer, VecInt
 from deepatlas_tf.ops.velocity import integrate
-from deepatlas_tf.ops.warp import warp
+from deepatlas_tf.ops.warp import FEW_CHANNELS, warp
 
 SHAPES = [(7, 9), (6, 7, 8)]
 
@@ -63,6 +63,31 @@ def test_gradients_equal_finite_differences(shape):
         tape.watch(x)
         total = tf.reduce_sum(weight * warp(x, u))
     np.testing.assert_allclose(tf.reshape(tape.gradient(total, x), [-1]), numeric[0][0], atol=5e-3)
+
+
+def _gradients(transform, image, u, weight):
+    with tf.GradientTape() as tape:
+        tape.watch([image, u])
+        total = tf.reduce_sum(weight * transform(image, u))
+    return tape.gradient(total, [image, u])
+
+
+@pytest.mark.parametrize("kind", ["eager", "graph", "branch"])
+@pytest.mark.parametrize("channels", [1, FEW_CHANNELS, FEW_CHANNELS + 1])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradients_equal_voxelmorphs(shape, channels, kind):
+    image, u = map(tf.constant, _random(shape, channels))
+    weight = np.random.default_rng(1).normal(size=image.shape).astype(np.float32)
+    found = {
+        "eager": lambda: _gradients(warp, image, u, weight),
+        "graph": lambda: tf.function(_gradients)(warp, image, u, weight),
+        "branch": lambda: tf.function(
+            lambda yes: tf.cond(yes, lambda: _gradients(warp, image, u, weight), lambda: [image, u])
+        )(tf.constant(True)),
+    }[kind]()
+    expected = _gradients(lambda *both: vxm.layers.SpatialTransformer()(both), image, u, weight)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
