@@ -1,14 +1,17 @@
 """Keep the results of runs, as they are quoted in docs/results.md.
 
     python benchmarks/accuracy.py runs/hippo5 runs/brains1
+    python benchmarks/accuracy.py --together hippo5 pairs_hippo5_aligned
 
 Copies settings, versions, the two CSV files and the summary of each run to ``benchmarks/results/<run>/``, with the
 machine, the training time of each stage, validation after every epoch and the paired tests of the last stage against
 each other method (Wilcoxon, on the mean foreground Dice of each subject or pair), and prints the table of the docs.
+With ``--together`` it prints one table of kept runs, with the minutes of each stage; a stage that runs share is in it
+once.
 """
 
+import argparse
 import shutil
-import sys
 from pathlib import Path
 
 from machine import machine
@@ -59,6 +62,30 @@ def _validation(row):
     return {name: round(value, 4) for name, value in row.items() if name.startswith("val_") or name == "step"}
 
 
+def together(names: list[str]) -> str:
+    """One table of kept runs in Markdown."""
+    rows = {}  # by method and figures
+    for name in names:
+        minutes = read_json(RESULTS / name / "training.json")["minutes"]
+        heading, _, *lines = markdown_table(read_json(RESULTS / name / "summary.json")).splitlines()
+        for line in lines:
+            method = line.split("|")[1].strip().split(" (")[0]
+            rows.setdefault(line, f"| {name} | {minutes.get(method, '-')} {line}")
+    columns = heading.count("|") - 1
+    return "\n".join([f"| run | minutes {heading}", "| --- | ---: | --- |" + " ---: |" * (columns - 1), *rows.values()])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", metavar="RUN")
+    parser.add_argument("--together", action="store_true", help="RUN is the name of kept results")
+    args = parser.parse_args()
+    if args.together:
+        print(together(args.runs))
+    else:
+        for run in args.runs:
+            keep(Path(run))
+
+
 if __name__ == "__main__":
-    for argument in sys.argv[1:]:
-        keep(Path(argument))
+    main()

@@ -33,9 +33,8 @@ def warp(image, u, interpolation: str = "linear"):
     if u.shape[-1] != n_axes:
         raise ValueError(f"the field has {u.shape[-1]} components, the image {n_axes} spatial axes")
     if interpolation == "linear":
-        return (
-            _warp_few_channels(image, u) if image.shape[-1] <= FEW_CHANNELS and not on_gpu() else _warp_linear(image, u)
-        )
+        few = image.shape[-1] <= FEW_CHANNELS and not on_gpu()
+        return (_warp_few_channels if few else _warp_linear)(image, u)
     if interpolation == "nearest":
         return _warp_nearest(image, u)
     raise ValueError(f"interpolation is 'linear' or 'nearest', not {interpolation!r}")
@@ -48,14 +47,20 @@ def _warp_linear(image, u):
 
 @tf.autograph.experimental.do_not_convert
 def _warp_few_channels(image, u):
-    """The same with another gradient towards the image: XLA adds up what belongs to a voxel in one thread."""
+    """The same with another gradient towards the image: XLA adds up what belongs to a voxel in one thread.
+
+    The identities are for the reasons that are told in ``ops/compiled.py``.
+    """
+    image, u = tf.identity(image), tf.identity(u)
 
     @tf.custom_gradient
     def with_gradient(image, u, warped):
         def backward(upstream):
-            # Identities, for the reason that is told in ops/compiled.py
-            rows, *by_channel = _upstream_of_corners(tf.identity(u), tf.identity(upstream))
-            sums = [bin_sums(values, rows, tf.size(image[..., 0])) for values in by_channel]
+            rows, weights = _corners(tf.identity(u))
+            sums = []
+            for of_channel in tf.unstack(upstream, axis=-1):
+                with tf.control_dependencies(sums):  # one after the other, since each takes 64 bytes a voxel
+                    sums.append(bin_sums(_weighted(weights, of_channel), rows, tf.size(image[..., 0])))
             of_image = tf.reshape(tf.stack(sums, axis=-1), tf.shape(image))
             return tf.cast(of_image, image.dtype), None, upstream
 
@@ -65,13 +70,14 @@ def _warp_few_channels(image, u):
 
 
 @compiled
-def _upstream_of_corners(u, upstream):
-    """The rows of the corners, and what reaches them of each channel of the gradient of the result: float64."""
-    rows, weights = corners(u)
-    return rows, *(
-        tf.cast(weights * tf.cast(of_channel, weights.dtype), tf.float64)
-        for of_channel in tf.unstack(upstream, axis=-1)
-    )
+def _corners(u):
+    return corners(u)
+
+
+@compiled
+def _weighted(weights, values):
+    """float64, for :func:`~deepatlas_tf.ops.sums.bin_sums`."""
+    return tf.cast(weights * tf.cast(values, weights.dtype), tf.float64)
 
 
 @compiled
