@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -66,7 +67,10 @@ def spoken(name: str) -> str:
 def method_colours(methods: Sequence[str]) -> dict[str, str]:
     """A colour for each method, the same one in every figure that shows the same methods."""
     others = [name for name in methods if name not in METHOD_COLOURS]
-    extra = {name: OTHER_COLOURS[i % len(OTHER_COLOURS)] for i, name in enumerate(others)}
+    colours = OTHER_COLOURS
+    if len(others) > len(colours):  # such as the rounds of UniSegReg, which then run from dark to light
+        colours = [to_hex(matplotlib.colormaps["viridis"](i / (len(others) - 1))) for i in range(len(others))]
+    extra = dict(zip(others, colours, strict=False))
     return {name: METHOD_COLOURS.get(name) or extra[name] for name in methods}
 
 

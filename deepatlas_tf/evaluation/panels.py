@@ -6,6 +6,7 @@ plane anterior) is at the top and the patient's right on the right.
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -174,8 +175,8 @@ def warped_grid(path: Path, moving, label, fields: Mapping[str, np.ndarray], spa
         title: of the figure.
     """
     plane = Plane.showing_most(label, spacing)
-    with _panel_figure(path, plane, label.shape, (1, len(fields)), 3.4) as (figure, axes):
-        for axis, u in zip(axes[0], fields.values(), strict=True):
+    with _method_panels(path, plane, label.shape, fields) as (figure, axes):
+        for axis, u in zip(axes, fields.values(), strict=True):
             show_image(axis, plane, moving)
             limits = axis.get_xlim(), axis.get_ylim()
             lines = plane.positions_mm(u)
@@ -183,7 +184,6 @@ def warped_grid(path: Path, moving, label, fields: Mapping[str, np.ndarray], spa
             for line in [*lines[::every], *lines.swapaxes(0, 1)[::every]]:
                 axis.plot(*line.T, color="#ffd92f", linewidth=0.7)
             axis.set(xlim=limits[0], ylim=limits[1])
-        _columns(axes, map(spoken, fields))
         figure.suptitle(title)
 
 
@@ -198,16 +198,15 @@ def jacobian_map(path: Path, label, fields: Mapping[str, np.ndarray], spacing, t
         title: of the figure.
     """
     plane = Plane.showing_most(label, spacing)
-    with _panel_figure(path, plane, label.shape, (1, len(fields)), 3.4) as (figure, axes):
-        for axis, u in zip(axes[0], fields.values(), strict=True):
+    with _method_panels(path, plane, label.shape, fields) as (figure, axes):
+        for axis, u in zip(axes, fields.values(), strict=True):
             determinant = jacobian_determinant(u)
             folds = determinant <= 0
             shown = np.where(folds, -1, determinant)[..., None]
             picture = show_image(axis, plane, shown, VOLUME_CHANGE, TwoSlopeNorm(1, 0, 3))
             show_contours(axis, plane, label, "#444444")
             axis.set_xlabel(f"{100 * folds.mean():.3g} % folds in the whole image")
-        _columns(axes, map(spoken, fields))
-        bar = figure.colorbar(picture, ax=list(axes[0]), shrink=0.85, extend="both", ticks=[0, 0.5, 1, 2, 3])
+        bar = figure.colorbar(picture, ax=axes, shrink=0.85, extend="both", ticks=[0, 0.5, 1, 2, 3])
         bar.set_label("Jacobian determinant (red: folds)")
         figure.suptitle(title)
 
@@ -258,6 +257,19 @@ def _panel_figure(path, plane, shape, grid, inches=PANEL_INCHES):
             axis.grid(False)
             axis.spines[:].set_visible(False)
         yield figure, axes
+
+
+@contextlib.contextmanager
+def _method_panels(path, plane, shape, methods):
+    """A panel for each method, at most four in a row, and its name above it; yields the figure and their axes."""
+    n_columns = min(4, len(methods))
+    with _panel_figure(path, plane, shape, (math.ceil(len(methods) / n_columns), n_columns), 3.4) as (figure, axes):
+        used, spare = axes.flat[: len(methods)], axes.flat[len(methods) :]
+        for axis, method in zip(used, methods, strict=True):
+            axis.set_title(spoken(method))
+        for axis in spare:
+            axis.set_visible(False)
+        yield figure, list(used)
 
 
 def _columns(axes, titles):

@@ -88,6 +88,8 @@ def test_methods_keep_their_colours():
     few, many = figures.method_colours(few), figures.method_colours(many)
     assert all(few[name] == many[name] for name in few)
     assert len(set(many.values())) == 5
+    rounds = [f"uniseg_reg_{i}" for i in range(12)]
+    assert len(set(figures.method_colours(["segmentation_baseline", *rounds]).values())) == 13
 
 
 def test_file_and_global_state(tmp_path):

@@ -138,3 +138,14 @@ def test_warped_grid_lines(drawn):
     assert len(lines) == 8 + 6
     np.testing.assert_allclose(lines[0], [[1, y + 1] for y in range(6)])
     np.testing.assert_allclose(lines[8], [[2 * x + 1, 1] for x in range(8)])
+
+
+@pytest.mark.parametrize("figure", ["warped_grid", "jacobian_map"])
+def test_many_methods_have_several_rows(figure, drawn):
+    fields = {f"uniseg_reg_{i}": np.zeros((8, 6, 2)) for i in range(1, 7)}
+    image = [np.zeros((8, 6, 1))] if figure == "warped_grid" else []
+    getattr(panels, figure)("x.png", *image, np.ones((8, 6), int), fields, (1, 1), "Six")
+    shown = [axis for axis in drawn[0].axes if axis.get_visible() and axis.get_title()]
+    assert [axis.get_title() for axis in shown] == [f"uniseg reg {i}" for i in range(1, 7)]
+    assert len({axis.get_subplotspec().rowspan.start for axis in shown}) == 2
+    assert sum(not axis.get_visible() for axis in drawn[0].axes) == 2
