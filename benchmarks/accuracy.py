@@ -4,16 +4,18 @@
     python benchmarks/accuracy.py --together hippo5 pairs_hippo5_aligned
 
 Copies settings, versions, the two CSV files and the summary of each run to ``benchmarks/results/<run>/``, with the
-machine, the training time of each stage, validation after every epoch and the paired tests of the last stage against
-each other method (Wilcoxon, on the mean foreground Dice of each subject or pair), and prints the table of the docs.
-With ``--together`` it prints one table of kept runs, with the minutes of each stage; a stage that runs share is in it
-once.
+machine, the training time of each stage, validation after every epoch, the worth of pseudo masks, and the paired tests
+of the last stage against each other method (Wilcoxon, on the mean foreground Dice of each subject or pair), and prints
+the table of the docs. With ``--together`` it prints one table of kept runs, with the minutes of each stage; a stage
+that runs share is in it once.
 """
 
 import argparse
+import csv
 import shutil
 from pathlib import Path
 
+import numpy as np
 from machine import machine
 
 from deepatlas_tf.evaluation.compare import TASKS, case_means, compare_methods
@@ -35,7 +37,9 @@ def keep(run: Path) -> None:
     stages = {name: read_json_lines(run / name / "metrics.jsonl") for name in names}
     minutes = {stage: round(sum(row["seconds"] for row in rows) / 60, 1) for stage, rows in stages.items()}
     validation = {stage: [_validation(row) for row in rows] for stage, rows in stages.items()}
-    write_json(folder / "training.json", {"minutes": minutes, "machine": machine(), "validation": validation})
+    pseudo = {name: masks for name in names if (masks := _pseudo_masks(run / name / "pseudo" / "quality.csv"))}
+    training = {"minutes": minutes, "machine": machine(), "validation": validation}
+    write_json(folder / "training.json", training | ({"pseudo_masks": pseudo} if pseudo else {}))
     write_json(folder / "comparison.json", {task: comparison(run, task, names[-1]) for task in TASKS})
     print(f"\n## {run.name}: {sum(minutes.values()):.0f} minutes of training\n")
     print(markdown_table(read_json(folder / "summary.json")))
@@ -46,6 +50,15 @@ def comparison(run: Path, task: str, last: str) -> dict:
     means = case_means([run], task) if (run / f"evaluation/{task}.csv").exists() else {}
     ours = means.pop(last, None)
     return {method: _difference(ours, theirs) for method, theirs in means.items()} if ours else {}
+
+
+def _pseudo_masks(path: Path) -> dict:
+    """Mean confidence in the pseudo masks of the validation subjects, and their mean Dice."""
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "validation"]
+    return {name: round(float(np.nanmean([float(row[name]) for row in rows])), 4) for name in ("confidence", "dice")}
 
 
 def _difference(ours, theirs):
