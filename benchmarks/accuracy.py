@@ -11,7 +11,6 @@ that runs share is in it once.
 """
 
 import argparse
-import csv
 import shutil
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from machine import machine
 
 from deepatlas_tf.evaluation.compare import TASKS, case_means, compare_methods
 from deepatlas_tf.evaluation.report import markdown_table
-from deepatlas_tf.training.files import read_json, read_json_lines, write_json
+from deepatlas_tf.training.files import read_json, read_json_lines, read_rows, write_json
 
 RESULTS = Path(__file__).parent / "results"
 FILES = ("experiment.json", "evaluation/summary.json", "evaluation/segmentation.csv", "evaluation/registration.csv")
@@ -56,9 +55,8 @@ def _pseudo_masks(path: Path) -> dict:
     """Mean confidence in the pseudo masks of the validation subjects, and their mean Dice."""
     if not path.exists():
         return {}
-    with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == "validation"]
-    return {name: round(float(np.nanmean([float(row[name]) for row in rows])), 4) for name in ("confidence", "dice")}
+    rows = [row for row in read_rows(path) if row["split"] == "validation"]
+    return {name: round(float(np.nanmean([row[name] for row in rows])), 4) for name in ("confidence", "dice")}
 
 
 def _difference(ours, theirs):

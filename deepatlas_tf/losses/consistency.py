@@ -50,9 +50,7 @@ def gradient_inverse_consistency(u_ab, u_ba):
     return _mean_square_gradient(inverse_consistency_error(u_ab, u_ba))
 
 
-@compiled
-def _mean_square(error):
-    return squared_norm(error)
+_mean_square = compiled(squared_norm)
 
 
 @compiled

@@ -19,7 +19,7 @@ from deepatlas_tf.losses.overlap import soft_dice_of_sums
 from deepatlas_tf.ops.compiled import compiled
 from deepatlas_tf.ops.labels import per_class
 from deepatlas_tf.ops.sums import bin_sums, class_bins, class_sums, voxel_sums
-from deepatlas_tf.ops.warp import corners, interpolate
+from deepatlas_tf.ops.warp import along, corners, interpolate
 
 
 class Anatomy(NamedTuple):
@@ -148,8 +148,7 @@ def _at_class(anatomy, classes):
     value, stride = tf.cast(classes, tf.int64), shape[-1]
     for axis in reversed(range(classes.shape.rank - 1)):
         # Onto the classes one by one: the sum of the positions alone would be a constant as large as the volume
-        along = [-1 if other == axis else 1 for other in range(classes.shape.rank - 1)]
-        value += stride * tf.reshape(tf.range(shape[axis]), along)
+        value += stride * tf.reshape(tf.range(shape[axis]), along(axis, classes.shape.rank - 1, -1))
         stride *= shape[axis]
     return tf.gather(tf.reshape(anatomy, [-1]), value)
 

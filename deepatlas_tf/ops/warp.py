@@ -108,7 +108,7 @@ def corners(u):
         fraction = location - lower  # (B, *S), distance from the lower corner
         lower = tf.cast(lower, tf.int32)
         upper = tf.minimum(lower + 1, tf.shape(u)[axis + 1] - 1)
-        shape = tf.concat([_along(axis, n_axes, 2), tf.shape(u)[:-1]], axis=0)
+        shape = tf.concat([along(axis, n_axes, 2), tf.shape(u)[:-1]], axis=0)
         index.append(tf.reshape(tf.stack([lower, upper]), shape))
         weight.append(tf.reshape(tf.stack([1 - fraction, fraction]), shape))
     all_corners = tf.concat([[2**n_axes], tf.shape(u)[:-1]], axis=0)
@@ -124,12 +124,12 @@ def _clipped_locations(u):
     locations = []
     for axis, component in enumerate(tf.unstack(u, axis=-1)):
         last = tf.cast(tf.shape(u)[axis + 1] - 1, u.dtype)
-        start = tf.cast(tf.reshape(tf.range(tf.shape(u)[axis + 1]), _along(axis, u.shape[-1], -1)), u.dtype)
+        start = tf.cast(tf.reshape(tf.range(tf.shape(u)[axis + 1]), along(axis, u.shape[-1], -1)), u.dtype)
         locations.append(tf.clip_by_value(start + component, tf.zeros((), u.dtype), last))
     return locations
 
 
-def _along(axis, n_axes, size):
+def along(axis, n_axes, size):
     """The shape of a vector of this size along one of the axes."""
     return [size if other == axis else 1 for other in range(n_axes)]
 
