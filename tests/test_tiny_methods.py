@@ -32,7 +32,7 @@ ROWS = {
         {"registration_unsupervised", "deepatlas"},
     ),
     "registration_augmentation": ({"segmentation_a"}, {"registration_a"}),
-    "seg_guided": ({"segmentation_a", "domain_adaptation"}, {"registration_a", "registration_mi", "seg_guided"}),
+    "seg_guided": ({"segmentation_a", "domain_adaptation"}, {"registration_a", "seg_guided"}),
     "semi_deepatlas": (
         {"segmentation_baseline", "semi_deepatlas_segmentation"},
         {"registration_unsupervised", "semi_deepatlas_registration"},

@@ -20,7 +20,7 @@ def recipe(experiment: Experiment, tiny: bool = False) -> Experiment:
 
     The weight of GradICON's penalty is the published one for as many axes as the data have, see ``recipes.n_axes``.
 
-    tiny: very short, with one of the baselines and a cascade of two steps.
+    tiny: very short, without the baselines of the last stage, with a cascade of two steps.
 
     Raises:
         SettingError: if ``data.domains`` does not name two domains.
@@ -41,7 +41,7 @@ def recipe(experiment: Experiment, tiny: bool = False) -> Experiment:
     made = dataclasses.replace(experiment, networks=networks, stages=_stages(experiment.data))
     if not tiny:
         return made
-    kept = tuple(s for s in made.stages if s.name not in ("registration_mind", "registration_ngf"))
+    kept = tuple(stage for stage in made.stages if stage.name not in _BASELINES)
     networks = dataclasses.replace(networks, cascade_factors=(2, 1))
     return dataclasses.replace(made, networks=networks, stages=kept).tiny()
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter, shift
 
 from deepatlas_tf.keras_stack import keras, tf, vxm
 from deepatlas_tf.losses.consistency import gradient_inverse_consistency, inverse_consistency
+from deepatlas_tf.losses.similarity import SIMILARITIES as ALL_SIMILARITIES
 from deepatlas_tf.losses.smoothness import bending_energy
 from deepatlas_tf.methods.voxelmorph import VoxelMorph
 from deepatlas_tf.models.velocity import split_integration
@@ -146,11 +148,37 @@ def test_the_weight_of_gradicon_makes_the_two_directions_consistent():
     assert consistency[3.0] < 0.5 * consistency[0.0]
 
 
+@pytest.mark.parametrize("shape", [(24, 20), (14, 12, 13)])
+@pytest.mark.parametrize("similarity", ALL_SIMILARITIES)
+def test_every_similarity_finds_a_shift(shape, similarity):
+    """A translation is learned from two smooth images that are a voxel and a half apart."""
+    coarse = np.random.default_rng(0).normal(size=(2, *[n + 4 for n in shape]))
+    image = gaussian_filter(coarse, (0, *[1.5] * len(shape)))
+    image = ((image - image.min()) / np.ptp(image)).astype(np.float32)
+    pair = make_pair(shape)
+    for side, by in (("moving", 0.0), ("fixed", 1.5)):
+        moved = shift(image, (0, by, *[0] * (len(shape) - 1)), order=1, mode="nearest")
+        pair[side]["image"] = moved[(slice(None), *[slice(2, -2)] * len(shape))][..., None]
+    net = Shift(start=0.0)
+    net(images_of(pair))
+    method = VoxelMorph(net, N_CLASSES, similarity=similarity)
+    method.compile({"registration": keras.optimizers.Adam(0.1)}, {"registration": {"similarity": 1.0}})
+    for _ in range(60):
+        method.train_step(pair)
+    found = net.get_weights()[0]
+    assert abs(found[0] + 1.5) < 0.35 and np.abs(found[1:]).max() < 0.35, found
+
+
 class Shift(keras.Model):
     """A registration network that is no functional model: a learned translation."""
 
+    def __init__(self, start=1.0):
+        super().__init__()
+        self.start = start
+
     def build(self, input_shape):
-        self.shift = self.add_weight("shift", (2,), initializer="ones")
+        n_axes = len(input_shape[0]) - 2
+        self.shift = self.add_weight("shift", (n_axes,), initializer=keras.initializers.Constant(self.start))
 
     def call(self, inputs, training=None):
         return tf.ones_like(inputs[0]) * self.shift
