@@ -34,19 +34,15 @@ WRAPPED = "OptionalFromValue"
 NO_COPY = {"Identity", "Reshape", "Squeeze", "ExpandDims", "StopGradient", "ReadVariableOp"}
 
 
-def counted_bytes(method, specs, turn) -> dict:
-    """Peak of the sum of all tensors that a step of the turn needs at a time, with whole and with partial labels.
-
-    A segmentation turn with whole labels takes the smaller branch, which sees one image after the other.
-    """
-    graph = traced_turn(method, specs, turn).graph
+def counted_bytes(shape, n_classes, turn, partial_labels, networks) -> int:
+    """Peak of the sum of all tensors that a step of the turn needs at a time."""
+    method, specs = method_and_specs(shape, n_classes, partial_labels, **networks)
     inputs = sum(_n_bytes(spec) for spec in tf.nest.flatten(specs))
-    whole = min if turn == "segmentation" else max
-    return {"counted": inputs + peak_of_graph(graph, whole), "counted_partial": inputs + peak_of_graph(graph)}
+    return inputs + peak_of_graph(traced_turn(method, specs, turn).graph)
 
 
-def peak_of_graph(graph, which=max) -> int:
-    """The same of a graph without its inputs; of a condition, of ``which`` branch, inside of it of the larger one."""
+def peak_of_graph(graph) -> int:
+    """The same of a graph without its inputs; of a condition, of the larger branch."""
     operations = graph.get_operations()
     last_read, size = {}, {}
     for position, operation in enumerate(operations):
@@ -64,7 +60,7 @@ def peak_of_graph(graph, which=max) -> int:
     now = peak = 0
     for position, operation in enumerate(operations):
         if operation.type in BRANCHES:
-            peak = max(peak, now + which(map(peak_of_graph, get_func_graphs(operation))))
+            peak = max(peak, now + max(map(peak_of_graph, get_func_graphs(operation))))
         now += sum(size.get(tensor.ref(), 0) for tensor in operation.outputs)
         peak = max(peak, now)
         now -= freed.get(position, 0)
@@ -133,8 +129,10 @@ def main():
     print("|---|---|---|---:|---:|---:|")
     for precision, recompute in itertools.product(("float32", "mixed_bfloat16"), (False, True)):
         for turn in TURNS:
-            method, specs = method_and_specs(shape, N_CLASSES, precision=precision, recompute=recompute, **nets)
-            row = {"turn": turn, "precision": precision, "recompute": recompute, **counted_bytes(method, specs, turn)}
+            row = {"turn": turn, "precision": precision, "recompute": recompute}
+            networks = {"precision": precision, "recompute": recompute, **nets}
+            for name, partial_labels in (("counted", False), ("counted_partial", True)):
+                row[name] = counted_bytes(shape, N_CLASSES, turn, partial_labels, networks)
             small = row["counted"] < args.limit * 2**30
             row["measured"] = measured_bytes(shape, precision, recompute, turn) if small else None
             rows.append(row)

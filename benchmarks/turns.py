@@ -28,12 +28,15 @@ TINY_NETWORKS = {
 }  # to try a benchmark
 
 
-def method_and_specs(shape: Sequence[int], n_classes: int, **networks):
+def method_and_specs(shape: Sequence[int], n_classes: int, partial_labels: bool = False, **networks):
     """DeepAtlas, compiled, and the ``tf.TensorSpec`` of all that a step takes, a pair of scans of ``shape``.
 
-    ``networks``: settings of :class:`~deepatlas_tf.training.experiment.Networks`, such as ``precision``.
+    ``partial_labels``: whether the turns are those for data with label maps of some classes only. ``networks``:
+    settings of :class:`~deepatlas_tf.training.experiment.Networks`, such as ``precision``.
     """
-    dataset = SimpleNamespace(shape=tuple(shape), class_names=tuple(map(str, range(n_classes))))
+    dataset = SimpleNamespace(
+        shape=tuple(shape), class_names=tuple(map(str, range(n_classes))), partial_labels=partial_labels
+    )
     stage = Stage("joint", "deepatlas", steps=100, turns=dict.fromkeys(TURNS, 1))
     method = build_method(stage, dataclasses.replace(Networks(), **networks), dataset, None)
     side = {

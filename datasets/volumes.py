@@ -175,6 +175,7 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.info.metadata["labelled"] = {split: [s for s in splits[split] if s in labelled] for split in SPLITS}
         self._domains = self.domains([subject for split in SPLITS for subject in splits[split]])
         self.info.metadata["domains"] = self._domains
+        self.info.metadata["partial_labels"] = self._with_beam  # whose workers cannot say that there are none
         self._found = {name: value for name, value in vars(self).items() if name not in before}
         self._bar = progress(total=sum(map(len, splits.values())), desc=f"preparing {self.name}", unit="scan")
         return {split: self._generate_examples(split, splits[split]) for split in SPLITS}
@@ -206,6 +207,7 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             except DataError:
                 self._bar.close()  # the message gets a line of its own
                 raise
+            self.info.metadata["partial_labels"] |= len(set(example[1]["labelled"])) > 1
             yield example
             self._bar.update()
             if self._bar.n == self._bar.total:

@@ -56,7 +56,9 @@ def turn_task(settings, arrays):
 def deep_atlas(settings, pair):
     """The method as a stage of an experiment makes it."""
     shape = tuple(pair["moving"]["label"].shape[1:])
-    dataset = SimpleNamespace(shape=shape, class_names=tuple(map(str, range(settings["n_classes"]))))
+    dataset = SimpleNamespace(
+        shape=shape, class_names=tuple(map(str, range(settings["n_classes"]))), partial_labels=False
+    )
     turns = {name: int(name in settings["turns"]) for name in ("registration", "segmentation")}
     similarity = settings.get("similarity", "ncc")
     stage = Stage("joint", "deepatlas", steps=10**6, turns=turns, similarity=similarity)
@@ -77,7 +79,9 @@ def fit_task(settings, arrays):
     """``fit`` of the VoxelMorph method with voxelmorph's losses, ``steps`` at a time."""
     keras.utils.set_random_seed(0)
     pair = batch(2, arrays)
-    dataset = SimpleNamespace(shape=arrays["moving"].shape[1:-1], class_names=("background", "structure"))
+    dataset = SimpleNamespace(
+        shape=arrays["moving"].shape[1:-1], class_names=("background", "structure"), partial_labels=False
+    )
     weights = {"registration": {"similarity": 1.0, "gradient": settings["gradient_weight"]}}
     rates = {"registration": 1e-4}
     stage = Stage("vxm", "voxelmorph", 10**6, weights=weights, learning_rates=rates, similarity="local_ncc")

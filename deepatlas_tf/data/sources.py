@@ -23,6 +23,7 @@ class DataSet:
     class_names: index 0 is ``background``. shape (*S): the grid, spacing (*S) its voxel size in mm.
     subjects, labelled: ids of each split in the records' order; all, and those that have a label map.
     domains: subject -> what kind of image it has (modality, contrast, site); "" where there is only one.
+    partial_labels: whether there may be label maps that hold some of the classes only.
     """
 
     name: str
@@ -34,6 +35,7 @@ class DataSet:
     labelled: dict[str, tuple[str, ...]]
     domains: dict[str, str]
     builder: Any
+    partial_labels: bool = True
 
     def samples(self, split: str) -> tf.data.Dataset:
         """Samples of a split (train, validation, test), unbatched, read from disk in the order of ``subjects``."""
@@ -98,6 +100,7 @@ def data_set(name: str, builder) -> DataSet:
         labelled={split: tuple(ids) for split, ids in about["labelled"].items()},
         domains=dict(about["domains"]),
         builder=builder,
+        partial_labels=about.get("partial_labels", True),  # what was prepared by earlier versions does not say it
     )
 
 

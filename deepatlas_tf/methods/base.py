@@ -33,6 +33,7 @@ class Method(keras.Model):
     default_turns: Mapping[str, int] = {}
     default_settings: Mapping[str, Any] = {}
     setting_choices: Mapping[str, tuple] = {}  # of those settings that are one of some values
+    partial_labels = True  # False: in no batch is one image labelled more than another of its side, or for some classes
 
     def __init__(self, nets: Mapping[str, keras.Model], turns: Sequence[str], **kwargs):
         super().__init__(**kwargs)

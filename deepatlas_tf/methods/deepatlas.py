@@ -165,6 +165,8 @@ class DeepAtlas(Method):
             return self.in_parts(turn, self._aligned_parts(data))
         field = self._field(data)
         parts = [(True, partial(self._side_terms, data, side, *field)) for side in SIDES]
+        if not self.partial_labels:
+            return self.in_parts(turn, parts)
         return tf.cond(
             is_partial(data),
             lambda: self.of_terms(turn, partial(self._joint_terms, data, *field)),

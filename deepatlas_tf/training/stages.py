@@ -185,6 +185,7 @@ def build_method(stage: Stage, networks: Networks, dataset, workdir: Path):
     settings = {"n_classes": len(dataset.class_names), "similarity": stage.similarity, "turns": turns}
     settings |= {"similarity_settings": stage.similarity_settings, "steps": stage.steps, **stage.settings}
     method = cls(**nets, **{name: value for name, value in settings.items() if name in accepted})
+    method.partial_labels = dataset.partial_labels or stage.batch_size > 1
     method.compile(_optimizers(stage, method, networks.precision), weights=stage.weights)
     return method
 

@@ -40,8 +40,6 @@ def test_of_two_branches_the_larger_one_counts_with_what_it_keeps_for_the_gradie
         return tape.gradient(y, x)
 
     assert peak(memory, branches) == pytest.approx(2, abs=0.01)
-    smaller = memory.peak_of_graph(tf.function(branches).get_concrete_function(SPEC).graph, min) / N
-    assert smaller == pytest.approx(1, abs=0.01)
     # cos, sin and exp are kept until the gradient: their derivatives read x, cos(x) and exp(...) itself
     assert 3 <= peak(memory, gradient) <= 7
 

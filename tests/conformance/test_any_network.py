@@ -62,7 +62,9 @@ def test_any_keras_model_can_be_a_network(name, subclassed, monkeypatch, tmp_pat
     turns = dict.fromkeys((turn for turn, n in method_class(name).default_turns.items() if n), 1)
     stage = Stage("stage", name, steps=10, turns=turns)
     keras.utils.set_random_seed(0)
-    method = stages.build_method(stage, Networks(), SimpleNamespace(shape=SHAPE, class_names=CLASSES), None)
+    method = stages.build_method(
+        stage, Networks(), SimpleNamespace(shape=SHAPE, class_names=CLASSES, partial_labels=True), None
+    )
     before = {net: method.nets[net].get_weights() for net in method.nets}
     batch = make_batch(method.stream)
     tf.config.run_functions_eagerly(True)  # to compile takes much longer

@@ -40,6 +40,7 @@ def test_csv_becomes_samples(tmp_path, own_scans):
     assert data.subjects == {"train": ("s0", "s1", "s2"), "validation": ("s3",), "test": ("s4", "s5")}
     assert data.labelled == {"train": ("s0", "s2"), "validation": ("s3",), "test": ("s4", "s5")}
     assert data.domains == {f"s{k}": "T2" if k == 1 else "T1" for k in range(6)}
+    assert not data.partial_labels
     assert data.samples("train").element_spec == {
         "image": tf.TensorSpec((16, 16, 16, 1), tf.float32),
         "label": tf.TensorSpec((16, 16, 16), tf.int32),
@@ -65,7 +66,9 @@ def test_label_maps_that_hold_only_some_classes(tmp_path, own_scans):
     volume = nib.load(label)
     seven = np.where(volume.get_fdata() == 7, 7, 0).astype(np.uint8)
     nib.save(nib.Nifti1Image(seven, volume.affine), label)
-    found = samples(load(tmp_path, path), "train")
+    data = load(tmp_path, path)
+    assert data.partial_labels
+    found = samples(data, "train")
     # where s0 says 0 there may be class 3: its background is not labelled
     np.testing.assert_array_equal([found[s]["label_weight"] for s in found], [[0, 0, 1], [1, 1, 1], [1, 1, 1]])
     assert set(np.unique(found["s0"]["label"])) == {0, 2}

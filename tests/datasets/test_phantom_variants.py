@@ -96,6 +96,7 @@ def test_partial_labels_are_missing_where_it_says_and_only_in_training(load, gri
             assert record["labelled"].all()
             np.testing.assert_array_equal(record["label"], full["label"])
     assert set(partial.labelled["train"]) == set(train) - none
+    assert partial.partial_labels and not whole.partial_labels
     assert partial.labelled["test"] == partial.subjects["test"]
 
 

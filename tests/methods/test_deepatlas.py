@@ -145,10 +145,11 @@ def test_gradient_of_the_segmentation_turn_follows_the_case(case):
     assert (size > 1e-6) == (case in ("moving", "fixed"))
 
 
-@pytest.mark.parametrize("pairs", ["paper", "aligned"])
+@pytest.mark.parametrize(("pairs", "partial_labels"), [("paper", True), ("paper", False), ("aligned", False)])
 @pytest.mark.parametrize("case", CASES)
-def test_one_image_after_the_other_gives_what_both_together_give(case, pairs):
+def test_one_image_after_the_other_gives_what_both_together_give(case, pairs, partial_labels):
     method = DeepAtlas(**nets((9, 10)), segmentation_pairs=pairs)
+    method.partial_labels = partial_labels
     method.compile(weights={"segmentation": dict.fromkeys(DeepAtlas.default_weights["segmentation"], 0.7)})
     pair = tf.nest.map_structure(tf.convert_to_tensor, make_pair((9, 10), *CASES[case]))
     means, gradients = tf.function(partial(method.means_and_gradients, "segmentation"))(pair)

@@ -49,7 +49,7 @@ def save_nets(folder):
 def test_a_stage_begins_with_the_networks_of_files(kind, tmp_path):
     nets, images = save_nets(tmp_path)
     networks = Networks(segmentation=f"{tmp_path}/{kind}.keras", registration=f"{tmp_path}/registration.keras")
-    dataset = SimpleNamespace(shape=SHAPE, class_names=CLASSES)
+    dataset = SimpleNamespace(shape=SHAPE, class_names=CLASSES, partial_labels=True)
     method = build_method(Stage("joint", "deepatlas", steps=10), networks, dataset, tmp_path)
     found = segmenter(method.nets["segmentation"])(images[0, 0])
     np.testing.assert_array_equal(found, np.argmax(nets[kind](images[0])[0], axis=-1))

@@ -22,7 +22,9 @@ def networks(precision, **more):
 def joint_method(precision, shape):
     keras.utils.set_random_seed(0)
     stage = Stage("joint", "deepatlas", 100, turns={"registration": 1, "segmentation": 1})
-    return build_method(stage, networks(precision), SimpleNamespace(shape=shape, class_names=CLASSES), None)
+    return build_method(
+        stage, networks(precision), SimpleNamespace(shape=shape, class_names=CLASSES, partial_labels=True), None
+    )
 
 
 def pair(shape):
