@@ -236,7 +236,8 @@ def set_value(experiment: Experiment, assignment: str) -> Experiment:
     Args:
         experiment: the settings.
         assignment: ``path=value``, such as ``stages.deepatlas.weights.registration.anatomy=0.5`` or
-            ``data.spacing=(2,2,2)``; the value is a Python literal, or a plain string. Stages are addressed by name.
+            ``data.spacing=(2,2,2)``; the value is a Python literal, or a plain string. Stages are addressed by name,
+            all of them by ``*``.
 
     Raises:
         SettingError: if there is no such setting (the near ones are named), or the value has another type.
@@ -260,6 +261,8 @@ def _replace(node, keys: Sequence[str], value, assignment):
     if not keys:
         return _converted(node, value, assignment)
     children = _children(node)
+    if keys[0] == "*" and _is_stages(node):
+        return tuple(_replace(stage, keys[1:], value, assignment) for stage in node)
     if keys[0] not in children:
         near = difflib.get_close_matches(keys[0], children, n=3, cutoff=0.4) or list(children)
         raise SettingError(f"--set {assignment}: there is no {keys[0]!r} here; near: {', '.join(near) or 'nothing'}")
@@ -276,9 +279,11 @@ def _children(node) -> dict[str, Any]:
         return {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
     if isinstance(node, Mapping):
         return dict(node)
-    if isinstance(node, tuple) and node and isinstance(node[0], Stage):
-        return {stage.name: stage for stage in node}
-    return {}
+    return {stage.name: stage for stage in node} if _is_stages(node) else {}
+
+
+def _is_stages(node) -> bool:
+    return isinstance(node, tuple) and bool(node) and isinstance(node[0], Stage)
 
 
 def _converted(old, value, assignment):

@@ -96,7 +96,8 @@ def check_batch(stage_name: str, batch_size: int, strategy: tf.distribute.Strate
     if batch_size % n:
         raise SettingError(
             f"stage {stage_name}: a batch of {batch_size} cannot be shared by {n} devices: "
-            f"--set stages.{stage_name}.batch_size={-(-batch_size // n) * n}"
+            f"--set stages.{stage_name}.batch_size={-(-batch_size // n) * n}, or that of all stages, "
+            f'--set "stages.*.batch_size={-(-batch_size // n) * n}"'
         )
 
 

@@ -26,9 +26,18 @@ def test_settings_of_every_depth_can_be_set():
     assert get_experiment("phantom_knee").data.spacing is None  # the original is untouched
 
 
+def test_a_setting_of_all_stages():
+    experiment = set_value(get_experiment("phantom_knee"), "stages.*.batch_size=4")
+    assert {stage.batch_size for stage in experiment.stages} == {4} and len(experiment.stages) == 5
+    experiment = set_value(experiment, "stages.deepatlas.batch_size=2")
+    assert [stage.batch_size for stage in experiment.stages] == [4, 4, 4, 4, 2]
+
+
 @pytest.mark.parametrize(
     ("assignment", "hint"),
     [
+        ("stages.*.batch_sizes=3", "near: batch_size"),
+        ("networks.*=3", "no '\\*' here"),
         ("stages.deepatls.steps=3", "near: deepatlas"),
         ("data.lables=3", "near: labels"),
         ("stages.deepatlas.weights.registration.anatomi=3", "near: anatomy"),
