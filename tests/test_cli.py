@@ -69,6 +69,7 @@ def test_evaluate_measures_again(run, capsys):
     assert str(run / "work" / "figures" / "registration.png") in printed
 
 
+@pytest.mark.slow
 def test_nifti_scans_go_through_every_stage(write_scans, tmp_path, capsys):
     """Small random scans in the layout of the Decathlon, through TFDS, as a user would call it."""
     scans = write_scans(tmp_path / "Task04_Hippocampus", [f"hippocampus_{i:03d}" for i in range(12)])

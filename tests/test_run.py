@@ -75,6 +75,7 @@ def test_data_without_a_single_label(tmp_path, capsys, monkeypatch):
     assert figures == {"training_curves", "registration", "warped_grid", "jacobian"}
 
 
+@pytest.mark.slow
 def test_two_domains_of_which_one_has_no_label(tmp_path, capsys, monkeypatch):
     """The setting of seg_guided: the second domain has no label map, in validation and test neither."""
     domains, work = {}, tmp_path / "work"

@@ -114,6 +114,7 @@ def test_goal_in_the_table(efficiency):
     assert lines[3].endswith("not met |")
 
 
+@pytest.mark.slow
 def test_tiny_run(efficiency, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["efficiency.py", "share", "--tiny", "--rounds", "1"])
     monkeypatch.setattr(efficiency, "write_json", None)  # nothing is to be written

@@ -246,6 +246,7 @@ def test_nets_are_saved_and_exported(trained, tmp_path):
         np.testing.assert_allclose(exported.serve(inputs if len(inputs) > 1 else inputs[0]), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_replicas_agree(trained):
     """Two replicas with one example each do what one does with both: from the first weights again, by plain descent."""
     devices = [device.name for device in tf.config.list_logical_devices("CPU")]

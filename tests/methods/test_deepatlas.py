@@ -221,6 +221,7 @@ def test_wrong_turns_and_weights_are_refused():
         method.compile(weights={"registration": {"anatomi": 1.0}})
 
 
+@pytest.mark.slow
 def test_two_replicas_agree_with_one():
     pair = make_pair((9, 10), 1, 0, batch=2)
     pair["fixed"]["label_weight"][1] = 1

@@ -43,6 +43,7 @@ def _rows(workdir):
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
 
 
+@pytest.mark.slow
 def test_four_steps_resumed_by_four_equal_eight(dataset, tmp_path, monkeypatch):
     loop.train_experiment(_experiment(), dataset, tmp_path / "whole")
 

@@ -113,6 +113,7 @@ def _files(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+@pytest.mark.slow
 def test_a_tiny_run_interrupted_in_the_masks_and_resumed(tmp_path, monkeypatch):
     """As a user calls it; the masks that were there are kept, and the others come out as they would have."""
     data = ["--set", "data.shape=(24, 24)", "--set", "data.spacing=(5, 5)", "--data-dir", str(tmp_path / "data")]

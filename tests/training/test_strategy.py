@@ -59,6 +59,7 @@ def jointly_by_one(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_two_devices_train_what_one_does(jointly_by_one, tmp_path):
     """Two logical CPUs."""
     devices = [device.name for device in tf.config.list_logical_devices("CPU")]
