@@ -77,7 +77,7 @@ def test_two_workers_train_what_one_device_does(jointly_by_one, tmp_path):
     )
     workers = start_workers(tmp_path, [sys.executable, "-c", call], cwd=Path(__file__).parent)
     try:
-        assert [worker.wait(timeout=240) for worker in workers] == [0, 0], (tmp_path / "worker0.log").read_text()
+        assert [worker.wait(timeout=600) for worker in workers] == [0, 0], (tmp_path / "worker0.log").read_text()
     finally:
         end(workers)
     assert_equal_networks([jointly_by_one / "one", tmp_path], "deepatlas", ("registration", "segmentation"))
