@@ -94,10 +94,11 @@ def check_batch(stage_name: str, batch_size: int, strategy: tf.distribute.Strate
     """Raise SettingError unless every replica has the same share of a batch."""
     n = strategy.num_replicas_in_sync
     if batch_size % n:
+        enough = -(-batch_size // n) * n
         raise SettingError(
             f"stage {stage_name}: a batch of {batch_size} cannot be shared by {n} devices: "
-            f"--set stages.{stage_name}.batch_size={-(-batch_size // n) * n}, or that of all stages, "
-            f'--set "stages.*.batch_size={-(-batch_size // n) * n}"'
+            f"--set stages.{stage_name}.batch_size={enough}, or that of all stages, "
+            f'--set "stages.*.batch_size={enough}"'
         )
 
 

@@ -140,6 +140,7 @@ def test_shards_keep_the_order(tmp_path):
     there.download_and_prepare(download_config=config)
     assert len(list(there.data_path.glob("*-train.tfrecord*"))) == 4
     assert records(here) == records(there) and len(records(here)["train"]) == 30
+    assert there.info.metadata["partial_labels"] and not here.info.metadata["partial_labels"]  # workers cannot say
 
 
 @needs_beam

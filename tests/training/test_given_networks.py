@@ -60,6 +60,17 @@ def test_a_stage_begins_with_the_networks_of_files(kind, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("partial_labels", "batch_size", "expected"), [(False, 1, False), (True, 1, True), (False, 2, True)]
+)
+def test_a_method_is_told_whether_labels_may_be_partial(partial_labels, batch_size, expected):
+    """A batch of two may have one image with a label and one without."""
+    dataset = SimpleNamespace(shape=SHAPE, class_names=CLASSES, partial_labels=partial_labels)
+    stage = Stage("joint", "deepatlas", steps=10, batch_size=batch_size)
+    networks = Networks((4, 4), (4, 4, 4), segmentation_widths=(4, 8))
+    assert build_method(stage, networks, dataset, None).partial_labels is expected
+
+
+@pytest.mark.parametrize(
     ("setting", "shape", "n_classes", "message"),
     [
         ({"segmentation": "functional.keras"}, SHAPE, 4, r"makes no \(12, 10, 4\) of \(12, 10, 1\)"),
