@@ -59,8 +59,9 @@ KERNELS = {
 # Names of compiled functions, and their row; any other is a loss of its own
 FUNCTIONS = {
     "warp": r"warp_(linear|nearest)$",
+    "warp, gradient": r"weighted_corners$|matrix$",
     "labels and anatomies": r"mix$",
-    "loss: warped_soft_dice": r"(label|probability)_corners|dense_sums|combined",
+    "loss: warped_soft_dice": r"(label|probability)_corners|(dense_)?sums$",
 }
 
 

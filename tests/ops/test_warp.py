@@ -95,6 +95,18 @@ def test_gradients_equal_voxelmorphs(shape, channels, kind):
         np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
+@pytest.mark.parametrize("channels", [1, FEW_CHANNELS + 1])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradients_of_a_half_precision_image(shape, channels):
+    image, u = map(tf.constant, _random(shape, channels))
+    weight = np.random.default_rng(1).normal(size=image.shape).astype(np.float32)
+    halves = _gradients(lambda x, u: tf.cast(warp(x, u), tf.float32), tf.cast(image, tf.bfloat16), u, weight)
+    expected = _gradients(warp, image, u, weight)
+    assert [x.dtype for x in halves] == [tf.bfloat16, tf.float32]
+    for half, whole in zip(halves, expected, strict=True):
+        np.testing.assert_allclose(tf.cast(half, tf.float32), whole, atol=0.02 * np.abs(whole).max())
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gradient_of_field_is_slope_of_image(shape):
     slopes = np.arange(1.0, len(shape) + 1).astype(np.float32)
