@@ -15,7 +15,7 @@ MILD = Augmentation(rotation_degrees=8.0, scale=0.08, translation_voxels=2.0, el
 SEGMENTATION_BASELINE = Stage(
     name="segmentation_baseline",
     method="segmentation",
-    steps=1200,
+    steps=3000,
     epochs=6,
     batch_size=2,
     labelled_fraction=(1.0, None),

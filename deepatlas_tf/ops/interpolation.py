@@ -18,7 +18,7 @@ def interpolate(image, u):
     def backward(upstream):
         return _of_image(upstream, image, u), _of_field(upstream, image, u)
 
-    rows, weights, _ = _along_axes(u)
+    rows, weights, _ = along_axes(u)
     return _sum_of_corners(image, _rows(rows, u), _products(weights)), backward
 
 
@@ -30,19 +30,19 @@ def _of_image(upstream, image, u):
 
 
 def _of_field(upstream, image, u):
-    rows = _rows(_along_axes(u)[0], u)
+    rows, _ = corners(u)
     if image.shape[-1] == 1:
-        products = [upstream[..., 0] * tf.gather(tf.reshape(image, [-1]), row) for row in rows]
+        products = tf.unstack(upstream[..., 0] * tf.gather(tf.reshape(image, [-1]), rows))
         of_axes = [weighted_sum(products, tf.unstack(slope)) for slope in slopes(u)]
     else:  # the sums over channels of each corner would be three times as slow as those of each axis
-        along_axes = [_sum_of_corners(image, rows, tf.unstack(slope)) for slope in slopes(u)]
-        of_axes = [tf.reduce_sum(upstream * derivative, axis=-1) for derivative in along_axes]
+        along_all = [_sum_of_corners(image, tf.unstack(rows), tf.unstack(slope)) for slope in slopes(u)]
+        of_axes = [tf.reduce_sum(upstream * derivative, axis=-1) for derivative in along_all]
     return tf.cast(tf.stack(of_axes, axis=-1), u.dtype)
 
 
 def _sum_of_corners(image, rows, weights):
     voxels = tf.reshape(image, (-1, image.shape[-1]))
-    # Corner by corner: XLA gathers all of them at once several times slower
+    # Corner by corner: XLA gathers several channels of all of them at once several times slower
     return weighted_sum([tf.gather(voxels, row) for row in rows], [weight[..., None] for weight in weights])
 
 
@@ -57,18 +57,18 @@ def corners(u):
     Returns:
         The rows of the voxels in the image as ``(B * V, C)``, int32, and the weights, both ``(2 ** D, B, *S)``.
     """
-    rows, weights, _ = _along_axes(u)
+    rows, weights, _ = along_axes(u)
     return tf.stack(_rows(rows, u)), tf.stack(_products(weights))
 
 
 def slopes(u):
     """For each axis the weights' derivatives by the displacement along it, ``(2 ** D, B, *S)``; 0 outside the image."""
-    _, weights, derivatives = _along_axes(u)
+    _, weights, derivatives = along_axes(u)
     of_axes = [[*weights[:axis], slope, *weights[axis + 1 :]] for axis, slope in enumerate(derivatives)]
     return [tf.stack(_products(factors)) for factors in of_axes]
 
 
-def _along_axes(u):
+def along_axes(u):
     """Of the lower and the upper voxel along each axis the position, the weight, and the derivative of that."""
     positions, weights, derivatives = [], [], []
     for axis, (location, inside) in enumerate(clipped_locations(u)):

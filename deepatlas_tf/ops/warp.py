@@ -2,7 +2,7 @@
 
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.ops.compiled import compiled
-from deepatlas_tf.ops.interpolation import clipped_locations, corners, flat_index, interpolate
+from deepatlas_tf.ops.interpolation import along_axes, clipped_locations, corners, flat_index, interpolate
 from deepatlas_tf.ops.sums import bin_sums, on_gpu
 
 FEW_CHANNELS = 4  # such as images and fields
@@ -93,10 +93,17 @@ def _by_sparse_product(upstream, u):
 @compiled
 def _matrix(u):
     """Row, column ``(B * V * 2 ** D, 2)`` and value of what the matrix has at the corners of each voxel."""
-    columns, weights = (tf.transpose(tf.reshape(x, (2 ** u.shape[-1], -1))) for x in corners(u))
-    rows = tf.broadcast_to(tf.range(tf.shape(columns)[0])[:, None], tf.shape(columns))
-    places = tf.reshape(tf.stack([rows, columns], axis=-1), (-1, 2))
-    return tf.cast(places, tf.int64), tf.cast(tf.reshape(weights, [-1]), tf.float32)
+    positions, weights, _ = along_axes(u)
+    shape = tf.shape(u)
+    n_voxels = tf.size(u[..., 0])
+    voxel = tf.range(n_voxels)[:, None]
+    columns, values = voxel // tf.reduce_prod(shape[1:-1]), tf.ones((n_voxels, 1), u.dtype)
+    for axis, (position, weight) in enumerate(zip(positions, weights, strict=True)):  # twice as many with each axis
+        lower_upper, of_both = (tf.reshape(tf.stack(pair, axis=-1), (-1, 1, 2)) for pair in (position, weight))
+        columns = tf.reshape(columns[..., None] * shape[axis + 1] + lower_upper, (n_voxels, -1))
+        values = tf.reshape(values[..., None] * of_both, (n_voxels, -1))
+    places = tf.stack([tf.broadcast_to(voxel, tf.shape(columns)), columns], axis=-1)
+    return tf.cast(tf.reshape(places, (-1, 2)), tf.int64), tf.cast(tf.reshape(values, [-1]), tf.float32)
 
 
 @compiled
