@@ -31,10 +31,17 @@ def warp(image, u, interpolation: str = "linear"):
     if u.shape[-1] != n_axes:
         raise ValueError(f"the field has {u.shape[-1]} components, the image {n_axes} spatial axes")
     if interpolation == "linear":
-        return (_warp_linear if on_gpu() else _warp_in_threads)(image, u)
+        return (_warp_linear if on_gpu() or _in_xla() else _warp_in_threads)(image, u)
     if interpolation == "nearest":
         return _warp_nearest(image, u)
     raise ValueError(f"interpolation is 'linear' or 'nearest', not {interpolation!r}")
+
+
+def _in_xla() -> bool:
+    """Whether the caller compiles what is traced now, which XLA cannot for a sparse product."""
+    from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext  # has no public name
+
+    return GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 @compiled

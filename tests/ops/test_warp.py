@@ -95,6 +95,21 @@ def test_gradients_equal_voxelmorphs(shape, channels, kind):
         np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
+@pytest.mark.parametrize("compile_what", ["gradient too", "forward", "forward, inside a function"])
+@pytest.mark.parametrize("channels", [1, FEW_CHANNELS + 1])
+def test_gradients_where_the_caller_compiles(channels, compile_what):
+    image, u = map(tf.constant, _random((4, 5, 6), channels))
+    weight = np.random.default_rng(1).normal(size=image.shape).astype(np.float32)
+    forward = tf.function(lambda image, u: warp(image, u), jit_compile=True)
+    gradients = {
+        "gradient too": tf.function(lambda image, u: _gradients(warp, image, u, weight), jit_compile=True),
+        "forward": lambda image, u: _gradients(forward, image, u, weight),
+        "forward, inside a function": tf.function(lambda image, u: _gradients(forward, image, u, weight)),
+    }[compile_what]
+    for compiled, plain in zip(gradients(image, u), _gradients(warp, image, u, weight), strict=True):
+        np.testing.assert_allclose(compiled, plain, atol=1e-5)
+
+
 @pytest.mark.parametrize("channels", [1, FEW_CHANNELS + 1])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gradients_of_a_half_precision_image(shape, channels):
