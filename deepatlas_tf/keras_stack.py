@@ -36,7 +36,7 @@ import voxelmorph as vxm  # noqa: E402
 
 keras = tf.keras
 
-__all__ = ["keras", "ne", "tf", "tfds", "versions", "vxm"]
+__all__ = ["compiled_by_xla", "keras", "ne", "tf", "tfds", "versions", "vxm"]
 
 _KERAS_PACKAGE = "tf-keras" if _NEEDS_TF_KERAS else "keras"
 _PACKAGES = ("tensorflow", _KERAS_PACKAGE, "voxelmorph", "neurite", "tensorflow-datasets", "nibabel", "numpy", "scipy")
@@ -46,3 +46,10 @@ def versions() -> dict[str, str]:
     """Versions of Python and the packages that a run depends on, for ``experiment.json``."""
     found = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {"python": sys.version.split()[0], **found}
+
+
+def compiled_by_xla() -> bool:
+    """Whether what is traced now is inside a function with ``jit_compile=True``."""
+    from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext  # has no public name
+
+    return GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())

@@ -1,6 +1,6 @@
 """Warping by a displacement field: ``warp(image, u)(x) = image(x + u(x))``, in 2D and 3D."""
 
-from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.keras_stack import compiled_by_xla, tf
 from deepatlas_tf.ops.compiled import compiled
 from deepatlas_tf.ops.interpolation import along_axes, clipped_locations, corners, flat_index, interpolate
 from deepatlas_tf.ops.sums import bin_sums, on_gpu
@@ -31,17 +31,10 @@ def warp(image, u, interpolation: str = "linear"):
     if u.shape[-1] != n_axes:
         raise ValueError(f"the field has {u.shape[-1]} components, the image {n_axes} spatial axes")
     if interpolation == "linear":
-        return (_warp_linear if on_gpu() or _in_xla() else _warp_in_threads)(image, u)
+        return (_warp_linear if on_gpu() or compiled_by_xla() else _warp_in_threads)(image, u)
     if interpolation == "nearest":
         return _warp_nearest(image, u)
     raise ValueError(f"interpolation is 'linear' or 'nearest', not {interpolation!r}")
-
-
-def _in_xla() -> bool:
-    """Whether the caller compiles what is traced now, which XLA cannot for a sparse product."""
-    from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext  # has no public name
-
-    return GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 @compiled
@@ -53,7 +46,8 @@ def _warp_linear(image, u):
 def _warp_in_threads(image, u):
     """The same with another gradient towards the image: XLA adds up what belongs to a voxel in one thread.
 
-    The identities are for the reasons that are told in ``ops/compiled.py``.
+    Not where the caller compiles by XLA, which has no sparse product. The identities are for the
+    reasons that are told in ``ops/compiled.py``.
     """
     image, u = tf.identity(image), tf.identity(u)
     of_image = _counted if image.shape[-1] <= FEW_CHANNELS else _by_sparse_product
