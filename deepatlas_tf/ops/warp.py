@@ -2,7 +2,7 @@
 
 from deepatlas_tf.keras_stack import compiled_by_xla, tf
 from deepatlas_tf.ops.compiled import compiled
-from deepatlas_tf.ops.interpolation import along_axes, clipped_locations, corners, flat_index, interpolate
+from deepatlas_tf.ops.interpolation import along, along_axes, clipped_locations, corners, flat_index, interpolate
 from deepatlas_tf.ops.sums import bin_sums, on_gpu
 
 FEW_CHANNELS = 4  # such as images and fields
@@ -95,9 +95,11 @@ def _by_sparse_product(upstream, u):
 def _matrix(u):
     """Row, column ``(B * V * 2 ** D, 2)`` and value of what the matrix has at the corners of each voxel."""
     positions, weights, _ = along_axes(u)
-    shape = tf.shape(u)
+    shape, n_axes = tf.shape(u), u.shape[-1]
     n_voxels = tf.size(u[..., 0])
-    voxel = tf.range(n_voxels)[:, None]
+    nothing = tf.minimum(positions[0][0], 0)  # what XLA does not know: of the ranges alone it would make a constant
+    place = [tf.reshape(tf.range(shape[axis + 1]), along(axis, n_axes, -1)) + nothing for axis in range(n_axes)]
+    voxel = tf.reshape(flat_index(place, shape), (-1, 1))
     columns, values = voxel // tf.reduce_prod(shape[1:-1]), tf.ones((n_voxels, 1), u.dtype)
     for axis, (position, weight) in enumerate(zip(positions, weights, strict=True)):  # twice as many with each axis
         lower_upper, of_both = (tf.reshape(tf.stack(pair, axis=-1), (-1, 1, 2)) for pair in (position, weight))
