@@ -34,7 +34,7 @@ def _of_field(upstream, image, u):
     if image.shape[-1] == 1:
         products = tf.unstack(upstream[..., 0] * tf.gather(tf.reshape(image, [-1]), rows))
         of_axes = [weighted_sum(products, tf.unstack(slope)) for slope in slopes(u)]
-    else:  # the sums over channels of each corner would be three times as slow as those of each axis
+    else:  # sums over channels for each axis, which are fewer than for each corner
         along_all = [_sum_of_corners(image, tf.unstack(rows), tf.unstack(slope)) for slope in slopes(u)]
         of_axes = [tf.reduce_sum(upstream * derivative, axis=-1) for derivative in along_all]
     return tf.cast(tf.stack(of_axes, axis=-1), u.dtype)
