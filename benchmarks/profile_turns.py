@@ -58,9 +58,12 @@ KERNELS = {
 }
 # Names of compiled functions, and their row; any other is a loss of its own
 FUNCTIONS = {
-    "warp": r"warp_(linear|nearest)$",
+    "warp": r"warp_(linear|nearest)$|field$",
     "warp, gradient": r"weighted_corners$|matrix$",
     "labels and anatomies": r"mix$",
+    "softmax, activations, elementwise": r"softmax$",
+    "loss: soft_dice": r"dice_sums$",
+    "loss: dice_and_cross_entropy": r"sums_and_cross_entropy$",
     "loss: warped_soft_dice": r"(label|probability)_corners|(dense_)?sums$",
 }
 
@@ -192,7 +195,7 @@ def row_of(name: str, kernel: str, functions: dict[str, str]) -> str:
         row = next(
             (row for row, pattern in FUNCTIONS.items() if re.match(pattern, python_name)), f"loss: {python_name}"
         )
-        return f"{row}, gradient" if gradient and row != "labels and anatomies" else row
+        return f"{row}, gradient" if gradient and (row not in ROWS or f"{row}, gradient" in ROWS) else row
     if name.startswith(("Adam", "LossScale")):
         return "optimizer"
     row = next((row for row, pattern in KERNELS.items() if re.search(pattern, kernel)), "everything else")

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.losses.overlap import soft_dice_of_sums
 from deepatlas_tf.ops.compiled import compiled
-from deepatlas_tf.ops.interpolation import along, corners, interpolate, slopes, weighted_sum
+from deepatlas_tf.ops.interpolation import cells, corners, field_gradient, interpolate, own_rows, slopes
 from deepatlas_tf.ops.labels import per_class
-from deepatlas_tf.ops.sums import bin_sums, class_bins, class_sums, voxel_sums
+from deepatlas_tf.ops.sums import class_bins, class_sums, place_sums, voxel_sums
 
 
 class Anatomy(NamedTuple):
@@ -77,7 +77,7 @@ def _sums(u, moving, fixed, n_classes):
         overlap, volume = class_sums(products, classes, n_classes), class_sums(weights, classes, n_classes)
     elif fixed.dtype.is_integer:
         products, voxels, weights = _probability_corners(u, moving, fixed)
-        reached = tf.reshape(bin_sums(weights, voxels, tf.size(fixed)), (tf.shape(fixed)[0], -1))
+        reached = tf.reshape(place_sums(weights, voxels, tf.size(fixed)), (tf.shape(fixed)[0], -1))
         overlap = class_sums(tf.reduce_sum(products, axis=0, keepdims=True), fixed[None], n_classes)
         volume = voxel_sums(_by_example(moving) * reached[..., None])
     else:
@@ -88,15 +88,15 @@ def _sums(u, moving, fixed, n_classes):
 @compiled
 def _label_corners(u, label, fixed):
     """Of each corner the class, the weight, and that times the fixed side's probability of the class."""
-    voxel, weight = corners(u)
+    voxel, weight = corners(cells(u))
     classes = tf.gather(tf.reshape(label, [-1]), voxel)
-    return classes, weight, weight * _at_class(fixed, classes)  # (2 ** D, B, *S)
+    return classes, weight, weight * _at_class(fixed, classes, own_rows(u))  # (2 ** D, B, *S)
 
 
 @compiled
 def _probability_corners(u, moving, label):
     """Of each corner the weight times the probability of the fixed side's class, the voxel, and the weight."""
-    voxel, weight = corners(u)
+    voxel, weight = corners(cells(u))
     return weight * _at_voxel(moving, voxel, label), voxel, weight
 
 
@@ -111,23 +111,31 @@ def _sums_gradient(u, moving, fixed, of_overlap, of_volume):
     """The gradient of ``sum_c of_overlap_c overlap_c + of_volume_c volume_c``, ``(B, *S, D)``."""
     if not moving.dtype.is_integer and not fixed.dtype.is_integer:
         by_class = per_class(of_overlap, fixed) * fixed + per_class(of_volume, fixed)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(u)
-            warped = interpolate(moving, u)
-        return tape.gradient(warped, u, by_class)
-    # Corner by corner, which with many classes takes less time than all at once
-    sides = (moving, fixed, of_overlap, of_volume)
-    of_weights = [_of_weights(voxel[None], *sides)[0] for voxel in tf.unstack(corners(u)[0])]
-    return tf.stack([weighted_sum(of_weights, tf.unstack(slope)) for slope in slopes(u)], axis=-1)
+        return field_gradient(by_class, moving, u)
+    around = cells(u)
+    voxel, _ = corners(around)
+    of_weights = _of_weights(voxel, own_rows(u), moving, fixed, of_overlap, of_volume)
+    return tf.stack(slopes(of_weights, around), axis=-1)
 
 
-def _of_weights(voxel, moving, fixed, of_overlap, of_volume):
-    """The gradient of the weights of corners ``(K, B, *S)``."""
-    if moving.dtype.is_integer:
-        classes = tf.gather(tf.reshape(moving, [-1]), voxel)
-        return _of(of_overlap, classes) * _at_class(fixed, classes) + _of(of_volume, classes)
-    of_voxel = tf.reshape(tf.reduce_sum(_by_example(moving) * of_volume[:, None], axis=-1), [-1])
-    return _of(of_overlap, fixed[None]) * _at_voxel(moving, voxel, fixed) + tf.gather(of_voxel, voxel)
+def _of_weights(voxel, own, moving, fixed, of_overlap, of_volume):
+    """The gradient of the weights of each corner, ``(B, *S)``."""
+    if not moving.dtype.is_integer:
+        of_voxel = tf.reshape(tf.reduce_sum(_by_example(moving) * of_volume[:, None], axis=-1), [-1])
+        of_class = _of(of_overlap, fixed[None])[0]
+        return [of_class * _at_voxel(moving, row, fixed) + tf.gather(of_voxel, row) for row in tf.unstack(voxel)]
+    classes = tf.gather(tf.reshape(moving, [-1]), voxel)
+    bins = class_bins(classes, of_overlap.shape[1])
+    of_overlap, of_volume = (tf.reshape(by_class, [-1]) for by_class in (of_overlap, of_volume))
+
+    def of_corners(classes, bins):
+        of_product = tf.gather(of_overlap, bins)
+        return tf.unstack(of_product * _at_class(fixed, classes, own) + tf.gather(of_volume, bins))
+
+    if fixed.dtype.is_integer:
+        return of_corners(classes, bins)
+    one_by_one = (tf.split(x, classes.shape[0]) for x in (classes, bins))  # all at once take twice the time
+    return [of_corners(*one)[0] for one in zip(*one_by_one, strict=True)]
 
 
 def _by_example(probabilities):
@@ -142,17 +150,14 @@ def _volumes(anatomy, n_classes):
     return voxel_sums(anatomy)
 
 
-def _at_class(anatomy, classes):
-    """Probability of a class, given for each voxel and corner ``(K, B, *S)``, in a label map or in probabilities."""
+def _at_class(anatomy, classes, own):
+    """Probability of a class, given for each voxel and corner ``(K, B, *S)``, in a label map or in probabilities.
+
+    ``own``: row of each voxel itself, ``(B, *S)``.
+    """
     if anatomy.dtype.is_integer:
         return tf.cast(anatomy == classes, tf.float32)
-    shape = tf.shape(anatomy, out_type=tf.int64)
-    value, stride = tf.cast(classes, tf.int64), shape[-1]
-    for axis in reversed(range(classes.shape.rank - 1)):
-        # Onto the classes one by one: the sum of the positions alone would be a constant as large as the volume
-        value += stride * tf.reshape(tf.range(shape[axis]), along(axis, classes.shape.rank - 1, -1))
-        stride *= shape[axis]
-    return tf.gather(tf.reshape(anatomy, [-1]), value)
+    return _at_voxel(anatomy, own, classes)
 
 
 def _at_voxel(probabilities, voxel, classes):

@@ -5,8 +5,8 @@ The value is ``sum_k w_k(x) image(y_k(x))`` over the ``2 ** D`` voxels ``y_k(x)`
 """
 
 import functools
-import itertools
 import operator
+from typing import NamedTuple
 
 from deepatlas_tf.keras_stack import tf
 
@@ -16,78 +16,101 @@ def interpolate(image, u):
     """``image (B, *S, C)`` at ``x + u(x)``, with ``u (B, *S, D)`` in voxels; outside the nearest voxel counts."""
 
     def backward(upstream):
-        return _of_image(upstream, image, u), _of_field(upstream, image, u)
+        return _of_image(upstream, image, u), field_gradient(upstream, image, u)
 
-    rows, weights, _ = along_axes(u)
-    return _sum_of_corners(image, _rows(rows, u), _products(weights)), backward
+    rows, weights = (tf.unstack(x) for x in corners(cells(u)))
+    values = _at_corners(image, rows)
+    weighted = [tf.cast(weight, image.dtype)[..., None] * value for weight, value in zip(weights, values, strict=True)]
+    return tf.add_n(weighted), backward
 
 
 def _of_image(upstream, image, u):
-    rows, weights = corners(u)
+    rows, weights = corners(cells(u))
     values = tf.reshape(tf.cast(weights, image.dtype)[..., None] * upstream, (-1, image.shape[-1]))
     summed = tf.math.unsorted_segment_sum(values, tf.reshape(rows, [-1]), tf.size(image[..., 0]))
     return tf.reshape(summed, tf.shape(image))
 
 
-def _of_field(upstream, image, u):
-    rows, _ = corners(u)
+def field_gradient(upstream, image, u):
+    """Gradient ``(B, *S, D)`` of :func:`interpolate` towards the field, of the ``upstream (B, *S, C)`` of its value."""
+    around = cells(u)
+    rows, _ = corners(around)
+    upstream = tf.cast(upstream, u.dtype)
     if image.shape[-1] == 1:
-        products = tf.unstack(upstream[..., 0] * tf.gather(tf.reshape(image, [-1]), rows))
-        of_axes = [weighted_sum(products, tf.unstack(slope)) for slope in slopes(u)]
-    else:  # sums over channels for each axis, which are fewer than for each corner
-        along_all = [_sum_of_corners(image, tf.unstack(rows), tf.unstack(slope)) for slope in slopes(u)]
-        of_axes = [tf.reduce_sum(upstream * derivative, axis=-1) for derivative in along_all]
-    return tf.cast(tf.stack(of_axes, axis=-1), u.dtype)
+        values = tf.unstack(tf.gather(tf.reshape(image, [-1]), rows))
+        of_axes = [upstream[..., 0] * slope for slope in slopes(values, around)]
+    else:
+        values = _at_corners(image, tf.unstack(rows))
+        of_axes = [tf.reduce_sum(upstream * slope, axis=-1) for slope in slopes(values, around)]
+    return tf.stack(of_axes, axis=-1)
 
 
-def _sum_of_corners(image, rows, weights):
+def _at_corners(image, rows):
+    """``(B, *S, C)`` for each corner: XLA gathers several channels of all of them at once several times slower."""
     voxels = tf.reshape(image, (-1, image.shape[-1]))
-    # Corner by corner: XLA gathers several channels of all of them at once several times slower
-    return weighted_sum([tf.gather(voxels, row) for row in rows], [weight[..., None] for weight in weights])
+    return [tf.gather(voxels, row) for row in rows]
 
 
-def weighted_sum(values, weights):
-    """Of the values at each corner."""
-    return tf.add_n([tf.cast(weight, value.dtype) * value for weight, value in zip(weights, values, strict=True)])
+class Cells(NamedTuple):
+    """For each axis a pair ``(B, *S)``: of the lower and the upper voxel beside ``x + u(x)``.
+
+    Attributes:
+        positions: along the axis, int32.
+        weights: in the interpolation along it.
+        derivatives: of the weights by the displacement; 0 outside the image.
+    """
+
+    positions: list
+    weights: list
+    derivatives: list
 
 
-def corners(u):
+def cells(u):
+    """:class:`Cells` of a field ``(B, *S, D)`` in voxels."""
+    found = Cells([], [], [])
+    for (location, inside), size in zip(clipped_locations(u), sizes(u)[1:-1], strict=True):
+        lower = tf.floor(location)
+        fraction = location - lower  # (B, *S), distance from the lower corner
+        lower = tf.cast(lower, tf.int32)
+        slope = tf.cast(inside, u.dtype)
+        found.positions.append((lower, tf.minimum(lower + 1, size - 1)))
+        found.weights.append((1 - fraction, fraction))
+        found.derivatives.append((-slope, slope))
+    return found
+
+
+def corners(around: Cells):
     """The ``2 ** D`` voxels around ``x + u(x)``, each with its weight.
 
     Returns:
         The rows of the voxels in the image as ``(B * V, C)``, int32, and the weights, both ``(2 ** D, B, *S)``.
     """
-    rows, weights, _ = along_axes(u)
-    return tf.stack(_rows(rows, u)), tf.stack(_products(weights))
+    n_axes, shape = len(around.positions), sizes(around.positions[0][0])
+    positions, weights = (
+        [tf.reshape(tf.stack(pair), [*along(axis, n_axes, 2), *shape]) for axis, pair in enumerate(pairs)]
+        for pairs in (around.positions, around.weights)
+    )
+    of_all = flat_index(positions, shape), functools.reduce(operator.mul, weights)
+    return [tf.reshape(x, [2**n_axes, *shape]) for x in of_all]
 
 
-def slopes(u):
-    """For each axis the weights' derivatives by the displacement along it, ``(2 ** D, B, *S)``; 0 outside the image."""
-    _, weights, derivatives = along_axes(u)
-    of_axes = [[*weights[:axis], slope, *weights[axis + 1 :]] for axis, slope in enumerate(derivatives)]
-    return [tf.stack(_products(factors)) for factors in of_axes]
+def slopes(values, around: Cells):
+    """Slope along each axis of the interpolation of the ``2 ** D`` corners' values, ``(B, *S)`` or ``(B, *S, C)``.
+
+    Axis by axis, so that what the slopes have in common is computed once.
+    """
+    dtype = around.weights[0][0].dtype
+    values, found = [tf.cast(value, dtype) for value in values], []
+    for weight, derivative in zip(around.weights[::-1], around.derivatives[::-1], strict=True):
+        found = [_across(values, derivative), *(_across(slope, weight) for slope in found)]
+        values = _across(values, weight)
+    return [slope for (slope,) in found]
 
 
-def along_axes(u):
-    """Of the lower and the upper voxel along each axis the position, the weight, and the derivative of that."""
-    positions, weights, derivatives = [], [], []
-    for axis, (location, inside) in enumerate(clipped_locations(u)):
-        lower = tf.floor(location)
-        fraction = location - lower  # (B, *S), distance from the lower corner
-        lower = tf.cast(lower, tf.int32)
-        slope = tf.cast(inside, u.dtype)
-        positions.append((lower, tf.minimum(lower + 1, tf.shape(u)[axis + 1] - 1)))
-        weights.append((1 - fraction, fraction))
-        derivatives.append((-slope, slope))
-    return positions, weights, derivatives
-
-
-def _rows(positions, u):
-    return [flat_index(corner, tf.shape(u)) for corner in itertools.product(*positions)]
-
-
-def _products(of_axes):
-    return [functools.reduce(operator.mul, corner) for corner in itertools.product(*of_axes)]
+def _across(values, of_both):
+    """The lower and the upper corners along an axis, weighed and added: half as many as the values."""
+    lower, upper = of_both if values[0].shape.rank == of_both[0].shape.rank else [one[..., None] for one in of_both]
+    return [lower * below + upper * above for below, above in zip(values[::2], values[1::2], strict=True)]
 
 
 def clipped_locations(u):
@@ -96,12 +119,16 @@ def clipped_locations(u):
     Axis by axis: of a grid of all axes XLA makes constants, each as large as the field, in every compiled program.
     """
     locations = []
-    for axis, component in enumerate(tf.unstack(u, axis=-1)):
-        first, last = tf.zeros((), u.dtype), tf.cast(tf.shape(u)[axis + 1] - 1, u.dtype)
-        start = tf.cast(tf.reshape(tf.range(tf.shape(u)[axis + 1]), along(axis, u.shape[-1], -1)), u.dtype)
-        location = start + component
+    for axis, (component, size) in enumerate(zip(tf.unstack(u, axis=-1), sizes(u)[1:-1], strict=True)):
+        first, last = tf.zeros((), u.dtype), tf.cast(size - 1, u.dtype)
+        location = tf.cast(tf.reshape(tf.range(size), along(axis, u.shape[-1], -1)), u.dtype) + component
         locations.append((tf.clip_by_value(location, first, last), (location >= first) & (location <= last)))
     return locations
+
+
+def sizes(x):
+    """The shape of a tensor, as numbers where they are known, which makes graphs smaller."""
+    return [tf.shape(x)[axis] if size is None else size for axis, size in enumerate(x.shape)]
 
 
 def along(axis, n_axes, size):
@@ -110,9 +137,16 @@ def along(axis, n_axes, size):
 
 
 def flat_index(positions, shape):
-    """Row of each voxel in the image reshaped to ``(B * prod(S), C)``, from its positions along the axes."""
-    batch_shape = tf.concat([shape[:1], tf.ones((len(positions),), tf.int32)], axis=0)
-    flat = tf.reshape(tf.range(shape[0]), batch_shape)
-    for axis, position in enumerate(positions):
-        flat = flat * shape[axis + 1] + position
+    """Row of each voxel in the image reshaped to ``(B * V, C)``, of its positions along the axes and ``(B, *S)``."""
+    flat = tf.reshape(tf.range(shape[0]), [-1, *[1] * len(positions)])
+    for size, position in zip(shape[1:], positions, strict=True):
+        flat = flat * size + position
     return flat
+
+
+def own_rows(u):
+    """Row of each voxel itself in the image reshaped to ``(B * prod(S), C)``, ``(B, *S)`` int32."""
+    shape, n_axes = sizes(u)[:-1], u.shape[-1]
+    nothing = tf.cast(tf.minimum(tf.abs(u[..., 0]), 0), tf.int32)  # of the ranges alone XLA would make a constant
+    ranges = [tf.reshape(tf.range(size), along(axis, n_axes, -1)) for axis, size in enumerate(shape[1:])]
+    return flat_index([positions + nothing for positions in ranges], shape)

@@ -2,8 +2,17 @@
 
 from deepatlas_tf.keras_stack import compiled_by_xla, tf
 from deepatlas_tf.ops.compiled import compiled
-from deepatlas_tf.ops.interpolation import along, along_axes, clipped_locations, corners, flat_index, interpolate
-from deepatlas_tf.ops.sums import bin_sums, on_gpu
+from deepatlas_tf.ops.interpolation import (
+    cells,
+    clipped_locations,
+    corners,
+    field_gradient,
+    flat_index,
+    interpolate,
+    own_rows,
+    sizes,
+)
+from deepatlas_tf.ops.sums import on_gpu, place_sums
 
 FEW_CHANNELS = 4  # such as images and fields
 
@@ -49,35 +58,36 @@ def _warp_in_threads(image, u):
     Not where the caller compiles by XLA, which has no sparse product. The identities are for the
     reasons that are told in ``ops/compiled.py``.
     """
-    image, u = tf.identity(image), tf.identity(u)
-    of_image = _counted if image.shape[-1] <= FEW_CHANNELS else _by_sparse_product
+    by_voxel = _counted if image.shape[-1] <= FEW_CHANNELS else _by_sparse_product
 
     @tf.custom_gradient
-    def with_gradient(image, u, warped):
+    def with_gradient(image, u):
         def backward(upstream):
-            summed = of_image(tf.cast(upstream, tf.float32), tf.identity(u))
-            return tf.cast(tf.reshape(summed, tf.shape(image)), image.dtype), None, upstream
+            of_image = tf.reshape(by_voxel(tf.cast(upstream, tf.float32), tf.identity(u)), tf.shape(image))
+            return tf.cast(of_image, image.dtype), _of_field(upstream, tf.identity(image), tf.identity(u))
 
-        return tf.identity(warped), backward
+        return _warp_linear(image, u), backward
 
-    return with_gradient(image, u, _warp_linear(tf.stop_gradient(image), u))
+    return with_gradient(tf.identity(image), tf.identity(u))
+
+
+_of_field = compiled(field_gradient)
 
 
 def _counted(upstream, u):
     """Gradient ``(B * V, C)`` towards the image, as a weighted count of voxels for each channel."""
     sums = []
     for of_channel in tf.unstack(upstream, axis=-1):
-        with tf.control_dependencies(sums):  # one after the other, since each takes 96 bytes a voxel
+        with tf.control_dependencies(sums):  # one after the other, since each takes 64 bytes a voxel
             rows, values = _weighted_corners(of_channel, u)
-            sums.append(bin_sums(values, rows, tf.size(of_channel)))
+            sums.append(place_sums(values, rows, tf.size(of_channel)))
     return tf.stack(sums, axis=-1)
 
 
 @compiled
 def _weighted_corners(values, u):
-    """float64, for :func:`~deepatlas_tf.ops.sums.bin_sums`."""
-    rows, weights = corners(u)
-    return rows, tf.cast(weights * tf.cast(values, weights.dtype), tf.float64)
+    rows, weights = corners(cells(u))
+    return rows, tf.cast(weights, tf.float32) * values
 
 
 def _by_sparse_product(upstream, u):
@@ -94,16 +104,12 @@ def _by_sparse_product(upstream, u):
 @compiled
 def _matrix(u):
     """Row, column ``(B * V * 2 ** D, 2)`` and value of what the matrix has at the corners of each voxel."""
-    positions, weights, _ = along_axes(u)
-    shape, n_axes = tf.shape(u), u.shape[-1]
-    n_voxels = tf.size(u[..., 0])
-    nothing = tf.minimum(positions[0][0], 0)  # what XLA does not know: of the ranges alone it would make a constant
-    place = [tf.reshape(tf.range(shape[axis + 1]), along(axis, n_axes, -1)) + nothing for axis in range(n_axes)]
-    voxel = tf.reshape(flat_index(place, shape), (-1, 1))
-    columns, values = voxel // tf.reduce_prod(shape[1:-1]), tf.ones((n_voxels, 1), u.dtype)
-    for axis, (position, weight) in enumerate(zip(positions, weights, strict=True)):  # twice as many with each axis
-        lower_upper, of_both = (tf.reshape(tf.stack(pair, axis=-1), (-1, 1, 2)) for pair in (position, weight))
-        columns = tf.reshape(columns[..., None] * shape[axis + 1] + lower_upper, (n_voxels, -1))
+    around, shape, n_voxels = cells(u), sizes(u)[1:-1], tf.size(u[..., 0])
+    voxel = tf.reshape(own_rows(u), (-1, 1))
+    columns, values = voxel // tf.reduce_prod(shape), tf.ones((n_voxels, 1), u.dtype)
+    for size, *pairs in zip(shape, around.positions, around.weights, strict=True):  # twice as many with each axis
+        lower_upper, of_both = (tf.reshape(tf.stack(pair, axis=-1), (-1, 1, 2)) for pair in pairs)
+        columns = tf.reshape(columns[..., None] * size + lower_upper, (n_voxels, -1))
         values = tf.reshape(values[..., None] * of_both, (n_voxels, -1))
     places = tf.stack([tf.broadcast_to(voxel, tf.shape(columns)), columns], axis=-1)
     return tf.cast(tf.reshape(places, (-1, 2)), tf.int64), tf.cast(tf.reshape(values, [-1]), tf.float32)
@@ -113,4 +119,4 @@ def _matrix(u):
 def _warp_nearest(image, u):
     nearest = [tf.cast(tf.round(location), tf.int32) for location, _ in clipped_locations(u)]
     voxels = tf.reshape(image, (-1, image.shape[-1]))
-    return tf.gather(voxels, flat_index(nearest, tf.shape(u)))
+    return tf.gather(voxels, flat_index(nearest, sizes(u)[:-1]))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deepatlas_tf.keras_stack import tf
-from deepatlas_tf.ops.sums import class_sums, voxel_sums
+from deepatlas_tf.ops.sums import class_sums, place_sums, voxel_sums
 
 
 @pytest.fixture(params=[[], ["a GPU"]])
@@ -30,3 +30,15 @@ def test_voxel_sums_equal_numpy(devices, shape, in_graph):
     np.testing.assert_allclose(
         (tf.function(voxel_sums) if in_graph else voxel_sums)(tf.constant(x)), expected, rtol=1e-6
     )
+
+
+@pytest.mark.parametrize("in_graph", [False, True])
+def test_place_sums_equal_numpy_and_are_the_same_each_time(devices, in_graph):
+    g = np.random.default_rng(0)
+    values, places = g.normal(size=(8, 40_000)).astype(np.float32), g.integers(0, 39_000, (8, 40_000))
+    expected = np.bincount(places.ravel(), values.ravel(), minlength=40_000)
+    function = tf.function(place_sums) if in_graph else place_sums
+    found = [function(tf.constant(values), tf.constant(places, tf.int32), 40_000) for _ in range(3)]
+    np.testing.assert_allclose(found[0], expected, atol=1e-5)
+    for again in found[1:]:
+        np.testing.assert_array_equal(again, found[0])
