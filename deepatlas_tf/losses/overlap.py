@@ -12,7 +12,6 @@ from deepatlas_tf.ops.sums import voxel_sums
 _EPSILON = 1e-5
 
 
-@compiled(towards=("prediction", "reference"))
 def soft_dice(prediction, reference, class_weight=None, voxel_weight=None):
     """One minus the mean soft Dice over the foreground classes (Xu & Niethammer, MICCAI 2019, anatomy loss).
 
@@ -30,14 +29,28 @@ def soft_dice(prediction, reference, class_weight=None, voxel_weight=None):
         class_weight: ``(B, C)``; None is 1 for all.
         voxel_weight: ``(B, *S, 1)``, or ``(B, *S, C)`` for each class its own; None is 1 for all.
     """
+    return _soft_dice(_dice_sums(prediction, reference, voxel_weight), class_weight)
+
+
+@compiled(towards=("prediction", "reference"))
+def _dice_sums(prediction, reference, voxel_weight):
+    """Sums over the voxels, ``(K, B, C)``: of ``p q`` and ``p + q``, or of ``v p q``, ``v (p + q)`` and ``p + q``.
+
+    They are linear in each side. So their gradient reads none of them, and has no product of volumes to make again.
+    """
     p, q = prediction, _as_probabilities(reference, prediction)
-    volume = voxel_sums(p + q)
     if voxel_weight is None:
-        return soft_dice_of_sums(voxel_sums(p * q), volume, class_weight)
-    weighted_volume = voxel_sums(voxel_weight * (p + q))
-    mean_weight = tf.stop_gradient(weighted_volume / (volume + _EPSILON))
-    class_weight = mean_weight if class_weight is None else mean_weight * class_weight
-    return soft_dice_of_sums(voxel_sums(voxel_weight * p * q), weighted_volume, class_weight)
+        return tf.stack([voxel_sums(p * q), voxel_sums(p + q)])
+    return tf.stack([voxel_sums(voxel_weight * p * q), voxel_sums(voxel_weight * (p + q)), voxel_sums(p + q)])
+
+
+def _soft_dice(sums, class_weight):
+    overlap, volume, *unweighted_volume = tf.unstack(sums)
+    class_weight = None if class_weight is None else tf.stop_gradient(class_weight)
+    for unweighted in unweighted_volume:
+        mean_weight = tf.stop_gradient(volume / (unweighted + _EPSILON))
+        class_weight = mean_weight if class_weight is None else mean_weight * class_weight
+    return soft_dice_of_sums(overlap, volume, class_weight)
 
 
 def soft_dice_of_sums(overlap, volume, class_weight=None):
@@ -76,11 +89,18 @@ def cross_entropy(prediction, reference, class_weight=None, voxel_weight=None):
     return tf.reduce_mean(terms, axis=list(range(1, terms.shape.rank)))
 
 
-@compiled(towards=("prediction", "reference"))
 def dice_and_cross_entropy(prediction, reference, class_weight=None, voxel_weight=None):
     """:func:`soft_dice` and :func:`cross_entropy`, ``(2, B)``: their gradients are one volume instead of two."""
-    arguments = prediction, reference, class_weight, voxel_weight
-    return tf.stack([soft_dice(*arguments), cross_entropy(*arguments)])
+    found = _sums_and_cross_entropy(prediction, reference, class_weight, voxel_weight)
+    return tf.stack([_soft_dice(found[:-1], class_weight), found[-1, :, 0]])
+
+
+@compiled(towards=("prediction", "reference"))
+def _sums_and_cross_entropy(prediction, reference, class_weight, voxel_weight):
+    """``(K + 1, B, C)``; the cross-entropy stands in the last row, for each class."""
+    sums = _dice_sums(prediction, reference, voxel_weight)
+    entropy = cross_entropy(prediction, reference, class_weight, voxel_weight)
+    return tf.concat([sums, tf.broadcast_to(entropy[:, None], tf.shape(sums)[1:])[None]], axis=0)
 
 
 def _as_probabilities(reference, like):

@@ -3,6 +3,8 @@
 import zlib
 
 from deepatlas_tf.keras_stack import keras, tf, vxm
+from deepatlas_tf.ops.compiled import compiled
+from deepatlas_tf.ops.interpolation import sizes
 from deepatlas_tf.ops.velocity import integrate
 from deepatlas_tf.ops.warp import warp
 
@@ -113,6 +115,25 @@ class LeakyReLU(keras.layers.LeakyReLU):
 
 
 @_register
+class Softmax(keras.layers.Softmax):
+    """Keras' softmax over the channels, with a gradient in one program, which makes fewer volumes on its way."""
+
+    def call(self, inputs):
+        @tf.custom_gradient
+        def with_gradient(logits):
+            probabilities = tf.nn.softmax(logits)
+            return probabilities, lambda upstream: _softmax_gradient(probabilities, upstream)
+
+        return with_gradient(inputs)
+
+
+@compiled
+def _softmax_gradient(probabilities, upstream):
+    mean = tf.reduce_sum(probabilities * upstream, axis=-1, keepdims=True)
+    return probabilities * (upstream - mean)
+
+
+@_register
 class Dropout(keras.layers.Layer):
     """Dropout (Srivastava et al., JMLR 2014) whose masks follow from how often it was called in training.
 
@@ -175,9 +196,9 @@ class CropLike(keras.layers.Layer):
 
     def call(self, inputs):
         x, like = inputs
-        shape = tf.shape(like)
-        sizes = [shape[axis] if n is None else n for axis, n in enumerate(like.shape[1:-1], start=1)]
-        cropped = x[(slice(None), *(slice(0, size) for size in sizes))]
+        if x.shape[1:-1] == like.shape[1:-1] and like.shape[1:-1].is_fully_defined():
+            return x  # the gradient of a slice would be a copy
+        cropped = x[(slice(None), *(slice(0, size) for size in sizes(like)[1:-1]))]
         cropped.set_shape([x.shape[0], *like.shape[1:-1], x.shape[-1]])
         return cropped
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from deepatlas_tf.keras_stack import keras
-from deepatlas_tf.models.layers import CropLike, Dropout, InstanceNormalization, PadToMultiple
+from deepatlas_tf.models.layers import CropLike, Dropout, InstanceNormalization, PadToMultiple, Softmax
 from deepatlas_tf.models.recompute import apply_part
 from deepatlas_tf.models.upsampling import convolution
 from deepatlas_tf.models.voxelmorph import unet_features
@@ -84,4 +84,4 @@ def _class_probabilities(features, image, n_classes):
     logits = CropLike(name="crop", dtype="float32")(
         [conv(n_classes, 1, dtype="float32", name="logits")(features), image]
     )
-    return keras.layers.Softmax(dtype="float32", name="probabilities")(logits)
+    return Softmax(dtype="float32", name="probabilities")(logits)
