@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 from turns import commit
 
+from deepatlas_tf.data.device import untuned
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.keras_stack import versions as package_versions
 from deepatlas_tf.losses.similarity import local_ncc
@@ -87,7 +88,7 @@ def fit_task(settings, arrays):
     stage = Stage("vxm", "voxelmorph", 10**6, weights=weights, learning_rates=rates, similarity="local_ncc")
     method = build_method(stage, networks(settings), dataset, None)
     widen_field(method.nets["registration"])
-    batches = tf.data.Dataset.from_tensors(pair).repeat()
+    batches = tf.data.Dataset.from_tensors(pair).repeat().with_options(untuned())
     initial = weights_of(method.nets)
 
     def step(n_steps=settings["steps"]):

@@ -19,7 +19,7 @@ from side_by_side.table import QUIET
 FOLDER = Path(__file__).resolve().parents[1]
 THREADS = 2
 AGREE = 1e-3  # relative
-ENOUGH = 0.2  # seconds of a repeat
+ENOUGH = 1.0  # seconds of a repeat
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 

@@ -69,7 +69,7 @@ def memory(tiny: bool) -> list[Case]:
 
 
 def voxelmorph(tiny: bool) -> list[Case]:
-    shape, steps = ((16, 16, 16), 1) if tiny else ((64, 64, 64), 3)
+    shape, steps = ((16, 16, 16), 1) if tiny else ((64, 64, 64), 20)
     settings = {"gradient_weight": 0.01, "steps": steps, **networks(4, tiny)}
     name = f"fit, local NCC and gradient, {_text(shape)}"
     return [Case(name, "fit", settings, lambda: inputs.pair(shape, 4), 1 / 4, ("voxelmorph",), n=steps)]

@@ -1,4 +1,4 @@
-"""Batches wait where the networks are."""
+"""Batches wait where the networks are, and nothing waits for their stream."""
 
 from deepatlas_tf.keras_stack import tf
 
@@ -22,3 +22,10 @@ def without_names(stream: tf.data.Dataset) -> tf.data.Dataset:
 def _numbers(batch: dict) -> dict:
     parts = {name: _numbers(part) if isinstance(part, dict) else part for name, part in batch.items()}
     return {name: part for name, part in parts.items() if isinstance(part, dict) or part.dtype != tf.string}
+
+
+def untuned() -> tf.data.Options:
+    """No tuning while a stream is read: its end would wait for the tuner's next turn, which may be a minute away."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options

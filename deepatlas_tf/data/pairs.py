@@ -13,11 +13,14 @@ import numpy as np
 
 from deepatlas_tf.data.augment import Augmentation, augment
 from deepatlas_tf.data.budget import resident_subjects
+from deepatlas_tf.data.device import untuned
 from deepatlas_tf.data.pseudo import decoded
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.processor import usable_cores
 from deepatlas_tf.types import DataError, Pair, Tensor
 
 LabelledFraction = float | None
+MOST_CALLS = 8  # pairs that are augmented at a time, each on a core; each takes the memory of a pair
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,8 +194,9 @@ def _stream(samples, subjects, groups, draw, settings: StreamSettings, first_epo
         return tuple(augment(s, settings.augmentation, seed) for s, seed in zip(sides, tf.unstack(seeds), strict=True))
 
     stream = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(one_epoch)
-    stream = stream.map(change, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return stream.batch(settings.batch_size // settings.share.replicas, drop_remainder=True).prefetch(2)
+    stream = stream.map(change, num_parallel_calls=min(usable_cores(), MOST_CALLS), deterministic=True)
+    stream = stream.batch(settings.batch_size // settings.share.replicas, drop_remainder=True).prefetch(2)
+    return stream.with_options(untuned())
 
 
 def _own(draws: Tensor, settings: StreamSettings) -> Tensor:

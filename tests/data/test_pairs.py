@@ -55,6 +55,11 @@ def test_batches_keep_the_contract_with_static_shapes(shape):
     assert stream.element_spec["image"] == tf.TensorSpec((4, *shape, 1), tf.float32)
 
 
+def test_the_end_of_a_stream_waits_for_no_tuning():
+    stream = pair_stream(make_samples(3), names(3), (), (None, None), settings(augmentation=Augmentation()))
+    assert stream.options().autotune.enabled is False
+
+
 def test_a_drawn_sample_is_the_subjects_own():
     originals = {s["subject"].numpy(): s for s in make_samples(6)}
     for batch in pair_stream(make_samples(6), names(6), ("s01",), (0.5, None), settings()).take(5):
