@@ -4,8 +4,6 @@ The value is ``sum_k w_k(x) image(y_k(x))`` over the ``2 ** D`` voxels ``y_k(x)`
 ``w_k`` are products over the axes, linear in ``u``, so the slope along an axis is the same sum with other weights.
 """
 
-import functools
-import operator
 from typing import NamedTuple
 
 from deepatlas_tf.keras_stack import tf
@@ -18,7 +16,7 @@ def interpolate(image, u):
     def backward(upstream):
         return _of_image(upstream, image, u), field_gradient(upstream, image, u)
 
-    rows, weights = (tf.unstack(x) for x in corners(cells(u)))
+    rows, weights = _one_by_one(cells(u))
     values = _at_corners(image, rows)
     weighted = [tf.cast(weight, image.dtype)[..., None] * value for weight, value in zip(weights, values, strict=True)]
     return tf.add_n(weighted), backward
@@ -34,13 +32,12 @@ def _of_image(upstream, image, u):
 def field_gradient(upstream, image, u):
     """Gradient ``(B, *S, D)`` of :func:`interpolate` towards the field, of the ``upstream (B, *S, C)`` of its value."""
     around = cells(u)
-    rows, _ = corners(around)
     upstream = tf.cast(upstream, u.dtype)
     if image.shape[-1] == 1:
-        values = tf.unstack(tf.gather(tf.reshape(image, [-1]), rows))
+        values = tf.unstack(tf.gather(tf.reshape(image, [-1]), corners(around)[0]))
         of_axes = [upstream[..., 0] * slope for slope in slopes(values, around)]
     else:
-        values = _at_corners(image, tf.unstack(rows))
+        values = _at_corners(image, _one_by_one(around)[0])
         of_axes = [tf.reduce_sum(upstream * slope, axis=-1) for slope in slopes(values, around)]
     return tf.stack(of_axes, axis=-1)
 
@@ -85,13 +82,18 @@ def corners(around: Cells):
     Returns:
         The rows of the voxels in the image as ``(B * V, C)``, int32, and the weights, both ``(2 ** D, B, *S)``.
     """
-    n_axes, shape = len(around.positions), sizes(around.positions[0][0])
-    positions, weights = (
-        [tf.reshape(tf.stack(pair), [*along(axis, n_axes, 2), *shape]) for axis, pair in enumerate(pairs)]
-        for pairs in (around.positions, around.weights)
-    )
-    of_all = flat_index(positions, shape), functools.reduce(operator.mul, weights)
-    return [tf.reshape(x, [2**n_axes, *shape]) for x in of_all]
+    rows, weights = _one_by_one(around)
+    return tf.stack(rows), tf.stack(weights)
+
+
+def _one_by_one(around):
+    """Rows and weights of each corner; the first half are those of the lower voxels along the first axis, and so on."""
+    shape, dtype = sizes(around.positions[0][0]), around.weights[0][0].dtype
+    rows, weights = [tf.reshape(tf.range(shape[0]), along(0, len(shape), -1))], [tf.ones((), dtype)]
+    for size, positions, of_axis in zip(shape[1:], around.positions, around.weights, strict=True):
+        rows = [before * size + position for before in rows for position in positions]
+        weights = [before * weight for before in weights for weight in of_axis]
+    return rows, weights
 
 
 def slopes(values, around: Cells):
