@@ -116,20 +116,20 @@ class LeakyReLU(keras.layers.LeakyReLU):
 
 @_register
 class Softmax(keras.layers.Softmax):
-    """Keras' softmax over the channels, with a gradient in one program, which makes fewer volumes on its way."""
+    """Keras' softmax with a gradient in one program, which makes fewer volumes on its way."""
 
     def call(self, inputs):
         @tf.custom_gradient
         def with_gradient(logits):
-            probabilities = tf.nn.softmax(logits)
-            return probabilities, lambda upstream: _softmax_gradient(probabilities, upstream)
+            probabilities = tf.nn.softmax(logits, self.axis)
+            return probabilities, lambda upstream: _softmax_gradient(probabilities, upstream, self.axis)
 
         return with_gradient(inputs)
 
 
 @compiled
-def _softmax_gradient(probabilities, upstream):
-    mean = tf.reduce_sum(probabilities * upstream, axis=-1, keepdims=True)
+def _softmax_gradient(probabilities, upstream, axis):
+    mean = tf.reduce_sum(probabilities * upstream, axis, keepdims=True)
     return probabilities * (upstream - mean)
 
 

@@ -35,7 +35,7 @@ def bin_sums(values, bins, n_bins):
 
 
 def place_sums(values, places, n_places):
-    """Sums ``(n_places,)`` of what belongs to each place, float32, for about as many places as values.
+    """Sums ``(n_places,)`` of what belongs to each place, float32, for about as many places as values, an even number.
 
     On a CPU each half is added up by one thread, so that the order of threads does not show in single precision either.
     """

@@ -96,7 +96,12 @@ def test_normalisation_with_activation_has_the_gradients_of_both(shape, in_graph
 @pytest.mark.parametrize("in_graph", [False, True])
 @pytest.mark.parametrize("shape", [(2, 6, 5, 3), (2, 4, 6, 5, 3)])
 @pytest.mark.parametrize(
-    ("layer", "of_keras"), [(LeakyReLU(0.2), keras.layers.LeakyReLU(0.2)), (Softmax(), keras.layers.Softmax())]
+    ("layer", "of_keras"),
+    [
+        (LeakyReLU(0.2), keras.layers.LeakyReLU(0.2)),
+        (Softmax(), keras.layers.Softmax()),
+        (Softmax(axis=1), keras.layers.Softmax(axis=1)),
+    ],
 )
 def test_activations_have_the_values_and_gradients_of_keras(layer, of_keras, shape, in_graph):
     x = tf.random.stateless_normal(shape, (0, 0))
