@@ -45,10 +45,10 @@ def _dice_sums(prediction, reference, voxel_weight):
 
 
 def _soft_dice(sums, class_weight):
-    overlap, volume, *unweighted_volume = tf.unstack(sums)
+    overlap, volume, *unweighted = tf.unstack(sums)
     class_weight = None if class_weight is None else tf.stop_gradient(class_weight)
-    for unweighted in unweighted_volume:
-        mean_weight = tf.stop_gradient(volume / (unweighted + _EPSILON))
+    if unweighted:
+        mean_weight = tf.stop_gradient(volume / (unweighted[0] + _EPSILON))
         class_weight = mean_weight if class_weight is None else mean_weight * class_weight
     return soft_dice_of_sums(overlap, volume, class_weight)
 

@@ -173,7 +173,7 @@ class PadToMultiple(keras.layers.Layer):
     def call(self, x):
         # Not tf.pad: TensorFlow's graph optimiser drops it in front of a 3D convolution
         for axis in range(1, x.shape.rank - 1):
-            missing = self._missing(tf.shape(x)[axis] if x.shape[axis] is None else x.shape[axis])
+            missing = self._missing(sizes(x)[axis])
             if not isinstance(missing, int) or missing:
                 slab = tf.concat([tf.shape(x)[:axis], [missing], tf.shape(x)[axis + 1 :]], axis=0)
                 x = tf.concat([x, tf.zeros(slab, x.dtype)], axis=axis)

@@ -140,14 +140,14 @@ def along(axis, n_axes, size):
 
 def flat_index(positions, shape):
     """Row of each voxel in the image reshaped to ``(B * V, C)``, of its positions along the axes and ``(B, *S)``."""
-    flat = tf.reshape(tf.range(shape[0]), [-1, *[1] * len(positions)])
+    flat = tf.reshape(tf.range(shape[0]), along(0, len(shape), -1))
     for size, position in zip(shape[1:], positions, strict=True):
         flat = flat * size + position
     return flat
 
 
 def own_rows(u):
-    """Row of each voxel itself in the image reshaped to ``(B * prod(S), C)``, ``(B, *S)`` int32."""
+    """Row of each voxel itself in the image reshaped to ``(B * V, C)``: ``(B, *S)``, int32."""
     shape, n_axes = sizes(u)[:-1], u.shape[-1]
     nothing = tf.cast(tf.minimum(tf.abs(u[..., 0]), 0), tf.int32)  # of the ranges alone XLA would make a constant
     ranges = [tf.reshape(tf.range(size), along(axis, n_axes, -1)) for axis, size in enumerate(shape[1:])]
