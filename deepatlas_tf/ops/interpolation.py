@@ -34,11 +34,9 @@ def field_gradient(upstream, image, u):
     around = cells(u)
     upstream = tf.cast(upstream, u.dtype)
     if image.shape[-1] == 1:
-        values = tf.unstack(tf.gather(tf.reshape(image, [-1]), corners(around)[0]))
-        of_axes = [upstream[..., 0] * slope for slope in slopes(values, around)]
-    else:
-        values = _at_corners(image, _one_by_one(around)[0])
-        of_axes = [tf.reduce_sum(upstream * slope, axis=-1) for slope in slopes(values, around)]
+        return upstream * _all_slopes(tf.gather(tf.reshape(image, [-1]), corners(around)[0]), around)
+    values = _at_corners(image, _one_by_one(around)[0])
+    of_axes = [tf.reduce_sum(upstream * slope, axis=-1) for slope in slopes(values, around)]
     return tf.stack(of_axes, axis=-1)
 
 
@@ -107,6 +105,17 @@ def slopes(values, around: Cells):
         found = [_across(values, derivative), *(_across(slope, weight) for slope in found)]
         values = _across(values, weight)
     return [slope for (slope,) in found]
+
+
+def _all_slopes(values, around):
+    """The same as ``(B, *S, D)``, of values ``(2 ** D, B, *S)`` that are there: XLA makes one of volumes slowly."""
+    dtype, component = around.weights[0][0].dtype, tf.range(len(around.weights))
+    values = tf.unstack(tf.cast(values, dtype)[..., None])
+    for axis in reversed(range(len(around.weights))):
+        pairs = zip(around.weights[axis], around.derivatives[axis], strict=True)
+        of_both = [tf.where(component == axis, slope[..., None], weight[..., None]) for weight, slope in pairs]
+        values = _across(values, of_both)
+    return values[0]
 
 
 def _across(values, of_both):
