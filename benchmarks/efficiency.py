@@ -6,10 +6,10 @@
 
 ``share``: the floating-point operations of the turn's convolutions over its time, as a share of the speed of a large
 float32 matrix multiplication just before it. Counted in the traced graph: a multiplication and an addition are 2, the
-padding counts, and all but the convolutions is taken as no work. ``voxels``, ``classes``: the turn's time for five
-sizes or numbers of classes, and the straight line ``a + b n`` of least squares. Medians over rounds that measure each
-case once, so that the clock of the processor is the same for all. Written to ``benchmarks/results/efficiency/``.
-Measure on idle cores with 8 GB of memory; each takes about three minutes.
+padding counts, and all but the convolutions, and those of width 1, is taken as no work. ``voxels``, ``classes``: the
+turn's time for five sizes or numbers of classes, and the straight line ``a + b n`` of least squares. Medians over
+rounds that measure each case once, so that the clock of the processor is the same for all. Written to
+``benchmarks/results/efficiency/``. Measure on idle cores with 8 GB of memory; each takes about three minutes.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def _counted(graph):
             kernel = operation.outputs[0] if found[2] == "Filter" else operation.inputs[1]
             output = operation.inputs[2] if found[1] else operation.outputs[0]
             number = 2 * math.prod(kernel.shape) * math.prod(output.shape[:-1])
-            counted["gradients" if "gradient_tape/" in operation.name else "forward"] += number
+            counted["gradients" if "gradient" in operation.name else "forward"] += number
         elif "PartitionedCall" in operation.type:
             name = operation.get_attr("f").name
             if any(CONVOLUTION.fullmatch(node.op) for node in functions[name].node_def):

@@ -49,8 +49,9 @@ ROWS = (
 KERNELS = {
     "convolution, gradient of its kernel": r"Conv\dDBackpropFilter",
     "convolution, gradient of its bias": r"BiasAddGrad",
-    # in a gradient, that of the input; a transposed convolution is BackpropInput forward, and Conv in its gradient
-    "convolution, forward": r"Conv\dD|BiasAdd$",
+    # in a gradient, that of the input; a transposed convolution is BackpropInput forward, and Conv in its gradient; a
+    # product is a convolution of width 1, or one of its two gradients
+    "convolution, forward": r"Conv\dD|BiasAdd$|MatMul",
     "normalisation, gradient": r"FusedBatchNormGrad",
     "normalisation, forward": r"FusedBatchNorm",
     "concatenation, upsampling, pooling": r"Concat|Split|Slice|Pool|^Pack$|^Unpack$|Pad|Transpose|Tile",
@@ -198,8 +199,10 @@ def row_of(name: str, kernel: str, functions: dict[str, str]) -> str:
         return f"{row}, gradient" if gradient and (row not in ROWS or f"{row}, gradient" in ROWS) else row
     if name.startswith(("Adam", "LossScale")):
         return "optimizer"
+    if name.endswith("gradient_of_bias"):
+        return "convolution, gradient of its bias"
     row = next((row for row, pattern in KERNELS.items() if re.search(pattern, kernel)), "everything else")
-    if row == "convolution, forward" and "gradient_tape/" in name:
+    if row == "convolution, forward" and "gradient" in name:
         row = "convolution, gradient of its input"
     of_network = re.search(r"(^|/)(registration|segmentation)/", name)  # not in the normalisation's own gradient
     if of_network or "convolution" in row or re.search("FusedBatchNorm|Relu", kernel):

@@ -78,9 +78,8 @@ def split_levels(net):
 
 
 def _head(x, n_axes, k):
-    conv = getattr(keras.layers, f"Conv{n_axes}D")
     small = keras.initializers.RandomNormal(stddev=1e-5)
-    return conv(n_axes, 3, padding="same", kernel_initializer=small, dtype="float32", name=f"residual{k}")(x)
+    return convolution(x, n_axes, f"residual{k}", kernel_initializer=small, dtype="float32")
 
 
 def _residual_block(x, width, name):

@@ -80,8 +80,7 @@ def _up_block(x, skip, width, level):
 
 
 def _class_probabilities(features, image, n_classes):
-    conv = getattr(keras.layers, f"Conv{len(image.shape) - 2}D")
-    logits = CropLike(name="crop", dtype="float32")(
-        [conv(n_classes, 1, dtype="float32", name="logits")(features), image]
-    )
+    settings = {"kernel_initializer": "glorot_uniform", "dtype": "float32"}
+    logits = convolution(features, n_classes, "logits", width=1, **settings)
+    logits = CropLike(name="crop", dtype="float32")([logits, image])
     return Softmax(dtype="float32", name="probabilities")(logits)

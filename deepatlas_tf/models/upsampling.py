@@ -7,7 +7,9 @@ volume is ever made. The values are the same up to rounding.
 """
 
 from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.models.convolution import Conv2D, Conv3D, add_bias, convolve
 from deepatlas_tf.models.layers import LeakyReLU
+from deepatlas_tf.ops.interpolation import sizes
 
 
 @keras.utils.register_keras_serializable("deepatlas_tf")
@@ -34,14 +36,13 @@ class UpsampledConvolution(keras.layers.Layer):
 
     def call(self, inputs):
         low, skip = inputs
-        n_axes, n_low = low.shape.rank - 2, low.shape[-1]
-        kernel = tf.convert_to_tensor(self.kernel)
-        shape = tf.concat([tf.shape(skip)[:-1], [self.filters]], axis=0)
-        layout = "NHWC" if n_axes == 2 else "NDHWC"
-        of_low = tf.nn.conv_transpose(low, _transposed(kernel[..., :n_low, :]), shape, [2] * n_axes, "SAME", layout)
-        result = of_low + tf.nn.convolution(skip, kernel[..., n_low:, :], padding="SAME", data_format=layout)
+        n_axes, kernel = low.shape.rank - 2, tf.convert_to_tensor(self.kernel)
+        of_low, of_skip = tf.split(kernel, [low.shape[-1], skip.shape[-1]], axis=-2)
+        shape, layout = [*sizes(skip)[:-1], self.filters], "NHWC" if n_axes == 2 else "NDHWC"
+        result = tf.nn.conv_transpose(low, _transposed(of_low), shape, [2] * n_axes, "SAME", layout)
+        result += convolve(skip, of_skip)
         result.set_shape([*skip.shape[:-1], self.filters])
-        return result if self.bias is None else tf.nn.bias_add(result, self.bias)
+        return result if self.bias is None else add_bias(result, tf.convert_to_tensor(self.bias))
 
     def get_config(self):
         initializer = keras.initializers.serialize(self.kernel_initializer)
@@ -49,34 +50,35 @@ class UpsampledConvolution(keras.layers.Layer):
         return {**super().get_config(), **own}
 
 
-def convolution(x, filters: int, name: str, strides: int = 1, **settings):
-    """A 3-wide convolution of a Keras tensor, or of ``[low, skip]`` joined after an upsampling.
+def convolution(x, filters: int, name: str, strides: int = 1, width: int = 3, **settings):
+    """A convolution of a Keras tensor, or a 3-wide one of ``[low, skip]`` joined after an upsampling.
 
     ``settings``: other arguments of the layer, such as ``use_bias``.
     """
     settings = {"kernel_initializer": "he_normal", "name": name, **settings}
     if isinstance(x, list):
         return UpsampledConvolution(filters, **settings)(x)
-    kind = getattr(keras.layers, f"Conv{len(x.shape) - 2}D")
-    return kind(filters, 3, strides, padding="same", **settings)(x)
+    kind = {4: Conv2D, 5: Conv3D}[len(x.shape)]
+    return kind(filters, width, strides, padding="same", **settings)(x)
 
 
 def _transposed(kernel):
     """Kernel ``(3, ..., I, O)`` on repeated voxels -> ``(4, ..., O, I)`` of the transposed convolution."""
     axes = list(range(kernel.shape.rank - 2))
+    kernel = tf.transpose(tf.reverse(kernel, axes), [*axes, len(axes) + 1, len(axes)])
     for axis in axes:
         end = [[0, 0]] * kernel.shape.rank
         end[axis] = [0, 1]
         kernel = tf.pad(kernel, end) + tf.pad(kernel, [before_after[::-1] for before_after in end])
-    kernel = tf.reverse(kernel, axes)
-    return tf.transpose(kernel, [*axes, len(axes) + 1, len(axes)])
+    return kernel
 
 
 def fold_upsampling(output, start):
     """The Keras tensor ``output``, with each upsampling, concatenation and convolution on its way as one layer.
 
     The layers between the Keras tensor ``start`` and it are made anew, with the names that they have; their weights are
-    in the same order. A leaky ReLU becomes one that keeps less for the gradient.
+    in the same order. A leaky ReLU becomes one that keeps less for the gradient, a convolution one whose gradient is
+    faster.
     """
     made = {id(start): start}
 
@@ -93,7 +95,8 @@ def fold_upsampling(output, start):
 
 
 def _copy(layer):
-    kind = LeakyReLU if type(layer) is keras.layers.LeakyReLU else type(layer)
+    own = {keras.layers.LeakyReLU: LeakyReLU, keras.layers.Conv2D: Conv2D, keras.layers.Conv3D: Conv3D}
+    kind = own.get(type(layer), type(layer))
     return kind.from_config(layer.get_config())
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from deepatlas_tf.keras_stack import keras, vxm
 from deepatlas_tf.models.layers import CropLike, PadToMultiple, VecInt
 from deepatlas_tf.models.recompute import Recomputed
-from deepatlas_tf.models.upsampling import fold_upsampling
+from deepatlas_tf.models.upsampling import convolution, fold_upsampling
 
 # Widths of DeepAtlas' registration network, which are those of VoxelMorph (CVPR 2018), on voxelmorph 0.2's U-Net.
 ENCODER = (16, 32, 32, 32)
@@ -41,9 +41,8 @@ def registration_net(
     both = keras.layers.Concatenate(name="moving_fixed")([moving, fixed])
     padded = PadToMultiple(2 ** len(encoder), name="pad")(both)
     features = unet_features([moving, fixed], padded, encoder, decoder, recompute)
-    conv = getattr(keras.layers, f"Conv{len(shape)}D")
     small = keras.initializers.RandomNormal(stddev=1e-5)
-    flow = conv(len(shape), 3, padding="same", kernel_initializer=small, dtype="float32", name="flow")(features)
+    flow = convolution(features, len(shape), "flow", kernel_initializer=small, dtype="float32")
     u = CropLike(name="crop", dtype="float32")([flow, both])
     if diffeomorphic:
         u = VecInt(int_steps, name="integrate")(u)

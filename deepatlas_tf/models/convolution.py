@@ -1,0 +1,79 @@
+"""Keras' convolutions, with gradients in the form that is fastest on a CPU.
+
+There a kernel computes as many channels at a time as a vector holds, and takes as long for fewer. So the gradient of a
+convolution's kernel towards few channels is computed as that of one the other way round, from these channels, and
+reversed along each axis.
+"""
+
+from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.ops.interpolation import sizes
+from deepatlas_tf.ops.sums import on_gpu
+
+VECTOR = 16  # float32 numbers, of AVX-512
+_KERNEL_GRADIENTS = {4: tf.raw_ops.Conv2DBackpropFilter, 5: tf.raw_ops.Conv3DBackpropFilterV2}  # by the rank
+
+
+class _Convolution:
+    def call(self, inputs):
+        plain = self.padding == "same" and self.groups == 1 and {*self.strides, *self.dilation_rate} == {1}
+        if not plain:
+            return super().call(inputs)
+        result = convolve(inputs, tf.convert_to_tensor(self.kernel))
+        return self.activation(add_bias(result, tf.convert_to_tensor(self.bias)) if self.use_bias else result)
+
+
+@keras.utils.register_keras_serializable("deepatlas_tf")
+class Conv2D(_Convolution, keras.layers.Conv2D):
+    """``keras.layers.Conv2D``: ``(B, *S, I) -> (B, *S, O)``, with the same arguments, values and gradients."""
+
+
+@keras.utils.register_keras_serializable("deepatlas_tf")
+class Conv3D(_Convolution, keras.layers.Conv3D):
+    """``keras.layers.Conv3D``: ``(B, *S, I) -> (B, *S, O)``, with the same arguments, values and gradients."""
+
+
+def convolve(x, kernel):
+    """``tf.nn.convolution`` of ``x (B, *S, I)`` with a kernel ``(K, ..., I, O)``, stride 1 and zeros around."""
+    layout = "NHWC" if x.shape.rank == 4 else "NDHWC"
+    if on_gpu():
+        return tf.nn.convolution(x, kernel, padding="SAME", data_format=layout)
+    if all(width == 1 for width in kernel.shape[:-2]):
+        rows = tf.matmul(tf.reshape(x, (-1, kernel.shape[-2])), tf.reshape(kernel, kernel.shape[-2:]))
+        return tf.reshape(rows, [*sizes(x)[:-1], kernel.shape[-1]])
+
+    @tf.custom_gradient
+    def with_gradient(x, kernel):
+        def backward(upstream):
+            with tf.name_scope("gradient"):
+                of_x = tf.nn.conv_transpose(upstream, kernel, sizes(x), 1, "SAME", layout)
+                return of_x, _kernel_gradient(x, upstream, kernel.shape)
+
+        return tf.nn.convolution(x, kernel, padding="SAME", data_format=layout), backward
+
+    return with_gradient(x, kernel)
+
+
+def _kernel_gradient(x, upstream, shape):
+    axes, kernel_gradient = list(range(len(shape) - 2)), _KERNEL_GRADIENTS[x.shape.rank]
+    settings = {"strides": [1] * x.shape.rank, "padding": "SAME"}
+    symmetric = all(width % 2 for width in shape[:-2])  # the zeros around
+    if shape[-1] >= min(shape[-2], VECTOR) or not symmetric:
+        return kernel_gradient(input=x, filter_sizes=shape, out_backprop=upstream, **settings)
+    turned = [*shape[:-2], shape[-1], shape[-2]]
+    found = kernel_gradient(input=upstream, filter_sizes=turned, out_backprop=x, **settings)
+    return tf.transpose(tf.reverse(found, axes), [*axes, len(axes) + 1, len(axes)])
+
+
+def add_bias(x, bias):
+    """``x (B, *S, O) + bias (O,)``."""
+    if on_gpu() or x.shape[-1] >= VECTOR:
+        return tf.nn.bias_add(x, bias)
+
+    @tf.custom_gradient
+    def with_gradient(x, bias):
+        def backward(upstream):  # a sum is several times as fast as TensorFlow's kernel for it
+            return upstream, tf.reduce_sum(upstream, range(x.shape.rank - 1), name="gradient_of_bias")
+
+        return tf.nn.bias_add(x, bias), backward
+
+    return with_gradient(x, bias)
