@@ -5,9 +5,8 @@ inverse of the other.
 """
 
 from deepatlas_tf.keras_stack import tf
-from deepatlas_tf.losses.smoothness import squared_norm
 from deepatlas_tf.ops.compiled import compiled
-from deepatlas_tf.ops.filters import difference
+from deepatlas_tf.ops.differences import squared_differences
 from deepatlas_tf.ops.warp import warp
 
 
@@ -50,9 +49,12 @@ def gradient_inverse_consistency(u_ab, u_ba):
     return _mean_square_gradient(inverse_consistency_error(u_ab, u_ba))
 
 
-_mean_square = compiled(squared_norm)
+@compiled
+def _mean_square(error):
+    axes = list(range(1, error.shape.rank - 1))
+    return tf.reduce_sum(tf.reduce_mean(error * error, axis=axes), axis=-1)
 
 
 @compiled
 def _mean_square_gradient(error):
-    return tf.add_n([squared_norm(difference(error, axis)) for axis in range(error.shape[-1])])
+    return squared_differences(error, {(axis,): 1 for axis in range(error.shape[-1])})

@@ -2,6 +2,7 @@
 
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.ops.compiled import compiled
+from deepatlas_tf.ops.differences import squared_differences
 from deepatlas_tf.ops.filters import difference
 
 
@@ -18,12 +19,7 @@ def bending_energy(u):
         u: displacement field ``(B, *S, D)`` in voxels.
     """
     n_axes = u.shape[-1]
-    first = [difference(u, axis) for axis in range(n_axes)]
-    energy = 0.0
-    for i in range(n_axes):
-        for j in range(i, n_axes):
-            energy += (1 if i == j else 2) * squared_norm(difference(first[i], j))
-    return energy
+    return squared_differences(u, {(i, j): 1 if i == j else 2 for i in range(n_axes) for j in range(i, n_axes)})
 
 
 @compiled
@@ -45,12 +41,7 @@ def gradient(u, penalty: str = "l2", loss_mult: float = 1.0):
     if penalty not in ("l1", "l2"):
         raise ValueError(f"penalty is 'l1' or 'l2', not {penalty!r}")
     n_axes = u.shape[-1]
-    differences = [difference(u, axis) for axis in range(n_axes)]
-    powers = [tf.abs(d) if penalty == "l1" else d * d for d in differences]
-    return loss_mult / n_axes * tf.add_n([tf.reduce_mean(p, axis=list(range(1, n_axes + 2))) for p in powers])
-
-
-def squared_norm(x):
-    """Squared norm of the vectors of ``(B, *S, D)``, averaged over the voxels: ``(B,)``."""
-    axes = list(range(1, x.shape.rank - 1))
-    return tf.reduce_sum(tf.reduce_mean(x * x, axis=axes), axis=-1)
+    if penalty == "l2":
+        return squared_differences(u, {(axis,): loss_mult / n_axes**2 for axis in range(n_axes)})
+    sizes = [tf.abs(difference(u, axis)) for axis in range(n_axes)]
+    return loss_mult / n_axes * tf.add_n([tf.reduce_mean(size, axis=list(range(1, n_axes + 2))) for size in sizes])

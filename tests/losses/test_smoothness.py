@@ -42,6 +42,44 @@ def test_gradient_equals_voxelmorphs(shape, penalty):
     np.testing.assert_allclose(2 * tf.function(lambda v: gradient(v, penalty))(u), reference, rtol=1e-5)
 
 
+@pytest.mark.parametrize("in_graph", [False, True])
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (1, 5, 4)], ids=str)
+def test_an_axis_that_is_too_short_for_a_difference_costs_nothing(shape, in_graph):
+    u = field(shape)
+    pairs = [(i, j) for i in range(1, len(shape) + 1) for j in range(1, len(shape) + 1)]
+    seconds = [np.diff(np.diff(u, axis=i), axis=j) for i, j in pairs]
+    expected = sum((d**2).reshape(2, -1).mean(1) for d in seconds if d.size) * len(shape)
+
+    def value_and_gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = bending_energy(x)
+        return value, tape.gradient(value, x)
+
+    value, gradient_of_u = (tf.function(value_and_gradient) if in_graph else value_and_gradient)(tf.constant(u))
+    np.testing.assert_allclose(value, expected, rtol=1e-4)
+    # the energy is quadratic, so it is half of the gradient times the field
+    np.testing.assert_allclose(np.sum(gradient_of_u * u, axis=tuple(range(1, u.ndim))) / 2, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradient_with_a_size_that_is_not_known(shape):
+    u = tf.constant(field(shape))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, *[None] * len(shape), len(shape)))])
+    def both(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = bending_energy(x) + gradient(x)
+        return value, tape.gradient(value, x)
+
+    with tf.GradientTape() as tape:
+        tape.watch(u)
+        expected = bending_energy(u) + gradient(u)
+    for found, other in zip(both(u), (expected, tape.gradient(expected, u)), strict=True):
+        np.testing.assert_allclose(found, other, rtol=1e-4, atol=1e-6)
+
+
 def test_gradient_of_a_linear_field():
     x, y = np.meshgrid(np.arange(11.0), np.arange(12.0), indexing="ij")
     u = np.stack([0.3 * x - 0.1 * y + 5, 0 * x], -1)[None].astype(np.float32)
