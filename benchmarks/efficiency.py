@@ -6,10 +6,10 @@
 
 ``share``: the floating-point operations of the turn's convolutions over its time, as a share of the speed of a large
 float32 matrix multiplication just before it. Counted in the traced graph: a multiplication and an addition are 2, the
-padding counts, and all but the convolutions, and those of width 1, is taken as no work. ``voxels``, ``classes``: the
-turn's time for five sizes or numbers of classes, and the straight line ``a + b n`` of least squares. Medians over
-rounds that measure each case once, so that the clock of the processor is the same for all. Written to
-``benchmarks/results/efficiency/``. Measure on idle cores with 8 GB of memory; each takes about three minutes.
+padding counts, and all but the convolutions is taken as no work. ``voxels``, ``classes``: the turn's time for five
+sizes or numbers of classes, and the straight line ``a + b n`` of least squares. Medians over rounds that measure each
+case once, so that the clock of the processor is the same for all. Written to ``benchmarks/results/efficiency/``.
+Measure on idle cores with 8 GB of memory; each takes about three minutes.
 """
 
 import argparse

@@ -49,9 +49,8 @@ ROWS = (
 KERNELS = {
     "convolution, gradient of its kernel": r"Conv\dDBackpropFilter",
     "convolution, gradient of its bias": r"BiasAddGrad",
-    # in a gradient, that of the input; a transposed convolution is BackpropInput forward, and Conv in its gradient; a
-    # product is a convolution of width 1, or one of its two gradients
-    "convolution, forward": r"Conv\dD|BiasAdd$|MatMul",
+    # in a gradient, that of the input; a transposed convolution is BackpropInput forward, and Conv in its gradient
+    "convolution, forward": r"Conv\dD|BiasAdd$",
     "normalisation, gradient": r"FusedBatchNormGrad",
     "normalisation, forward": r"FusedBatchNorm",
     "concatenation, upsampling, pooling": r"Concat|Split|Slice|Pool|^Pack$|^Unpack$|Pad|Transpose|Tile",
