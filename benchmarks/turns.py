@@ -71,6 +71,11 @@ def traced_turn(method, specs, turn: str):
 
 def commit() -> str:
     """Git commit of the package that is measured, with ``-dirty`` where its files have been changed since."""
-    where = Path(deepatlas_tf.__file__).parent
-    command = ["git", "-C", str(where), "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"]
+    revision = _git("rev-parse", "--short=12", "HEAD")
+    return f"{revision}-dirty" if _git("status", "--porcelain", "--", ".") else revision
+
+
+def _git(*arguments) -> str:
+    """What git prints in the package's folder."""
+    command = ["git", "-C", str(Path(deepatlas_tf.__file__).parent), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
