@@ -6,15 +6,16 @@
 
 ``share``: the floating-point operations of the turn's convolutions over its time, as a share of the speed of a large
 float32 matrix multiplication just before it. Counted in the traced graph: a multiplication and an addition are 2, the
-padding counts, and all but the convolutions is taken as no work. ``voxels``, ``classes``: the turn's time for five
-sizes or numbers of classes, and the straight line ``a + b n`` of least squares. Medians over rounds that measure each
-case once, so that the clock of the processor is the same for all. Written to ``benchmarks/results/efficiency/``.
-Measure on idle cores with 8 GB of memory; each takes about three minutes.
+padding counts, and all but the convolutions is taken as no work. The medians of five processes for each case.
+``voxels``, ``classes``: the turn's time for five sizes or numbers of classes, and the straight line ``a + b n`` of
+least squares. Medians over rounds that measure each case once, so that the clock of the processor is the same for all.
+Written to ``benchmarks/results/efficiency/``. Measure on idle cores with 8 GB of memory; it takes two to six minutes.
 """
 
 import argparse
 import collections
 import math
+import multiprocessing
 import re
 import statistics
 import time
@@ -30,6 +31,7 @@ from deepatlas_tf.training.files import write_json
 RESULTS = Path(__file__).parent / "results" / "efficiency"
 CLASSES = 4  # where they are not what is varied; so is the size in the middle
 SIZES, NUMBERS = (32, 48, 64, 80, 96), (2, 8, 16, 32, 100)
+PROCESSES = 5  # for each share
 GOAL = 0.5  # of the matrix multiplication's speed
 LINEAR = 0.1  # the largest deviation from the line, as a share of it
 CONVOLUTION = re.compile(r"Conv[23]D(Backprop(Input|Filter)(V2)?)?")  # kinds of operations
@@ -127,28 +129,33 @@ def peak(size: int, repeats: int = 5):
     return measure
 
 
-def share(size: int, numbers, rounds: int, matrix: int, **networks) -> list[dict]:
-    """A row for each turn and number of classes."""
-    measure_peak, rows = peak(matrix), []
-    for turn in TURNS:
-        for n_classes in numbers:
-            case = Case(size, n_classes, turn, **networks)
-            operations = convolution_operations(case.step, case.pair)
-            speeds, shares = [], []
-            for _ in range(rounds):
-                speeds.append(measure_peak())
-                shares.append(sum(operations.values()) / case.run(3) / speeds[-1])
-            rows.append(
-                {
-                    "turn": turn,
-                    "classes": n_classes,
-                    "convolutions": operations,
-                    "step_s": round(statistics.median(case.seconds), 4),
-                    "peak_per_s": round(statistics.median(speeds)),
-                    "share": round(statistics.median(shares), 3),
-                }
-            )
+def share(size: int, numbers, rounds: int, matrix: int, processes: int, **networks) -> list[dict]:
+    """A row for each turn and number of classes: medians of as many processes, which differ by a tenth and more."""
+    cases, found = [(turn, n_classes) for turn in TURNS for n_classes in numbers], collections.defaultdict(list)
+    for _ in range(processes):
+        for case in cases:
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                found[case].append(pool.apply(_measured_share, (size, *case, rounds, matrix), networks))
+    rows = []
+    for (turn, n_classes), measured in found.items():
+        medians = {name: statistics.median(one[name] for one in measured) for name in ("step_s", "peak_per_s", "share")}
+        shares, operations = [one["share"] for one in measured], measured[0]["convolutions"]
+        rows.append({"turn": turn, "classes": n_classes, "convolutions": operations, **medians, "shares": shares})
     return rows
+
+
+def _measured_share(size, turn, n_classes, rounds, matrix, **networks):
+    measure_peak, case = peak(matrix), Case(size, n_classes, turn, **networks)
+    operations, speeds, shares = convolution_operations(case.step, case.pair), [], []
+    for _ in range(rounds):
+        speeds.append(measure_peak())
+        shares.append(sum(operations.values()) / case.run(3) / speeds[-1])
+    return {
+        "convolutions": operations,
+        "step_s": round(statistics.median(case.seconds), 4),
+        "peak_per_s": round(statistics.median(speeds)),
+        "share": round(statistics.median(shares), 3),
+    }
 
 
 def scaling(sizes, numbers, rounds: int, **networks) -> list[dict]:
@@ -230,7 +237,8 @@ def main() -> None:
         "classes": ((sizes[len(sizes) // 2],), numbers),
     }[args.what]
     if args.what == "share":
-        rows = share(fixed[0][0], fixed[1], args.rounds, matrix, **networks)
+        processes = 1 if args.tiny else PROCESSES
+        rows = share(fixed[0][0], fixed[1], args.rounds, matrix, processes, **networks)
         print(share_table(rows))
     else:
         rows = scaling(*fixed, args.rounds, **networks)
