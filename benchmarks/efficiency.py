@@ -9,7 +9,7 @@ float32 matrix multiplication just before it. Counted in the traced graph: a mul
 padding counts, and all but the convolutions is taken as no work. The medians of five processes for each case.
 ``voxels``, ``classes``: the turn's time for five sizes or numbers of classes, and the straight line ``a + b n`` of
 least squares. Medians over rounds that measure each case once, so that the clock of the processor is the same for all.
-Written to ``benchmarks/results/efficiency/``. Measure on idle cores with 8 GB of memory; it takes two to six minutes.
+Written to ``benchmarks/results/efficiency/``. Measure on idle cores with 8 GB of memory; it takes two to eight minutes.
 """
 
 import argparse
