@@ -34,18 +34,19 @@ class Conv3D(_Convolution, keras.layers.Conv3D):
 
 def convolve(x, kernel):
     """``tf.nn.convolution`` of ``x (B, *S, I)`` with a kernel ``(K, ..., I, O)``, stride 1 and zeros around."""
-    layout = "NHWC" if x.shape.rank == 4 else "NDHWC"
+    # TensorFlow's own gradient fails for volumes where no layout is named
+    settings = {"padding": "SAME", "data_format": "NHWC" if x.shape.rank == 4 else "NDHWC"}
     if on_gpu():
-        return tf.nn.convolution(x, kernel, padding="SAME", data_format=layout)
+        return tf.nn.convolution(x, kernel, **settings)
 
     @tf.custom_gradient
     def with_gradient(x, kernel):
         def backward(upstream):
             with tf.name_scope("gradient"):
-                of_x = tf.nn.conv_transpose(upstream, kernel, sizes(x), 1, "SAME", layout)
+                of_x = tf.nn.conv_transpose(upstream, kernel, sizes(x), 1, "SAME")
                 return of_x, _kernel_gradient(x, upstream, kernel.shape)
 
-        return tf.nn.convolution(x, kernel, padding="SAME", data_format=layout), backward
+        return tf.nn.convolution(x, kernel, **settings), backward
 
     return with_gradient(x, kernel)
 

@@ -36,10 +36,8 @@ class UpsampledConvolution(keras.layers.Layer):
 
     def call(self, inputs):
         low, skip = inputs
-        n_axes, kernel = low.shape.rank - 2, tf.convert_to_tensor(self.kernel)
-        of_low, of_skip = tf.split(kernel, [low.shape[-1], skip.shape[-1]], axis=-2)
-        shape, layout = [*sizes(skip)[:-1], self.filters], "NHWC" if n_axes == 2 else "NDHWC"
-        result = tf.nn.conv_transpose(low, _transposed(of_low), shape, [2] * n_axes, "SAME", layout)
+        of_low, of_skip = tf.split(self.kernel, [low.shape[-1], skip.shape[-1]], axis=-2)
+        result = tf.nn.conv_transpose(low, _transposed(of_low), [*sizes(skip)[:-1], self.filters], 2, "SAME")
         result += convolve(skip, of_skip)
         result.set_shape([*skip.shape[:-1], self.filters])
         return result if self.bias is None else add_bias(result, tf.convert_to_tensor(self.bias))

@@ -7,6 +7,7 @@ many numbers at a time.
 from collections.abc import Mapping
 
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.ops.filters import cut
 from deepatlas_tf.ops.interpolation import along, sizes
 
 _MOST = 2  # differences along one axis
@@ -91,6 +92,5 @@ def _difference(x, axis, u):
 
 def _cut(x, axis, before, after, u):
     """Without so many voxels at the two ends of an axis."""
-    index, step = [slice(None)] * x.shape.rank, _step(axis, u)
-    index[axis + 1] = slice(before * step, -after * step or None)
-    return x[tuple(index)]
+    step = _step(axis, u)
+    return cut(x, axis, before * step, -after * step or None)

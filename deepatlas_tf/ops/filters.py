@@ -6,7 +6,7 @@ from deepatlas_tf.ops.compiled import compiled
 
 def difference(x, axis: int):
     """Forward difference ``x[i + 1] - x[i]`` along a spatial axis, 0 the first after the batch; one shorter there."""
-    return _cut(x, axis, 1, None) - _cut(x, axis, 0, -1)
+    return cut(x, axis, 1, None) - cut(x, axis, 0, -1)
 
 
 @compiled
@@ -34,11 +34,12 @@ def _box_sum(x, half):
         padding = [[0, 0]] * x.shape.rank
         padding[axis + 1] = [half, half]
         padded = tf.pad(x, padding)
-        x = tf.add_n([_cut(padded, axis, offset, offset - 2 * half or None) for offset in range(2 * half + 1)])
+        x = tf.add_n([cut(padded, axis, offset, offset - 2 * half or None) for offset in range(2 * half + 1)])
     return x
 
 
-def _cut(x, axis, start, stop):
+def cut(x, axis, start, stop):
+    """The part of a tensor between two places along a spatial axis."""
     index = [slice(None)] * x.shape.rank
     index[axis + 1] = slice(start, stop)
     return x[tuple(index)]

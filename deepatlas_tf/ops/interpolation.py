@@ -108,7 +108,10 @@ def slopes(values, around: Cells):
 
 
 def _all_slopes(values, around):
-    """The same as ``(B, *S, D)``, of values ``(2 ** D, B, *S)`` that are there: XLA makes one of volumes slowly."""
+    """The slopes as ``(B, *S, D)``, of values ``(2 ** D, B, *S)``: those of a voxel at once, without a volume for each.
+
+    For values that are gathered already, since XLA would compute others ``D`` times.
+    """
     dtype, component = around.weights[0][0].dtype, tf.range(len(around.weights))
     values = tf.unstack(tf.cast(values, dtype)[..., None])
     for axis in reversed(range(len(around.weights))):

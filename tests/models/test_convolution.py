@@ -81,7 +81,7 @@ def test_few_channels_are_not_the_output_of_the_kernels_gradient():
     assert gradient.outputs[0].shape == (3, 3, 3, 2, 4)
 
 
-def test_half_precision_stays(tmp_path):
+def test_half_precision_stays():
     layer = convolution.Conv3D(2, 3, padding="same", dtype="mixed_bfloat16")
     value, *gradients = value_and_gradients(layer, tf.ones((1, 4, 4, 4, 4)))
     assert value.dtype == tf.bfloat16 and [g.dtype for g in gradients[1:]] == [tf.float32] * 2
