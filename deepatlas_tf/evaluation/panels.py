@@ -156,7 +156,7 @@ def segmentation_panel(path: Path, subjects: Sequence[Segmented], class_names, s
             for axis, method in zip(row[2:], methods, strict=True):
                 _note(axis, subject.notes.get(method, ""))
             row[0].set_ylabel(subject.name)
-        _columns(axes, ("image", "manual", *map(spoken, methods)))
+        _columns(axes, ("image", "reference", *map(spoken, methods)))
         _legend(figure, class_names)
         figure.suptitle(title)
 

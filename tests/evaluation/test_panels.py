@@ -109,7 +109,7 @@ def test_segmentation_panel(drawn):
     subject = panels.Segmented("a", np.ones((6, 8, 7, 1)), label, {"deepatlas": 0 * label}, {"deepatlas": "Dice 0"})
     panels.segmentation_panel("x.png", [subject], ["bone"], (1, 1, 1), "Segmentation")
     image, manual, predicted = drawn[0].axes
-    assert [axis.get_title() for axis in (image, manual, predicted)] == ["image", "manual", "DeepAtlas"]
+    assert [axis.get_title() for axis in (image, manual, predicted)] == ["image", "reference", "DeepAtlas"]
     assert [len(axis.collections) for axis in (image, manual, predicted)] == [0, 1, 0]
     areas = manual.images[1].get_array()[..., 3] > 0
     np.testing.assert_array_equal(areas, Plane.showing_most(label, (1, 1, 1)).cut(label).T == 1)
