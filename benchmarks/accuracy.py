@@ -18,8 +18,8 @@ import numpy as np
 from machine import machine
 
 from deepatlas_tf.evaluation.compare import TASKS, case_means, compare_methods
-from deepatlas_tf.evaluation.report import markdown_table
-from deepatlas_tf.training.files import read_json, read_json_lines, read_rows, write_json
+from deepatlas_tf.evaluation.summary import markdown_table
+from deepatlas_tf.runs.files import read_json, read_json_lines, read_rows, write_json
 
 RESULTS = Path(__file__).parent / "results"
 FILES = ("experiment.json", "evaluation/summary.json", "evaluation/segmentation.csv", "evaluation/registration.csv")

@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 from machine import machine
 
-from deepatlas_tf.data.pairs import StreamSettings, pair_stream
-from deepatlas_tf.data.prepare import prepare
-from deepatlas_tf.data.sources import data_set
+from deepatlas_tf.datasets.load import data_set
 from deepatlas_tf.datasets.phantom_knee import phantom_knee_dataset_builder as phantom_knee
+from deepatlas_tf.datasets.prepare import prepare
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.keras_stack import tf, tfds, versions
-from deepatlas_tf.training.files import write_json
+from deepatlas_tf.runs.files import write_json
+from deepatlas_tf.streams.pairs import StreamSettings, pair_stream
 from deepatlas_tf.training.stages import build_method
 
 RESULTS = Path(__file__).parent / "results" / "data"

@@ -24,7 +24,7 @@ from tensorflow.python.ops.cond_v2 import get_func_graphs  # not in TensorFlow's
 from turns import TINY_NETWORKS, TURNS, commit, method_and_specs, synthetic_pair, traced_turn
 
 from deepatlas_tf.keras_stack import tf, versions
-from deepatlas_tf.training.files import write_json
+from deepatlas_tf.runs.files import write_json
 
 RESULTS = Path(__file__).parent / "results" / "memory"
 PAPER = (200, 200, 160)

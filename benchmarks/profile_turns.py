@@ -26,7 +26,7 @@ from machine import machine
 from turns import TINY_NETWORKS, TURNS, commit, method_and_specs, synthetic_pair, traced_turn
 
 from deepatlas_tf.keras_stack import tf, versions
-from deepatlas_tf.training.files import write_json
+from deepatlas_tf.runs.files import write_json
 
 RESULTS = Path(__file__).parent / "results" / "profile"
 SHAPE, CLASSES = (64, 64, 64), (4, 32)

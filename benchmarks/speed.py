@@ -109,7 +109,7 @@ def _write(path: Path, result: dict) -> None:
     # both import TensorFlow, which the processes of the sides do not have to share memory with until then
     from machine import machine
 
-    from deepatlas_tf.training.files import write_json
+    from deepatlas_tf.runs.files import write_json
 
     write_json(path, {"machine": machine(), **result})
 

@@ -130,7 +130,7 @@ def main() -> None:
         from turns import commit
 
         from deepatlas_tf.keras_stack import versions
-        from deepatlas_tf.training.files import write_json
+        from deepatlas_tf.runs.files import write_json
 
         RESULTS.mkdir(parents=True, exist_ok=True)
         write_json(RESULTS / "start.json", {"machine": machine(), "versions": versions(), "commit": commit(), **result})

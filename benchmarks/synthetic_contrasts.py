@@ -16,7 +16,7 @@ import nibabel as nib
 import numpy as np
 import scipy.ndimage
 
-from deepatlas_tf.data.splines import smooth_field
+from deepatlas_tf.ops.splines import smooth_field
 
 CLASSES = {
     "cerebral_cortex": (3, 42),

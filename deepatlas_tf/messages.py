@@ -45,3 +45,11 @@ def _write(text, file):
 
     tqdm.write(text, file=file)
     file.flush()
+
+
+def spoken_time(seconds: float) -> str:
+    """``45 s``, ``3 min``, ``2 h 5 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -4,16 +4,16 @@ import dataclasses
 import functools
 from pathlib import Path
 
-from deepatlas_tf.data.sources import load_dataset
+from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.evaluation.draw import draw
 from deepatlas_tf.evaluation.evaluate import evaluate
-from deepatlas_tf.evaluation.report import comparison_table
+from deepatlas_tf.evaluation.summary import comparison_table
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.messages import say
 from deepatlas_tf.methods import method_names
 from deepatlas_tf.recipes import get_recipe, recipe_names
+from deepatlas_tf.runs.files import read_settings
 from deepatlas_tf.training.experiment import Data, Experiment, set_value
-from deepatlas_tf.training.files import read_settings
 from deepatlas_tf.training.loop import train_experiment
 from deepatlas_tf.training.stages import used_labels
 from deepatlas_tf.training.strategy import chief_first, get_strategy, is_chief, lost_workers

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from deepatlas_tf.apply.runs import Run
 from deepatlas_tf.commands import train
-from deepatlas_tf.data.prepare import quiet
-from deepatlas_tf.data.sources import DataSet
+from deepatlas_tf.datasets.load import DataSet
+from deepatlas_tf.datasets.prepare import quiet
 from deepatlas_tf.export.save import export_run
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.run import experiment_of, load

@@ -8,8 +8,8 @@ import pytest
 
 from deepatlas_tf import run
 from deepatlas_tf.cli import main
-from deepatlas_tf.data.pairs import hide_labels
-from deepatlas_tf.data.sources import DataSet, load_dataset
+from deepatlas_tf.datasets.load import DataSet, load_dataset
+from deepatlas_tf.streams.pairs import hide_labels
 
 SLICES = ["--set", "data.shape=(16, 16)", "--set", "data.spacing=(7.5, 7.5)"]
 VOLUMES = ["--set", "data.shape=(16, 16, 16)", "--set", "data.spacing=(7.5, 9.0, 7.5)"]

@@ -10,7 +10,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_p
 
 from deepatlas_tf import tfx_pipeline
 from deepatlas_tf.apply.runs import open_model
-from deepatlas_tf.data.sources import load_dataset
+from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.training.stages import load_net
 

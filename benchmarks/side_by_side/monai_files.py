@@ -76,7 +76,7 @@ def read(folder, name):
 
 
 def rescaled(volume: np.ndarray) -> torch.Tensor:
-    """``(*S)`` -> ``(1, 1, *S)`` in [0, 1], as ``deepatlas_tf.data.intensity.rescale``."""
+    """``(*S)`` -> ``(1, 1, *S)`` in [0, 1], as ``deepatlas_tf.scans.intensity.rescale``."""
     low, high = np.percentile(volume[volume != 0], (0.5, 99.5))
     scaled = np.clip((volume - np.float32(low)) / np.float32(high - low), 0, 1)
     return torch.from_numpy(scaled)[None, None]

@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 from turns import commit
 
-from deepatlas_tf.data.device import untuned
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.keras_stack import versions as package_versions
 from deepatlas_tf.losses.similarity import local_ncc
 from deepatlas_tf.ops.warp import warp
+from deepatlas_tf.streams.prefetch import untuned
 from deepatlas_tf.training.experiment import Stage
 from deepatlas_tf.training.stages import build_method
 from side_by_side import ours_files

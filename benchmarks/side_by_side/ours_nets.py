@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.runs.files import write_json
+from deepatlas_tf.runs.folder import net_path
 from deepatlas_tf.training.experiment import Data, Experiment, Networks, Stage, settings_dict
-from deepatlas_tf.training.files import write_json
-from deepatlas_tf.training.stages import build_net, net_path
+from deepatlas_tf.training.stages import build_net
 
 
 def networks(settings) -> Networks:

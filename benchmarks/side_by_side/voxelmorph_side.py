@@ -1,7 +1,7 @@
 """voxelmorph 0.2 as shipped: its networks, losses and layers, in TensorFlow, in the environment of deepatlas_tf."""
 
-from deepatlas_tf.data.device import untuned
 from deepatlas_tf.keras_stack import keras, tf, vxm
+from deepatlas_tf.streams.prefetch import untuned
 from side_by_side import ours
 from side_by_side.worker import Task
 

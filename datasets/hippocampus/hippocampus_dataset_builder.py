@@ -6,8 +6,8 @@ import sys
 import requests
 from tqdm import tqdm
 
-from deepatlas_tf.datasets.scans import ScanBuilder, find_folder, scans_in
-from deepatlas_tf.datasets.volumes import volume_config
+from deepatlas_tf.datasets.scan_builder import ScanBuilder, find_folder, scans_in
+from deepatlas_tf.datasets.volume_builder import volume_config
 from deepatlas_tf.keras_stack import tfds
 from deepatlas_tf.types import DataError, MissingDataError
 

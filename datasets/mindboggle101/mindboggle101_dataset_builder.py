@@ -5,9 +5,9 @@ import re
 
 import numpy as np
 
-from deepatlas_tf.data import checks
-from deepatlas_tf.datasets.scans import Scan, ScanBuilder
-from deepatlas_tf.datasets.volumes import volume_config
+from deepatlas_tf.datasets.scan_builder import Scan, ScanBuilder
+from deepatlas_tf.datasets.volume_builder import volume_config
+from deepatlas_tf.scans import checks
 from deepatlas_tf.types import DataError, MissingDataError
 
 # FreeSurfer's number of each region; the files have it with 1000 added in the left and 2000 in the right hemisphere

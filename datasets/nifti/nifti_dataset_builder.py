@@ -8,13 +8,13 @@ import re
 import shutil
 from collections.abc import Sequence
 
-from deepatlas_tf.data.label_names import BACKGROUND, find_class
-from deepatlas_tf.data.prepare import is_prepared, prepare, quiet
-from deepatlas_tf.data.survey import choose_grid, common_axes, survey
-from deepatlas_tf.data.tables import LAYOUTS, Table, check_table, labelled_domains, read_table
-from deepatlas_tf.datasets.scans import Scan, ScanBuilder
-from deepatlas_tf.datasets.volumes import SPLITS, VolumeConfig, split_subjects, volume_config
+from deepatlas_tf.datasets.choose_grid import choose_grid, common_axes, fingerprint
+from deepatlas_tf.datasets.listing import LAYOUTS, Table, check_table, labelled_domains, read_table
+from deepatlas_tf.datasets.prepare import is_prepared, prepare, quiet
+from deepatlas_tf.datasets.scan_builder import Scan, ScanBuilder
+from deepatlas_tf.datasets.volume_builder import SPLITS, VolumeConfig, split_subjects, volume_config
 from deepatlas_tf.keras_stack import tfds
+from deepatlas_tf.scans.class_names import BACKGROUND, find_class
 from deepatlas_tf.types import DataError, MissingDataError, SettingError
 
 MAX_CLASSES = 256  # records hold the index as uint8
@@ -77,10 +77,10 @@ def prepared_builder(
     """A TFDS builder that reads the prepared scans; they are prepared first where needed.
 
     Args:
-        source: the folder or CSV (``deepatlas_tf.data.tables``). None takes the only copy in ``prepared_dir``.
+        source: the folder or CSV (``deepatlas_tf.datasets.listing``). None takes the only copy in ``prepared_dir``.
         prepared_dir: where the TFRecords are kept; the source is only read. A copy of scans, list or class names that
             have changed since (by size and time of the files) is replaced.
-        shape, spacing: the network's grid (voxels; mm); what is None is chosen (``deepatlas_tf.data.survey``).
+        shape, spacing: the network's grid (voxels; mm); what is None is chosen (``deepatlas_tf.datasets.choose_grid``).
         beam: PipelineOptions of Apache Beam, to prepare it with its workers.
 
     Raises:
@@ -129,7 +129,7 @@ def _config(name: str, table: Table, shape, spacing) -> NiftiConfig:
             if len(values) != n_axes:
                 raise DataError(f"{table.source}: the scans have {n_axes} axes, but {tuple(values)} is asked for")
     if shape is None or spacing is None or not table.labels:
-        found = survey(table.rows, n_axes)
+        found = fingerprint(table.rows, n_axes)
         if shape is None or spacing is None:
             shape, spacing = choose_grid(found, shape, spacing)
         table = table._replace(labels=table.labels or _found_labels(table, found.numbers))

@@ -3,11 +3,11 @@
 import pathlib
 import re
 
-from deepatlas_tf.data.nifti import Nifti
 from deepatlas_tf.datasets.oai_knee import originals, sides
-from deepatlas_tf.datasets.scans import ScanBuilder, scans_in
-from deepatlas_tf.datasets.volumes import split_subjects, volume_config
+from deepatlas_tf.datasets.scan_builder import ScanBuilder, scans_in
+from deepatlas_tf.datasets.volume_builder import split_subjects, volume_config
 from deepatlas_tf.keras_stack import tf, tfds
+from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError, MissingDataError, SettingError
 
 PAPER, HALF, QUARTER = ((200, 200, 160), (0.7,) * 3), ((100, 100, 80), (1.4,) * 3), ((50, 50, 40), (2.8,) * 3)
@@ -27,7 +27,7 @@ class Builder(ScanBuilder):
 
     A left knee becomes a right one: its affine is mirrored, and with it everything that is laid out by that affine. The
     record's ``affine`` and ``source_affine`` are those of the mirrored knee (world x with the other sign), and
-    ``mirrored`` tells so. Voxels that ``Frame`` brings back are in the order of the scan's file, which
+    ``mirrored`` tells so. Voxels that ``GridTransform`` brings back are in the order of the scan's file, which
     has its own affine.
     """
 

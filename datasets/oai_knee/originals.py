@@ -8,9 +8,9 @@ import nibabel as nib
 import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
-from deepatlas_tf.data import checks, itk
-from deepatlas_tf.data.nifti import Nifti
-from deepatlas_tf.datasets.scans import Scan
+from deepatlas_tf.datasets.scan_builder import Scan
+from deepatlas_tf.scans import checks, itk
+from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError
 
 MASK_FOLDERS = ("masks", "segmentation_masks", "segmentation/segmentation_masks")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepatlas_tf.data import itk
+from deepatlas_tf.scans import itk
 from deepatlas_tf.types import DataError
 
 SIDES = {"left": "left", "l": "left", "right": "right", "r": "right"}

@@ -2,9 +2,9 @@
 
 import pathlib
 
-from deepatlas_tf.data import phantom_brain
-from deepatlas_tf.datasets.phantoms import PhantomBuilder
-from deepatlas_tf.datasets.volumes import volume_config
+from deepatlas_tf.datasets.phantom_builder import PhantomBuilder
+from deepatlas_tf.datasets.volume_builder import volume_config
+from deepatlas_tf.phantoms import brain
 
 _GRIDS = [
     ((48, 64, 48), (3.3, 3.3, 3.3), 40),
@@ -19,9 +19,9 @@ class Builder(PhantomBuilder):
     pkg_dir_path = pathlib.Path(__file__).parent
     VARIANTS = ("t1", "t2", "t1_t2")
     BUILDER_CONFIGS = [volume_config(*grid, variant) for variant in VARIANTS for grid in _GRIDS]
-    CLASS_NAMES = phantom_brain.CLASS_NAMES
+    CLASS_NAMES = brain.CLASS_NAMES
     PREFIX = "brain"
 
     def draw(self, seed, contrast):
         config = self.builder_config
-        return phantom_brain.draw(seed, config.shape, config.spacing, contrast)
+        return brain.draw(seed, config.shape, config.spacing, contrast)

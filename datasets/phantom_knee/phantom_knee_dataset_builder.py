@@ -4,10 +4,10 @@ import pathlib
 
 import numpy as np
 
-from deepatlas_tf.data import phantom_knee
-from deepatlas_tf.data.phantom_projection import PROJECTIONS
-from deepatlas_tf.datasets.phantoms import PhantomBuilder
-from deepatlas_tf.datasets.volumes import volume_config
+from deepatlas_tf.datasets.phantom_builder import PhantomBuilder
+from deepatlas_tf.datasets.volume_builder import volume_config
+from deepatlas_tf.phantoms import knee
+from deepatlas_tf.phantoms.projection import PROJECTIONS
 from deepatlas_tf.types import DataError
 
 _VOLUME = ((40, 48, 40), (3.0, 3.0, 3.0), 60)
@@ -28,7 +28,7 @@ class Builder(PhantomBuilder):
         *[volume_config(*_VOLUME, variant) for variant in ("t1_deformed", "t2", "t1_t2", "partial")],
         *[volume_config(*_SLICE, variant) for variant in ("xray", "dxa", "xray_dxa")],
     ]
-    CLASS_NAMES = phantom_knee.CLASS_NAMES
+    CLASS_NAMES = knee.CLASS_NAMES
     PREFIX = "knee"
 
     @classmethod
@@ -54,13 +54,13 @@ class Builder(PhantomBuilder):
 
     def draw(self, seed, contrast):
         config = self.builder_config
-        return phantom_knee.draw(seed, config.shape, config.spacing, contrast)
+        return knee.draw(seed, config.shape, config.spacing, contrast)
 
     def read(self, subject):
         config = self.builder_config
         if config.variant not in _ONE_SHAPE_EACH:
             return super().read(subject)
-        image, label = phantom_knee.knee(self.seed(subject), config.shape, config.spacing)
+        image, label = knee.knee(self.seed(subject), config.shape, config.spacing)
         kept = self._kept[subject]
         label[~np.isin(label, [self.CLASS_NAMES.index(name) for name in kept])] = 0
         return {"image": image, "label": label if kept else None, "labelled": kept, "affine": self.affine()}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deepatlas_tf.data.nifti import Nifti
+from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # NIfTI's mm are RAS, ITK's LPS

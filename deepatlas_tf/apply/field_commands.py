@@ -4,8 +4,8 @@ import numpy as np
 
 from deepatlas_tf.apply import fields
 from deepatlas_tf.apply.files import check_nifti_output, check_outputs, check_scan, header_of, save, stem
-from deepatlas_tf.data import nifti
 from deepatlas_tf.messages import say
+from deepatlas_tf.scans import nifti
 
 
 def warp(args) -> None:

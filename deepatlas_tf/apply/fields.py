@@ -12,9 +12,9 @@ import nibabel as nib
 import numpy as np
 
 from deepatlas_tf.apply.files import writing_floats
-from deepatlas_tf.apply.slabs import sample, transform, transformed_voxels, voxels
+from deepatlas_tf.apply.points import apply_affine, sample, transformed_voxels, voxels
+from deepatlas_tf.metrics.blocks import by_blocks
 from deepatlas_tf.metrics.deformation import jacobian_determinant
-from deepatlas_tf.metrics.slabs import by_slabs
 from deepatlas_tf.types import DataError
 
 LPS = np.array([-1.0, -1.0, 1.0])
@@ -78,7 +78,7 @@ def warp_volume(volume: np.ndarray, affine: np.ndarray, field: Field, nearest: b
             warped[(at[..., axis] < -0.5) | (at[..., axis] >= n - 0.5)] = 0
         return warped
 
-    return by_slabs(warp, shape)
+    return by_blocks(warp, shape)
 
 
 def warp_labels(label: np.ndarray, affine: np.ndarray, field: Field) -> np.ndarray:
@@ -117,17 +117,17 @@ def invert(field: Field, affine: np.ndarray, shape: tuple[int, ...], alignment: 
     grid = field.vectors.shape[:3]
 
     def without_alignment(rows):
-        points = transform(field.affine, voxels(grid, rows))
-        return (transform(back, points + field.vectors[rows]) - points).astype(np.float32)
+        points = apply_affine(field.affine, voxels(grid, rows))
+        return (apply_affine(back, points + field.vectors[rows]) - points).astype(np.float32)
 
-    w = by_slabs(without_alignment, grid)
+    w = by_blocks(without_alignment, grid)
     tolerance = INVERSE_TOLERANCE * np.linalg.norm(field.affine[:3, :3], axis=0).min()
 
     def solve(rows):
-        targets = transform(affine, voxels(shape, rows))
-        return (_fixed_points(w, to_voxels, transform(back, targets), tolerance) - targets).astype(np.float32)
+        targets = apply_affine(affine, voxels(shape, rows))
+        return (_fixed_points(w, to_voxels, apply_affine(back, targets), tolerance) - targets).astype(np.float32)
 
-    return Field(by_slabs(solve, shape), np.asarray(affine, np.float64))
+    return Field(by_blocks(solve, shape), np.asarray(affine, np.float64))
 
 
 def _fixed_points(w: np.ndarray, to_voxels: np.ndarray, targets: np.ndarray, tolerance: float) -> np.ndarray:
@@ -135,7 +135,7 @@ def _fixed_points(w: np.ndarray, to_voxels: np.ndarray, targets: np.ndarray, tol
     goals = targets.reshape(-1, 3)
     points, moving = goals.copy(), np.arange(len(goals))
     for _ in range(INVERSE_STEPS):
-        new = goals[moving] - sample(w, transform(to_voxels, points[moving]))
+        new = goals[moving] - sample(w, apply_affine(to_voxels, points[moving]))
         far = np.abs(new - points[moving]).max(axis=-1) > tolerance
         points[moving] = new
         moving = moving[far]

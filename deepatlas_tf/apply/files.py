@@ -12,9 +12,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from deepatlas_tf.data import nifti
 from deepatlas_tf.processor import usable_cores
-from deepatlas_tf.training.files import replacing
+from deepatlas_tf.runs.files import replacing
+from deepatlas_tf.scans import nifti
 from deepatlas_tf.types import DataError
 
 ENDINGS = (".nii", ".nii.gz")

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from deepatlas_tf.apply.runs import Grid
-from deepatlas_tf.data.frames import Frame
-from deepatlas_tf.data.nifti import Nifti
+from deepatlas_tf.scans.grid import GridTransform
+from deepatlas_tf.scans.nifti import Nifti
 
 # Of one pass of a network: with the default widths it takes 0.6 kB of memory a voxel, here 4.5 GiB
 MAX_VOXELS = 200**3
@@ -25,18 +25,18 @@ def mirrored(scan: Nifti) -> Nifti:
     return Nifti(scan.volume, np.diag([-1.0, *[1.0] * (len(scan.affine) - 1)]) @ scan.affine)
 
 
-def whole_frame(scan: Nifti, grid: Grid, other: Nifti | None = None) -> Frame:
-    """The frame of ``scan`` whose shape holds the grid of training and all of ``scan``, and of ``other`` if given."""
+def covering_transform(scan: Nifti, grid: Grid, other: Nifti | None = None) -> GridTransform:
+    """The transform of ``scan`` to a grid that holds that of training and all of ``scan``, and of ``other`` too."""
     shapes = [grid.shape, *(extent(one, grid) for one in (scan, other) if one is not None)]
     shape = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
-    return Frame(scan.affine, scan.volume.shape, shape, grid.spacing)
+    return GridTransform(scan.affine, scan.volume.shape, shape, grid.spacing)
 
 
 def extent(scan: Nifti, grid: Grid) -> tuple[int, ...]:
     """Voxels of the grid's spacing that hold the whole scan, in canonical order of axes."""
-    frame = Frame(scan.affine, scan.volume.shape, grid.shape, grid.spacing)
+    transform = GridTransform(scan.affine, scan.volume.shape, grid.shape, grid.spacing)
     # a thousandth, so that rounding errors of the affine do not add a voxel
-    return tuple(math.ceil(n / f - 1e-3) for n, f in zip(frame.canonical_shape, frame.factors, strict=True))
+    return tuple(math.ceil(n / f - 1e-3) for n, f in zip(transform.canonical_shape, transform.factors, strict=True))
 
 
 def apply_in_tiles(function: Callable, image: np.ndarray, max_voxels: int = MAX_VOXELS) -> np.ndarray:

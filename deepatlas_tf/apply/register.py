@@ -8,16 +8,16 @@ import numpy as np
 from deepatlas_tf.apply.affine import affine_registration
 from deepatlas_tf.apply.fields import Field, invert, jacobian, warp_labels, warp_volume, write_field
 from deepatlas_tf.apply.files import check_outputs, check_scan, header_of, save, stem
-from deepatlas_tf.apply.grids import extent, mirrored, whole_frame
+from deepatlas_tf.apply.grids import covering_transform, extent, mirrored
+from deepatlas_tf.apply.points import apply_affine, sample, transformed_voxels, voxels
 from deepatlas_tf.apply.runs import Grid, note_on_sides, open_model
-from deepatlas_tf.apply.slabs import sample, transform, transformed_voxels, voxels
-from deepatlas_tf.data import nifti
-from deepatlas_tf.data.checks import check_same_grid
-from deepatlas_tf.data.frames import Frame
-from deepatlas_tf.data.intensity import rescale
-from deepatlas_tf.data.nifti import Nifti
 from deepatlas_tf.messages import detail, say
-from deepatlas_tf.metrics.slabs import by_slabs
+from deepatlas_tf.metrics.blocks import by_blocks
+from deepatlas_tf.scans import nifti
+from deepatlas_tf.scans.checks import check_same_grid
+from deepatlas_tf.scans.grid import GridTransform
+from deepatlas_tf.scans.intensity import rescale
+from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError
 
 WARPED, FIELD, INVERSE = "warped.nii.gz", "displacement_field.nii.gz", "inverse_displacement_field.nii.gz"
@@ -28,12 +28,12 @@ MAX_VOXELS = 256**3  # a registration cannot be tiled; with the default widths i
 class Registration(NamedTuple):
     """field, on the fixed scan's grid; alignment (4, 4), its affine part: mm of the fixed scan to mm of the moving.
 
-    frame: of the fixed scan, the network's grid.
+    transform: of the fixed scan, the network's grid.
     """
 
     field: Field
     alignment: np.ndarray
-    frame: Frame
+    transform: GridTransform
 
 
 def register_scans(
@@ -50,33 +50,35 @@ def register_scans(
             scans' centres together and their axes in one order, as in training.
     """
     if alignment is None:
-        frame, other = (_bounded(whole_frame(a, grid, b), grid) for a, b in ((fixed, moving), (moving, fixed)))
-        alignment = other.affine @ np.linalg.inv(frame.affine)
+        transform, other = (
+            _bounded(covering_transform(a, grid, b), grid) for a, b in ((fixed, moving), (moving, fixed))
+        )
+        alignment = other.affine @ np.linalg.inv(transform.affine)
         moving_image = other.image_to_network(rescale(moving.volume))
     else:
-        frame = _bounded(whole_frame(fixed, grid), grid)
-        moving_image = _aligned_image(moving, grid, frame, alignment)
-    fixed_image = frame.image_to_network(rescale(fixed.volume))
+        transform = _bounded(covering_transform(fixed, grid), grid)
+        moving_image = _aligned_image(moving, grid, transform, alignment)
+    fixed_image = transform.image_to_network(rescale(fixed.volume))
     u = register(moving_image[..., None], fixed_image[..., None])
-    return Registration(to_field(u, frame, fixed, alignment), alignment, frame)
+    return Registration(to_field(u, transform, fixed, alignment), alignment, transform)
 
 
-def to_field(u: np.ndarray, frame: Frame, fixed: Nifti, alignment: np.ndarray) -> Field:
+def to_field(u: np.ndarray, transform: GridTransform, fixed: Nifti, alignment: np.ndarray) -> Field:
     """The field in mm on the fixed scan's grid of ``u (*S, 3)`` in voxels of the network's grid.
 
     The point ``p`` of the fixed scan goes to ``B A (x + u(x))`` with ``p = A x``: ``A`` is the network's affine, ``B``
     the alignment. Outside of the network's grid the values at its border are continued.
     """
-    shape, to_network = fixed.volume.shape, np.linalg.inv(frame.affine) @ fixed.affine
-    moved = alignment @ frame.affine
-    without_u = (moved - frame.affine) @ to_network  # what the alignment alone does to a voxel
+    shape, to_network = fixed.volume.shape, np.linalg.inv(transform.affine) @ fixed.affine
+    moved = alignment @ transform.affine
+    without_u = (moved - transform.affine) @ to_network  # what the alignment alone does to a voxel
     values = _at_voxels(u, to_network, shape)
 
     def displacement(rows):
         from_u = values(rows) @ moved[:3, :3].T
         return (transformed_voxels(without_u, shape, rows) + from_u).astype(np.float32)
 
-    return Field(by_slabs(displacement, shape), fixed.affine)
+    return Field(by_blocks(displacement, shape), fixed.affine)
 
 
 def _at_voxels(u: np.ndarray, to_network: np.ndarray, shape: Sequence[int]) -> Callable[[slice], np.ndarray]:
@@ -101,18 +103,20 @@ def _register_mirrored(register, grid: Grid, moving: Nifti, fixed: Nifti, alignm
     return found._replace(field=Field(vectors, fixed.affine), alignment=mirror @ found.alignment @ mirror)
 
 
-def _bounded(frame: Frame, grid: Grid) -> Frame:
-    """The frame, or that of training where the network would need too much memory: then scans are cropped."""
-    small = np.prod(frame.shape) <= max(MAX_VOXELS, np.prod(grid.shape))
-    return frame if small else Frame(frame.source_affine, frame.source_shape, grid.shape, grid.spacing)
+def _bounded(transform: GridTransform, grid: Grid) -> GridTransform:
+    """The transform, or that of training where the network would need too much memory: then scans are cropped."""
+    small = np.prod(transform.shape) <= max(MAX_VOXELS, np.prod(grid.shape))
+    return (
+        transform if small else GridTransform(transform.source_affine, transform.source_shape, grid.shape, grid.spacing)
+    )
 
 
-def _aligned_image(moving: Nifti, grid: Grid, frame: Frame, alignment: np.ndarray) -> np.ndarray:
+def _aligned_image(moving: Nifti, grid: Grid, transform: GridTransform, alignment: np.ndarray) -> np.ndarray:
     """The moving scan on the fixed one's network grid. First at the network's voxel size, which smooths it."""
-    own = Frame(moving.affine, moving.volume.shape, extent(moving, grid), grid.spacing)
+    own = GridTransform(moving.affine, moving.volume.shape, extent(moving, grid), grid.spacing)
     image = own.image_to_network(rescale(moving.volume))
-    to_own = np.linalg.inv(own.affine) @ alignment @ frame.affine
-    return by_slabs(lambda rows: sample(image, transform(to_own, voxels(frame.shape, rows))), frame.shape)
+    to_own = np.linalg.inv(own.affine) @ alignment @ transform.affine
+    return by_blocks(lambda rows: sample(image, apply_affine(to_own, voxels(transform.shape, rows))), transform.shape)
 
 
 def register(args) -> None:
@@ -141,14 +145,14 @@ def register(args) -> None:
     if labels is not None:
         warped = warp_labels(labels.volume, labels.affine, found.field)
         save(args.output / LABELS, warped, fixed.affine, header)
-    _report_crop(found.frame, model.grid)
+    _report_crop(found.transform, model.grid)
     say(f"{', '.join(names)} in {args.output}; folds in {100 * np.mean(determinant <= 0):.3g} % of the voxels")
 
 
-def _report_crop(frame: Frame, grid: Grid) -> None:
-    sizes = np.array(frame.canonical_shape) / frame.factors
-    if (sizes > np.array(frame.shape) + 1).any():
-        shown = " x ".join(f"{n * size:.0f}" for n, size in zip(frame.shape, grid.spacing, strict=True))
+def _report_crop(transform: GridTransform, grid: Grid) -> None:
+    sizes = np.array(transform.canonical_shape) / transform.factors
+    if (sizes > np.array(transform.shape) + 1).any():
+        shown = " x ".join(f"{n * size:.0f}" for n, size in zip(transform.shape, grid.spacing, strict=True))
         say(f"the fixed scan is too large for one pass: the middle {shown} mm are registered, the rest moves along")
 
 

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.messages import detail, say
-from deepatlas_tf.training.files import read_json, read_settings, remedy
+from deepatlas_tf.runs.files import read_json, read_settings, remedy
+from deepatlas_tf.runs.folder import net_path
 from deepatlas_tf.training.instance import InstanceOptimisation, refiner
-from deepatlas_tf.training.stages import CUSTOM_OBJECTS, load_net, net_path, trained_nets
+from deepatlas_tf.training.stages import CUSTOM_OBJECTS, load_net, trained_nets
 from deepatlas_tf.types import DataError, SettingError
 
 METADATA = Path("assets") / "metadata.json"

@@ -10,14 +10,14 @@ import nibabel as nib
 import numpy as np
 
 from deepatlas_tf.apply.files import check_outputs, find_scans, header_of, save, stem, writing
-from deepatlas_tf.apply.grids import apply_in_tiles, mirrored, whole_frame
+from deepatlas_tf.apply.grids import apply_in_tiles, covering_transform, mirrored
 from deepatlas_tf.apply.runs import Grid, note_on_sides, open_model
-from deepatlas_tf.data import nifti
-from deepatlas_tf.data.frames import Frame
-from deepatlas_tf.data.intensity import rescale
-from deepatlas_tf.data.nifti import Nifti
 from deepatlas_tf.messages import detail, progress, say
-from deepatlas_tf.metrics.slabs import by_slabs
+from deepatlas_tf.metrics.blocks import by_blocks
+from deepatlas_tf.scans import nifti
+from deepatlas_tf.scans.grid import GridTransform
+from deepatlas_tf.scans.intensity import rescale
+from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError
 
 
@@ -41,25 +41,25 @@ def segment_scan(segment: Callable, grid: Grid, scan: Nifti, keep_probabilities:
         scan: volume and affine.
         keep_probabilities: they need four bytes a voxel and class.
     """
-    frame = whole_frame(scan, grid)
-    probabilities = apply_in_tiles(segment, frame.image_to_network(rescale(scan.volume))[..., None])
-    if keep_probabilities or set(frame.factors) != {1.0}:
-        return _to_source(probabilities, frame, keep_probabilities)
-    label = by_slabs(lambda rows: probabilities[rows].argmax(axis=-1).astype(np.float32), frame.shape)
-    return Segmentation(frame.image_to_source(label).astype(_label_type(probabilities)), None)
+    transform = covering_transform(scan, grid)
+    probabilities = apply_in_tiles(segment, transform.image_to_network(rescale(scan.volume))[..., None])
+    if keep_probabilities or set(transform.factors) != {1.0}:
+        return _to_source(probabilities, transform, keep_probabilities)
+    label = by_blocks(lambda rows: probabilities[rows].argmax(axis=-1).astype(np.float32), transform.shape)
+    return Segmentation(transform.image_to_source(label).astype(_label_type(probabilities)), None)
 
 
 def _label_type(probabilities: np.ndarray):
     return np.uint8 if probabilities.shape[-1] <= 256 else np.uint16
 
 
-def _to_source(probabilities: np.ndarray, frame: Frame, keep: bool) -> Segmentation:
+def _to_source(probabilities: np.ndarray, transform: GridTransform, keep: bool) -> Segmentation:
     n_classes = probabilities.shape[-1]
-    best = np.full(frame.source_shape, -1, np.float32)
-    label = np.zeros(frame.source_shape, _label_type(probabilities))
-    kept = np.zeros((*frame.source_shape, n_classes), np.float32) if keep else None
+    best = np.full(transform.source_shape, -1, np.float32)
+    label = np.zeros(transform.source_shape, _label_type(probabilities))
+    kept = np.zeros((*transform.source_shape, n_classes), np.float32) if keep else None
     for index in range(n_classes):
-        share = frame.image_to_source(probabilities[..., index])
+        share = transform.image_to_source(probabilities[..., index])
         label[share > best] = index
         best = np.maximum(best, share)
         if keep:

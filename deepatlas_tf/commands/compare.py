@@ -23,8 +23,8 @@ def run(args) -> None:
     """Print the table and the tests."""
     from deepatlas_tf.apply.files import check_outputs, writing
     from deepatlas_tf.evaluation.compare import TASKS, case_means, compare_methods, summaries
-    from deepatlas_tf.evaluation.report import comparison_table
-    from deepatlas_tf.training.files import write_rows
+    from deepatlas_tf.evaluation.summary import comparison_table
+    from deepatlas_tf.runs.files import write_rows
 
     if args.output:
         check_outputs([args.output], args.overwrite)

@@ -32,7 +32,7 @@ def add_arguments(parser) -> None:
 
 def run(args) -> None:
     """Prepare it, or find that it is."""
-    from deepatlas_tf.data import beam, sources
+    from deepatlas_tf.datasets import beam, load
     from deepatlas_tf.experiments import get_experiment
     from deepatlas_tf.training.experiment import set_value
 
@@ -51,7 +51,7 @@ def run(args) -> None:
         )
     else:
         grid = (data.shape, data.spacing, data.n_subjects)
-        builder = sources.prepared_builder(data.dataset, args.data_dir, args.manual_dir, *grid, options)
+        builder = load.prepared_builder(data.dataset, args.data_dir, args.manual_dir, *grid, options)
     subjects = builder.info.metadata["subjects"]
     counts = ", ".join(f"{len(ids)} {split}" for split, ids in subjects.items())
     print(f"{args.dataset}: {counts}; {builder.info.dataset_size}\n{builder.data_dir}")

@@ -34,8 +34,8 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     """The exit status."""
-    from deepatlas_tf.data.validation import tfdv
-    from deepatlas_tf.data.validation.validate import validate
+    from deepatlas_tf.validation import tfdv
+    from deepatlas_tf.validation.validate import validate
 
     if args.tfdv:
         tfdv.package()  # missing: say so before an hour of reading, not after

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from deepatlas_tf.metrics.statistics import false_discovery_control, mann_whitney, paired_wilcoxon
-from deepatlas_tf.training.files import read_json, read_rows
+from deepatlas_tf.runs.files import read_json, read_rows
 from deepatlas_tf.types import DataError
 
 TASKS = ("segmentation", "registration")

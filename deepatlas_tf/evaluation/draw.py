@@ -7,9 +7,9 @@ import numpy as np
 
 from deepatlas_tf.evaluation import figures, panels
 from deepatlas_tf.evaluation.pseudo_figure import draw_pseudo
-from deepatlas_tf.evaluation.report import method_order
+from deepatlas_tf.evaluation.summary import method_order
 from deepatlas_tf.metrics.overlap import dice
-from deepatlas_tf.training.files import read_json, read_json_lines
+from deepatlas_tf.runs.files import read_json, read_json_lines
 from deepatlas_tf.training.predict import read_samples, registration_pairs, warp_image, warp_label
 from deepatlas_tf.training.unlabelled import first_labelled, registered_subjects
 
@@ -23,7 +23,7 @@ def draw(workdir: Path, evaluation, dataset, split: str = "test") -> list[Path]:
     Args:
         workdir: of the run.
         evaluation: an :class:`~deepatlas_tf.evaluation.evaluate.Evaluation`.
-        dataset: a :class:`~deepatlas_tf.data.sources.DataSet`.
+        dataset: a :class:`~deepatlas_tf.datasets.load.DataSet`.
         split: its first labelled subjects are shown, of each domain; of registration unlabelled ones where none is.
 
     Returns:

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from deepatlas_tf.evaluation.report import PER_CLASS, summarise_rows
+from deepatlas_tf.evaluation.summary import PER_CLASS, summarise_rows
 from deepatlas_tf.messages import progress
 from deepatlas_tf.metrics.deformation import regularity
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.metrics.surface import surface_metrics
-from deepatlas_tf.training.files import read_settings, write_json, write_rows
+from deepatlas_tf.runs.files import read_settings, write_json, write_rows
+from deepatlas_tf.runs.folder import net_path
 from deepatlas_tf.training.instance import InstanceOptimisation, refiner
 from deepatlas_tf.training.predict import registrar, segmenter, warp_label
-from deepatlas_tf.training.stages import load_net, net_path, trained_nets
+from deepatlas_tf.training.stages import load_net, trained_nets
 from deepatlas_tf.training.unlabelled import registered_subjects, say_unlabelled
 from deepatlas_tf.types import DataError, SettingError
 
@@ -49,7 +50,7 @@ def evaluate(
 
     Args:
         workdir: of the run.
-        dataset: a :class:`~deepatlas_tf.data.sources.DataSet`.
+        dataset: a :class:`~deepatlas_tf.datasets.load.DataSet`.
         split: name of a split; its labelled subjects count, for the measures of a field all where none is labelled.
         pairs_per_subject: each subject is the fixed one of so many pairs.
         instance_steps: if not 0, ``<stage>_instance`` is measured too, the registration of each stage refined for each

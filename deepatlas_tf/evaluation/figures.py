@@ -12,8 +12,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from deepatlas_tf.evaluation.report import method_order
-from deepatlas_tf.training.files import replacing
+from deepatlas_tf.evaluation.summary import method_order
+from deepatlas_tf.runs.files import replacing
 
 DPI = 130
 STYLE = {

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.patches import Patch
 
-from deepatlas_tf.data.pseudo import STEPS, mask_path, read_mask
 from deepatlas_tf.evaluation.figures import figure_file, spoken
 from deepatlas_tf.evaluation.panels import PANEL_INCHES, Plane, class_colour, show_contours, show_image
-from deepatlas_tf.training.files import read_json, read_rows
+from deepatlas_tf.runs.files import read_json, read_rows
+from deepatlas_tf.streams.pseudo_masks import STEPS, mask_path, read_mask
 from deepatlas_tf.training.predict import read_samples
 
 SUBJECTS = 3
@@ -31,7 +31,7 @@ def draw_pseudo(folder: Path, workdir: Path, dataset, name: str) -> list[Path]:
     Args:
         folder: of the pictures.
         workdir: of the run.
-        dataset: a :class:`~deepatlas_tf.data.sources.DataSet`; the first masked subjects of its training split are
+        dataset: a :class:`~deepatlas_tf.datasets.load.DataSet`; the first masked subjects of its training split are
             shown.
         name: of the data, for the titles.
 

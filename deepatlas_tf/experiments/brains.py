@@ -7,7 +7,7 @@ The one-shot recipe of the paper: unsupervised registration, then segmentation u
 belongs.
 """
 
-from deepatlas_tf.data.augment import Augmentation
+from deepatlas_tf.streams.augment import Augmentation
 from deepatlas_tf.training.experiment import Data, Evaluation, Experiment, Networks, Stage
 
 STRONG = Augmentation(rotation_degrees=10.0, scale=0.1, translation_voxels=2.0, elastic_voxels=1.5, gamma=0.3)

@@ -5,7 +5,7 @@
 Grid: 48 x 64 x 48 voxels of 1 mm; the weight of the bending energy is for 1 mm.
 """
 
-from deepatlas_tf.data.augment import Augmentation
+from deepatlas_tf.streams.augment import Augmentation
 from deepatlas_tf.training.experiment import Data, Evaluation, Experiment, Networks, Stage
 
 # One scan in five labels: large changes keep the segmentation network from learning the five by heart

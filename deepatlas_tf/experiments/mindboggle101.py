@@ -9,8 +9,8 @@ the authors of this file: there is no result to quote.
 
 import dataclasses
 
-from deepatlas_tf.data.augment import Augmentation
 from deepatlas_tf.experiments import hippocampus
+from deepatlas_tf.streams.augment import Augmentation
 from deepatlas_tf.training.experiment import Data, Experiment
 
 # The brains are already aligned to MNI152; left and right are one class, so that a brain may be mirrored

@@ -10,8 +10,8 @@ there is no result to quote.
 
 import dataclasses
 
-from deepatlas_tf.data.augment import Augmentation
 from deepatlas_tf.experiments import hippocampus
+from deepatlas_tf.streams.augment import Augmentation
 from deepatlas_tf.training.experiment import Data, Experiment
 
 MILD = Augmentation(rotation_degrees=5.0, scale=0.05, translation_voxels=4.0, elastic_voxels=0.0)

@@ -10,8 +10,8 @@ there is no result to quote.
 
 import dataclasses
 
-from deepatlas_tf.data.augment import Augmentation
 from deepatlas_tf.experiments import hippocampus
+from deepatlas_tf.streams.augment import Augmentation
 from deepatlas_tf.training.experiment import Data, Experiment
 
 # The brains are already aligned to each other

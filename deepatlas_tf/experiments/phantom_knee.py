@@ -11,9 +11,9 @@ voxels of 3 mm, for which the weight of the bending energy is. Two domains, of w
 
 import dataclasses
 
-from deepatlas_tf.data.augment import Augmentation
-from deepatlas_tf.data.phantom_knee import CONTRASTS
-from deepatlas_tf.data.phantom_projection import PROJECTIONS
+from deepatlas_tf.phantoms.knee import CONTRASTS
+from deepatlas_tf.phantoms.projection import PROJECTIONS
+from deepatlas_tf.streams.augment import Augmentation
 from deepatlas_tf.training.experiment import Data, Evaluation, Experiment, Networks, Stage
 
 STRONG = Augmentation(rotation_degrees=8.0, scale=0.08, translation_voxels=2.0, elastic_voxels=1.0)

@@ -4,7 +4,7 @@ import importlib.metadata
 
 from deepatlas_tf.apply.runs import Run
 from deepatlas_tf.keras_stack import versions
-from deepatlas_tf.training.files import read_json
+from deepatlas_tf.runs.files import read_json
 
 ORIENTATION = "RAS"  # of the axes: the first index grows towards the right, the second anterior, the third superior
 

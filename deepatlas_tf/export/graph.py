@@ -2,15 +2,15 @@
 
 import contextlib
 
-from deepatlas_tf.data.intensity import PERCENTILES
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.ops.warp import warp
+from deepatlas_tf.scans.intensity import PERCENTILES
 
 PER_MILLE = tuple(round(10 * percentile) for percentile in PERCENTILES)
 
 
 def rescale(image):
-    """:func:`deepatlas_tf.data.intensity.rescale` for each image of a batch: ``(B, *S, 1)`` -> the same, in [0, 1]."""
+    """:func:`deepatlas_tf.scans.intensity.rescale` for each image of a batch: ``(B, *S, 1)`` -> the same, in [0, 1]."""
     flat = tf.reshape(image, (tf.shape(image)[0], -1))  # (B, voxels)
     inside = flat != 0
     count = tf.reduce_sum(tf.cast(inside, tf.int32), axis=1)

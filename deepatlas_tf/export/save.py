@@ -9,7 +9,7 @@ from deepatlas_tf.export.card import metadata, model_card
 from deepatlas_tf.export.graph import Served
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.messages import say
-from deepatlas_tf.training.files import write_json
+from deepatlas_tf.runs.files import write_json
 from deepatlas_tf.types import DataError, SettingError
 
 CARD = "MODEL_CARD.md"

@@ -5,7 +5,7 @@ The Jacobian determinant has no unit: it is the same in voxels and in millimetre
 
 import numpy as np
 
-from deepatlas_tf.metrics.slabs import by_slabs
+from deepatlas_tf.metrics.blocks import by_blocks
 
 
 def jacobian_determinant(u) -> np.ndarray:
@@ -24,7 +24,7 @@ def jacobian_determinant(u) -> np.ndarray:
         first = max(rows.start - 1, 0)  # a row more on each side for the central differences
         return _determinant(u[first : rows.stop + 1])[rows.start - first :][: rows.stop - rows.start]
 
-    return by_slabs(of_rows, u.shape[:-1])
+    return by_blocks(of_rows, u.shape[:-1])
 
 
 def regularity(u) -> dict[str, float]:

@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 
-from deepatlas_tf.data.sources import builder_and_config
+from deepatlas_tf.datasets.load import builder_and_config
 from deepatlas_tf.training.experiment import Data, Experiment, Stage
 from deepatlas_tf.types import SettingError
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from deepatlas_tf.evaluation.compare import means_of_rows
 from deepatlas_tf.evaluation.evaluate import Evaluation, load_stages
-from deepatlas_tf.evaluation.report import method_order
-from deepatlas_tf.report.run_facts import RunFacts
+from deepatlas_tf.evaluation.summary import method_order
+from deepatlas_tf.runs.summary import RunSummary
 from deepatlas_tf.training.predict import read_samples
 
 SPLITS = ("test", "validation", "train")
@@ -52,9 +52,9 @@ def chosen_cases(rows: Sequence[dict], stages: Sequence[str]) -> tuple[str | Non
     return shown, sorted(cases, key=lambda case: list(places).index(case.rank))
 
 
-def evaluated_split(facts: RunFacts, dataset) -> str | None:
+def evaluated_split(run: RunSummary, dataset) -> str | None:
     """The split that the rows of the evaluation are of; None where they are of none."""
-    subjects = facts.evaluated_subjects()
+    subjects = run.evaluated_subjects()
     return next((split for split in SPLITS if subjects and subjects <= set(dataset.subjects[split])), None)
 
 
@@ -62,14 +62,14 @@ class Applied:
     """The networks of a run, and the samples of the chosen cases.
 
     Args:
-        facts: of the run.
-        dataset: a :class:`~deepatlas_tf.data.sources.DataSet`.
+        run: of the run.
+        dataset: a :class:`~deepatlas_tf.datasets.load.DataSet`.
         split: of the cases.
         cases: whose subjects are read.
     """
 
-    def __init__(self, facts: RunFacts, dataset, split: str, cases: Sequence[Case]):
-        self.dataset, self.evaluation = dataset, Evaluation(*load_stages(facts.path))
+    def __init__(self, run: RunSummary, dataset, split: str, cases: Sequence[Case]):
+        self.dataset, self.evaluation = dataset, Evaluation(*load_stages(run.path))
         subjects = dict.fromkeys(subject for case in cases for subject in case.subjects)
         self.samples = read_samples(dataset.samples(split), list(subjects))
 

@@ -8,92 +8,90 @@ from deepatlas_tf.messages import progress
 from deepatlas_tf.report import pictures, tables
 from deepatlas_tf.report.cases import Applied, Case, chosen_cases, evaluated_split
 from deepatlas_tf.report.document import Block, Document, Folded, Heading, Paragraph
-from deepatlas_tf.report.run_facts import TASKS, RunFacts
+from deepatlas_tf.runs.summary import TASKS, RunSummary
 from deepatlas_tf.types import DataError, SettingError
 
 
-def report_of(facts: RunFacts, dataset=None, split: str | None = None, no_data: str = "") -> Document:
+def report_of(run: RunSummary, dataset=None, split: str | None = None, no_data: str = "") -> Document:
     """The whole report.
 
     Args:
-        facts: of the run.
-        dataset: the run's :class:`~deepatlas_tf.data.sources.DataSet`; None leaves out the pictures of cases.
+        run: of the run.
+        dataset: the run's :class:`~deepatlas_tf.datasets.load.DataSet`; None leaves out the pictures of cases.
         split: that the evaluation has to be of; None takes what there is.
         no_data: why there is no data set, in words.
 
     Raises:
         SettingError: the evaluation is of another split.
     """
-    found = evaluated_split(facts, dataset) if dataset is not None else None
-    if split and dataset is not None and facts.evaluated and found != split:
+    found = evaluated_split(run, dataset) if dataset is not None else None
+    if split and dataset is not None and run.evaluated and found != split:
         there = f"the {found} split" if found else "subjects that the data set does not have"
-        raise SettingError(
-            f"{facts.path}/evaluation is of {there}: first deepatlas evaluate {facts.path} --split {split}"
-        )
-    blocks = [*_run(facts), *_results(facts, found)]
-    blocks += [Heading("Training"), tables.stages(facts), tables.key_settings(facts)]
-    blocks += pictures.curves(facts) + pictures.pseudo_masks(facts)
-    if facts.evaluated:
-        blocks += _cases(facts, dataset, found, no_data)
-    return Document(f"{facts.path.resolve().name}: {facts.dataset}", blocks)
+        raise SettingError(f"{run.path}/evaluation is of {there}: first deepatlas evaluate {run.path} --split {split}")
+    blocks = [*_run(run), *_results(run, found)]
+    blocks += [Heading("Training"), tables.stages(run), tables.key_settings(run)]
+    blocks += pictures.curves(run) + pictures.pseudo_masks(run)
+    if run.evaluated:
+        blocks += _cases(run, dataset, found, no_data)
+    return Document(f"{run.path.resolve().name}: {run.dataset}", blocks)
 
 
-def missing(facts: RunFacts) -> list[str]:
+def missing(run: RunSummary) -> list[str]:
     """What the run does not have yet, in sentences; empty for one that is finished and evaluated."""
     found = []
-    unfinished = [f"{stage.name} ({stage.state})" for stage in facts.stages if not stage.finished]
+    unfinished = [f"{stage.name} ({stage.state})" for stage in run.stages if not stage.finished]
     if unfinished:
         found.append(f"The run is not finished. Not finished: {'; '.join(unfinished)}.")
-    if not facts.evaluated:
-        done = any(stage.finished for stage in facts.stages)
-        how = f"deepatlas evaluate {facts.path}" if done else "once a stage is finished: deepatlas evaluate"
+    if not run.evaluated:
+        done = any(stage.finished for stage in run.stages)
+        how = f"deepatlas evaluate {run.path}" if done else "once a stage is finished: deepatlas evaluate"
         found.append(f"Nothing is evaluated yet ({how}): no table of results, box plots, cases and volumes.")
-    if not facts.about:
+    if not run.about:
         found.append("There is no model.json: run the training command again, which adds it.")
     return found
 
 
-def _run(facts: RunFacts) -> list[Block]:
-    blocks: list[Block] = [Heading("The run"), *(Paragraph(text, notice=True) for text in missing(facts))]
-    if facts.about.get("synthetic"):
+def _run(run: RunSummary) -> list[Block]:
+    blocks: list[Block] = [Heading("The run"), *(Paragraph(text, notice=True) for text in missing(run))]
+    if run.about.get("synthetic"):
         blocks.append(Paragraph("The images are synthetic: nothing here tells how the method does on real scans."))
-    whole = Folded("All settings (experiment.json)", json.dumps(facts.record, indent=2))
-    return [*blocks, tables.overview(facts), whole]
+    whole = Folded("All settings (experiment.json)", json.dumps(run.record, indent=2))
+    return [*blocks, tables.overview(run), whole]
 
 
-def _results(facts: RunFacts, split: str | None) -> list[Block]:
+def _results(run: RunSummary, split: str | None) -> list[Block]:
     blocks: list[Block] = [Heading("Results")]
-    if not facts.evaluated:
+    if not run.evaluated:
         return [*blocks, Paragraph("Not evaluated yet.", notice=True)]
-    blocks.append(Paragraph(f"Measured on {_counts(facts)}{f' of the {split} split' if split else ''}."))
-    blocks.append(tables.comparison(facts))
+    blocks.append(Paragraph(f"Measured on {_counts(run)}{f' of the {split} split' if split else ''}."))
+    blocks.append(tables.comparison(run))
     for task in TASKS:
-        if any(not math.isnan(row["dice"]) for row in facts.rows[task]):  # without labels there is none
-            blocks += [tables.dice_by_class(facts, task), pictures.boxes(facts, task)]
+        if any(not math.isnan(row["dice"]) for row in run.rows[task]):  # without labels there is none
+            blocks += [tables.dice_by_class(run, task), pictures.boxes(run, task)]
     return blocks
 
 
-def _counts(facts: RunFacts) -> str:
-    subjects = len({row["subject"] for row in facts.rows["segmentation"]})
-    pairs = len({(row["moving"], row["fixed"]) for row in facts.rows["registration"]})
+def _counts(run: RunSummary) -> str:
+    subjects = len({row["subject"] for row in run.rows["segmentation"]})
+    pairs = len({(row["moving"], row["fixed"]) for row in run.rows["registration"]})
     parts = [f"{subjects} subjects" if subjects else "", f"{pairs} pairs of subjects" if pairs else ""]
     return " and ".join(filter(None, parts))
 
 
-def _cases(facts: RunFacts, dataset, split: str | None, no_data: str) -> list[Block]:
+def _cases(run: RunSummary, dataset, split: str | None, no_data: str) -> list[Block]:
     """Best, median and worst; a paragraph in their place where the scans or the networks are not there."""
     heading = Heading("Cases")
     if dataset is None:
         return [heading, Paragraph(f"No pictures of cases: {no_data}", notice=True)]
     if split is None:
         return [heading, Paragraph("No pictures of cases: the data set does not have these subjects.", notice=True)]
-    stages = [stage.name for stage in facts.stages]
-    chosen = {task: chosen_cases(facts.rows[task], stages) for task in TASKS}
+    stages = [stage.name for stage in run.stages]
+    chosen = {task: chosen_cases(run.rows[task], stages) for task in TASKS}
     try:
-        applied = Applied(facts, dataset, split, [case for _, cases in chosen.values() for case in cases])
+        applied = Applied(run, dataset, split, [case for _, cases in chosen.values() for case in cases])
     except DataError as error:  # the networks were deleted, or are damaged
         return [heading, Paragraph(f"No pictures of cases: {error}", notice=True)]
-    name = f"{facts.dataset}, {split} split"
+    name = f"{run.dataset}, {split} split"
     return [
         heading,
         *_segmentations(*chosen["segmentation"], applied, name),

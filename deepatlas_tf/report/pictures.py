@@ -12,38 +12,38 @@ from deepatlas_tf.evaluation.figures import spoken
 from deepatlas_tf.evaluation.pseudo_figure import pseudo_quality
 from deepatlas_tf.report.cases import Applied, Case
 from deepatlas_tf.report.document import Picture
-from deepatlas_tf.report.run_facts import RunFacts
-from deepatlas_tf.training.files import read_rows
+from deepatlas_tf.runs.files import read_rows
+from deepatlas_tf.runs.summary import RunSummary
 
 
-def curves(facts: RunFacts) -> list[Picture]:
+def curves(run: RunSummary) -> list[Picture]:
     """The training curves of each stage that has any, in the order of training."""
     found = []
-    for stage in facts.stages:
+    for stage in run.stages:
         if stage.rows:
-            title = f"Training ({facts.dataset})"
+            title = f"Training ({run.dataset})"
             rows = {stage.name: stage.rows}
             text = f"Stage {spoken(stage.name)}: each term of the loss, and what validation measured, by step."
             found.append(_picture(text, figures.training_curves, rows, title))
     return found
 
 
-def pseudo_masks(facts: RunFacts) -> list[Picture]:
+def pseudo_masks(run: RunSummary) -> list[Picture]:
     """How sure the pseudo masks of the run are, where it has any."""
-    files = {stage.name: facts.path / stage.name / "pseudo" / "quality.csv" for stage in facts.stages}
+    files = {stage.name: run.path / stage.name / "pseudo" / "quality.csv" for stage in run.stages}
     rounds = {stage: read_rows(path) for stage, path in files.items() if path.exists()}
     if not rounds:
         return []
     text = "Pseudo masks: confidence and Dice over the rounds, and against each other in the last one."
-    return [_picture(text, pseudo_quality, rounds, f"Pseudo masks ({facts.dataset})")]
+    return [_picture(text, pseudo_quality, rounds, f"Pseudo masks ({run.dataset})")]
 
 
-def boxes(facts: RunFacts, task: str) -> Picture:
+def boxes(run: RunSummary, task: str) -> Picture:
     """Dice of each case by class and method."""
     cases = "subject" if task == "segmentation" else "pair"
-    title = f"{task.capitalize()} Dice by {cases} ({facts.dataset})"
+    title = f"{task.capitalize()} Dice by {cases} ({run.dataset})"
     text = f"{title}. Boxes: quartiles and median; whiskers: the whole range; diamond: mean."
-    return _picture(text, figures.dice_boxplots, facts.rows[task], facts.class_names, title)
+    return _picture(text, figures.dice_boxplots, run.rows[task], run.class_names, title)
 
 
 def segmented(case: Case, labels: Mapping[str, np.ndarray], applied: Applied, name: str) -> Picture:

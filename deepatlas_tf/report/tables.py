@@ -5,39 +5,39 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from deepatlas_tf.evaluation.figures import spoken
-from deepatlas_tf.evaluation.report import COLUMNS, method_order, summarise_rows
+from deepatlas_tf.evaluation.summary import COLUMNS, method_order, summarise_rows
+from deepatlas_tf.messages import spoken_time
 from deepatlas_tf.report.cases import Applied, Case, volumes
 from deepatlas_tf.report.document import Table
-from deepatlas_tf.report.run_facts import RunFacts
-from deepatlas_tf.training.watch import spoken_time
+from deepatlas_tf.runs.summary import RunSummary
 
 
-def overview(facts: RunFacts) -> Table:
+def overview(run: RunSummary) -> Table:
     """Data, labels, seed, versions."""
-    data, about = facts.settings["data"], facts.about
+    data, about = run.settings["data"], run.about
     kinds = {True: "synthetic: made by a program, no patient's scan", False: "scans", None: "not recorded"}
     labels = data.get("labels")
     rows = [
-        ("run", str(facts.path)),
+        ("run", str(run.path)),
         ("data set", about.get("dataset", data["dataset"])),
         ("kind of data", kinds[about.get("synthetic")]),
         ("label maps used in training", "all" if labels is None else str(labels)),
-        ("seed", str(facts.settings.get("seed", "-"))),
+        ("seed", str(run.settings.get("seed", "-"))),
         ("grid", _grid(about)),
-        ("classes", ", ".join(map(spoken, facts.class_names)) or "-"),
+        ("classes", ", ".join(map(spoken, run.class_names)) or "-"),
         ("domains", " and ".join(data.get("domains") or ()) or "one"),
-        ("networks", _networks(facts.settings.get("networks", {}))),
-        ("versions", ", ".join(f"{name} {version}" for name, version in facts.record.get("versions", {}).items())),
-        ("git commit", facts.record.get("git_commit") or "none"),
+        ("networks", _networks(run.settings.get("networks", {}))),
+        ("versions", ", ".join(f"{name} {version}" for name, version in run.record.get("versions", {}).items())),
+        ("git commit", run.record.get("git_commit") or "none"),
     ]
     return Table("What was run", [("of the run", "value"), *rows])
 
 
-def stages(facts: RunFacts) -> Table:
+def stages(run: RunSummary) -> Table:
     """How far each stage is, and the best that validation has measured."""
     heading = ("stage", "method", "state", "steps", "segmentation Dice", "registration Dice", "training time")
     rows = []
-    for stage in facts.stages:
+    for stage in run.stages:
         done = stage.rows[-1]["step"] if stage.rows else 0
         best = [_number(stage.best(f"val_{task}_dice"), 3) for task in ("segmentation", "registration")]
         seconds = spoken_time(sum(row.get("seconds", 0) for row in stage.rows))
@@ -46,10 +46,10 @@ def stages(facts: RunFacts) -> Table:
     return Table("Stages", [heading, *rows], "Dice: the best of the epochs, on the validation subjects.")
 
 
-def key_settings(facts: RunFacts) -> Table:
+def key_settings(run: RunSummary) -> Table:
     """A row for each kind of update: what it minimises; the rest is in experiment.json."""
     rows = [("stage", "update", "in a cycle", "learning rate", "terms of the loss, with their weights")]
-    for stage in facts.stages:
+    for stage in run.stages:
         s = stage.settings
         for turn, count in s.get("turns", {}).items():
             if count:
@@ -59,7 +59,7 @@ def key_settings(facts: RunFacts) -> Table:
                 rows.append((stage.name, spoken(turn), str(count), "-" if rate is None else f"{rate:g}", _pairs(named)))
     starts = [
         f"{stage.name} starts from {', '.join(dict.fromkeys(sources))}."
-        for stage in facts.stages
+        for stage in run.stages
         if (
             sources := [*stage.settings.get("start_from", {}).values(), *stage.settings.get("pseudo_from", {}).values()]
         )
@@ -67,9 +67,9 @@ def key_settings(facts: RunFacts) -> Table:
     return Table("Losses", rows, " ".join(starts))
 
 
-def comparison(facts: RunFacts) -> Table:
+def comparison(run: RunSummary) -> Table:
     """All methods: the means over the classes."""
-    summary = summarise_rows(*facts.rows.values(), facts.class_names)
+    summary = summarise_rows(*run.rows.values(), run.class_names)
     rows = [("method", *(heading for heading, *_ in COLUMNS))]
     for method in method_order(summary):
         values = [summary[method].get(task, {}).get(measure, {}).get("mean") for _, task, measure, _ in COLUMNS]
@@ -78,12 +78,12 @@ def comparison(facts: RunFacts) -> Table:
     return Table("All methods", rows, note)
 
 
-def dice_by_class(facts: RunFacts, task: str) -> Table:
+def dice_by_class(run: RunSummary, task: str) -> Table:
     """A row a class, a column a method."""
-    rows = facts.rows[task]
+    rows = run.rows[task]
     methods = method_order(row["method"] for row in rows)
     lines = [("class", *map(spoken, methods))]
-    for name in facts.class_names:
+    for name in run.class_names:
         found = [[r["dice"] for r in rows if r["method"] == m and r["class"] == name] for m in methods]
         lines.append((spoken(name), *map(_spread, found)))
     cases = "subjects" if task == "segmentation" else "pairs"

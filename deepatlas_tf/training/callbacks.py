@@ -4,7 +4,7 @@ import math
 import time
 
 from deepatlas_tf.keras_stack import keras, tf
-from deepatlas_tf.training.files import read_json_lines, replacing, write_json_lines
+from deepatlas_tf.runs.files import read_json_lines, replacing, write_json_lines
 
 SELECTED_BY = {"segmentation": "val_segmentation_dice", "registration": "val_registration_dice"}
 

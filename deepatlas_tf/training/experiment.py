@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deepatlas_tf.data.augment import Augmentation
 from deepatlas_tf.losses.similarity import similarity_function
 from deepatlas_tf.methods import method_class
 from deepatlas_tf.models.voxelmorph import DECODER, ENCODER
+from deepatlas_tf.streams.augment import Augmentation
 from deepatlas_tf.types import SettingError
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")  # policies of Keras

@@ -4,17 +4,17 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from deepatlas_tf.data.pairs import Share
 from deepatlas_tf.keras_stack import keras, tf, versions
 from deepatlas_tf.messages import say
+from deepatlas_tf.runs.files import read_json, through_json, write_json
+from deepatlas_tf.streams.pairs import WorkerShard
 from deepatlas_tf.training.callbacks import EpochEnd
 from deepatlas_tf.training.experiment import Experiment, Stage, settings_dict
-from deepatlas_tf.training.files import read_json, through_json, write_json
 from deepatlas_tf.training.panels import Panels
-from deepatlas_tf.training.predict import of_domain, read_samples, registration_pairs
+from deepatlas_tf.training.predict import in_domain, read_samples, registration_pairs
 from deepatlas_tf.training.pseudo import write_pseudo_masks
 from deepatlas_tf.training.stages import build_method, build_stream, check_net_files, stage_seed, used_labels
-from deepatlas_tf.training.strategy import check_batch, chief_first, chiefs, distribute, is_chief
+from deepatlas_tf.training.strategy import check_batch, chief_first, distribute, is_chief, value_of_chief
 from deepatlas_tf.training.unlabelled import first_labelled, say_unlabelled, without_labels
 from deepatlas_tf.training.validation import Validation
 from deepatlas_tf.training.watch import EpochLine, Watch, batch_subjects
@@ -26,7 +26,7 @@ def train_experiment(experiment: Experiment, dataset, workdir: Path, strategy=No
 
     Args:
         experiment: the settings.
-        dataset: a :class:`~deepatlas_tf.data.sources.DataSet`.
+        dataset: a :class:`~deepatlas_tf.datasets.load.DataSet`.
         workdir: see the README for what is written there; one folder for all workers.
         strategy: a ``tf.distribute.Strategy`` of :mod:`deepatlas_tf.training.strategy`; None is one device.
 
@@ -52,7 +52,7 @@ def train_experiment(experiment: Experiment, dataset, workdir: Path, strategy=No
     measured = first_labelled(dataset, "validation", domains, experiment.evaluation.validation_subjects)
     samples = read_samples(dataset.samples("validation"), measured)
     for stage in experiment.stages:
-        if chiefs(strategy, is_finished(stage, workdir)):
+        if value_of_chief(strategy, is_finished(stage, workdir)):
             _say(chief, f"[{stage.name}] already trained")
             continue
         _say(chief, f"[{stage.name}] {stage.method}, {stage.steps} steps")
@@ -76,7 +76,7 @@ def train_stage(stage: Stage, experiment: Experiment, dataset, validation_sample
     )
     checkpoint.save_counter  # noqa: B018  made now, by all workers; made when the chief saves, it would wait for them
     first_epoch = _restore(checkpoint, manager)
-    if first_epoch != chiefs(strategy, first_epoch):
+    if first_epoch != value_of_chief(strategy, first_epoch):
         raise DataError(f"{folder} has other checkpoints here than on the first worker: WORKDIR has to be one folder")
     chief = is_chief(strategy)
 
@@ -84,7 +84,7 @@ def train_stage(stage: Stage, experiment: Experiment, dataset, validation_sample
         return build_stream(stage, method, experiment, dataset, workdir, epoch, share)
 
     # all workers watch, so that all stop; a batch is drawn once more to say who was in it
-    watch = Watch(stage.name, folder, lambda epoch, step: batch_subjects(stream(Share(), epoch), step), chief)
+    watch = Watch(stage.name, folder, lambda epoch, step: batch_subjects(stream(WorkerShard(), epoch), step), chief)
     callbacks = [watch]
     if chief:
         callbacks += [
@@ -107,7 +107,7 @@ def _epoch_end(stage, experiment, dataset, validation_samples, method, manager):
     """What validates and writes at the end of an epoch."""
     folder = Path(manager.directory).parent
     updated = {name: method.nets[name] for turn in set(method.turns) for name in method.nets_of(turn)}
-    sides = tuple(of_domain(validation_samples, dataset.domains, domain) for domain in stage.domains)
+    sides = tuple(in_domain(validation_samples, dataset.domains, domain) for domain in stage.domains)
     # Both tasks are measured on the fixed side, which may have no label map
     validation = Validation(validation_samples, len(dataset.class_names), updated if sides[1] else {}, sides)
     shown = (registration_pairs(sides[0], 1, sides[1]) or [()])[0]

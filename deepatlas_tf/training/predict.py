@@ -49,7 +49,7 @@ def warp_label(label, u):
     return warped.numpy()[0, ..., 0]
 
 
-def of_domain(subjects: Sequence[str], domains: Mapping[str, str], domain: str | None) -> tuple[str, ...]:
+def in_domain(subjects: Sequence[str], domains: Mapping[str, str], domain: str | None) -> tuple[str, ...]:
     """Those of some subjects that are of a domain, in order; all for None. There may be none.
 
     ``domains``: subject -> domain, of the whole data set.

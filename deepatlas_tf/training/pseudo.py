@@ -16,16 +16,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepatlas_tf.data.pairs import hide_labels
-from deepatlas_tf.data.pseudo import STEPS, encode, mask_path, read_mask
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.ops.labels import mix
 from deepatlas_tf.ops.warp import warp
+from deepatlas_tf.runs.files import replacing, write_rows
+from deepatlas_tf.runs.folder import net_path
+from deepatlas_tf.streams.pairs import hide_labels
+from deepatlas_tf.streams.pseudo_masks import STEPS, encode, mask_path, read_mask
 from deepatlas_tf.training.experiment import Experiment, Stage
-from deepatlas_tf.training.files import replacing, write_rows
 from deepatlas_tf.training.predict import class_probabilities, read_samples, registrar
-from deepatlas_tf.training.stages import load_net, net_path, pseudo_folder, stage_seed, used_labels
+from deepatlas_tf.training.stages import load_net, pseudo_folder, stage_seed, used_labels
 from deepatlas_tf.types import DataError
 
 ROTATION_DEGREES, SHIFT = 20.0, 0.1

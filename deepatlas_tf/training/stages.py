@@ -5,17 +5,6 @@ import inspect
 from collections.abc import Mapping
 from pathlib import Path
 
-from deepatlas_tf.data.pairs import (
-    Share,
-    StreamSettings,
-    domain_pair_stream,
-    hide_labels,
-    labelled_subjects,
-    of_subjects,
-    pair_stream,
-    sample_stream,
-)
-from deepatlas_tf.data.pseudo import with_soft_labels
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.messages import detail
 from deepatlas_tf.methods import method_class
@@ -33,19 +22,26 @@ from deepatlas_tf.models.recompute import Recomputed
 from deepatlas_tf.models.translation import discriminator, generator
 from deepatlas_tf.models.unet import light_unet, voxelmorph_unet
 from deepatlas_tf.models.voxelmorph import registration_net
+from deepatlas_tf.runs.folder import net_path
+from deepatlas_tf.streams.pairs import (
+    StreamSettings,
+    WorkerShard,
+    domain_pair_stream,
+    hide_labels,
+    labelled_subjects,
+    only_subjects,
+    pair_stream,
+    sample_stream,
+)
+from deepatlas_tf.streams.pseudo_masks import with_soft_labels
 from deepatlas_tf.training.experiment import Experiment, Networks, Stage
-from deepatlas_tf.training.predict import of_domain
+from deepatlas_tf.training.predict import in_domain
 from deepatlas_tf.types import DataError, SettingError
 
 CUSTOM_OBJECTS = {
     layer.__name__: layer
     for layer in (CropLike, Dropout, InstanceNormalization, PadToMultiple, Recomputed, SpatialTransformer, VecInt)
 }
-
-
-def net_path(workdir: Path, stage: str, net: str) -> Path:
-    """Where a stage leaves a net."""
-    return workdir / stage / "nets" / f"{net}.keras"
 
 
 def load_net(path: Path, remedy: str | None = None):
@@ -195,7 +191,9 @@ def stage_seed(stage: Stage, experiment: Experiment) -> int:
     return experiment.seed * 1000 + experiment.stages.index(stage)
 
 
-def build_stream(stage: Stage, method, experiment: Experiment, dataset, workdir: Path, first_epoch: int, share: Share):
+def build_stream(
+    stage: Stage, method, experiment: Experiment, dataset, workdir: Path, first_epoch: int, share: WorkerShard
+):
     """Endless batches for a stage, from its ``first_epoch`` on, with the stage's pseudo masks if it has any.
 
     Of each batch only the ``share``, cut up for its replicas.
@@ -212,12 +210,12 @@ def build_stream(stage: Stage, method, experiment: Experiment, dataset, workdir:
         augmentation=stage.augmentation,
         share=share,
     )
-    sides = tuple(of_domain(dataset.subjects["train"], dataset.domains, domain) for domain in stage.domains)
+    sides = tuple(in_domain(dataset.subjects["train"], dataset.domains, domain) for domain in stage.domains)
     if method.stream == "pairs" and stage.domains[0] != stage.domains[1]:
         return domain_pair_stream(samples, sides, labelled, stage.labelled_fraction, settings, first_epoch)
     subjects = sides[0]
     if len(subjects) < len(dataset.subjects["train"]):
-        samples = of_subjects(samples, subjects)
+        samples = only_subjects(samples, subjects)
         labelled = [subject for subject in labelled if subject in subjects]
     if method.stream == "samples":
         return sample_stream(samples, subjects, labelled, stage.labelled_fraction[0], settings, first_epoch)
@@ -232,7 +230,7 @@ def pseudo_folder(workdir: Path, stage: Stage) -> Path:
 def used_labels(dataset, experiment: Experiment) -> tuple[str, ...]:
     """The training subjects whose label map is used."""
     data = experiment.data
-    labelled = of_domain(dataset.labelled["train"], dataset.domains, data.domains[0] if data.domains else None)
+    labelled = in_domain(dataset.labelled["train"], dataset.domains, data.domains[0] if data.domains else None)
     return labelled_subjects(labelled, data.labels, experiment.seed)
 
 

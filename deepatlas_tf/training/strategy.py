@@ -10,9 +10,9 @@ import json
 import os
 from collections.abc import Callable, Iterator
 
-from deepatlas_tf.data.device import prefetch_to_gpu, without_names
-from deepatlas_tf.data.pairs import Share
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.streams.pairs import WorkerShard
+from deepatlas_tf.streams.prefetch import prefetch_to_gpu, without_names
 from deepatlas_tf.types import DataError, SettingError
 
 STRATEGIES = ("none", "mirrored", "multi_worker")
@@ -55,7 +55,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return _resolver(strategy) is None or strategy.cluster_resolver.task_id == 0
 
 
-def chiefs(strategy: tf.distribute.Strategy, number: int) -> int:
+def value_of_chief(strategy: tf.distribute.Strategy, number: int) -> int:
     """The chief's number, on every worker. All have to call it; who comes first waits."""
     if _resolver(strategy) is None:
         return number
@@ -71,10 +71,10 @@ def chiefs(strategy: tf.distribute.Strategy, number: int) -> int:
 def chief_first(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """The chief goes through the block alone, and then all others do."""
     if not is_chief(strategy):
-        chiefs(strategy, 0)
+        value_of_chief(strategy, 0)
     yield
     if is_chief(strategy):
-        chiefs(strategy, 0)
+        value_of_chief(strategy, 0)
 
 
 @contextlib.contextmanager
@@ -102,7 +102,7 @@ def check_batch(stage_name: str, batch_size: int, strategy: tf.distribute.Strate
         )
 
 
-def distribute(strategy: tf.distribute.Strategy, stream: Callable[[Share], tf.data.Dataset]):
+def distribute(strategy: tf.distribute.Strategy, stream: Callable[[WorkerShard], tf.data.Dataset]):
     """Batches for ``fit``: on one device the stream's own, else the share of each replica.
 
     Args:
@@ -111,10 +111,10 @@ def distribute(strategy: tf.distribute.Strategy, stream: Callable[[Share], tf.da
             last batches of another size.
     """
     if strategy is tf.distribute.get_strategy():
-        return prefetch_to_gpu(stream(Share()))
+        return prefetch_to_gpu(stream(WorkerShard()))
 
     def of_worker(context):
-        share = Share(context.input_pipeline_id, context.num_input_pipelines, context.num_replicas_in_sync)
+        share = WorkerShard(context.input_pipeline_id, context.num_input_pipelines, context.num_replicas_in_sync)
         return without_names(stream(share))
 
     return strategy.distribute_datasets_from_function(of_worker)

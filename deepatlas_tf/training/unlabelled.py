@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from deepatlas_tf.messages import say
 from deepatlas_tf.training.experiment import Experiment, Stage
-from deepatlas_tf.training.predict import of_domain
+from deepatlas_tf.training.predict import in_domain
 from deepatlas_tf.types import DataError
 
 
@@ -39,7 +39,7 @@ def first_labelled(dataset, split: str, domains: Iterable[str | None], n: int) -
     """The first ``n`` subjects of a split with a label map, as many of each of the domains (None: of all)."""
     domains = tuple(dict.fromkeys(domains))
     each = -(-n // max(1, len(domains)))
-    found = (of_domain(dataset.labelled[split], dataset.domains, domain)[:each] for domain in domains)
+    found = (in_domain(dataset.labelled[split], dataset.domains, domain)[:each] for domain in domains)
     return tuple(dict.fromkeys(subject for subjects in found for subject in subjects))
 
 
@@ -48,13 +48,13 @@ def registered_subjects(dataset, split: str, domain: str | None) -> tuple[str, .
 
     Where there are none, all: the folds of a field can be counted without labels.
     """
-    labelled = of_domain(dataset.labelled[split], dataset.domains, domain)
-    return labelled or of_domain(dataset.subjects[split], dataset.domains, domain)
+    labelled = in_domain(dataset.labelled[split], dataset.domains, domain)
+    return labelled or in_domain(dataset.subjects[split], dataset.domains, domain)
 
 
 def say_unlabelled(dataset, split: str, domains: Iterable[str | None]) -> None:
     """Say in one line which of the domains have no label map in the split."""
-    missing = [d for d in dict.fromkeys(domains) if not of_domain(dataset.labelled[split], dataset.domains, d)]
+    missing = [d for d in dict.fromkeys(domains) if not in_domain(dataset.labelled[split], dataset.domains, d)]
     if missing:
         names = " or ".join(repr(domain) for domain in missing if domain is not None)
         of = f" of the domain {names}" if names else ""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from deepatlas_tf.keras_stack import keras
-from deepatlas_tf.messages import progress, say
+from deepatlas_tf.messages import progress, say, spoken_time
 from deepatlas_tf.types import DivergedError
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -118,14 +118,6 @@ def batch_subjects(stream, step: int) -> list[str]:
     batch = next(iter(stream.skip(step)))
     sides = [batch[side] for side in ("moving", "fixed") if side in batch] or [batch]
     return [subject.decode() for side in sides for subject in side["subject"].numpy().ravel()]
-
-
-def spoken_time(seconds: float) -> str:
-    """``45 s``, ``3 min``, ``2 h 5 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _numbers(logs: Mapping) -> dict[str, float]:

@@ -8,8 +8,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from deepatlas_tf.apply.affine import affine_registration
-from deepatlas_tf.apply.slabs import sample, transform, voxels
-from deepatlas_tf.data.nifti import Nifti
+from deepatlas_tf.apply.points import apply_affine, sample, voxels
+from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError
 
 SHAPE = (44, 40, 36)
@@ -31,13 +31,13 @@ def test_a_known_affine_map_is_found():
     truth[:3, :3] = Rotation.from_euler("xyz", [12, -9, 20], degrees=True).as_matrix() @ np.diag([1.06, 0.95, 1.0])
     truth[:3, 3] = 70, -30, 45
     # the moving scan lies on a grid of its own, so that it is not the same array
-    centre = transform(truth @ affine, (np.array(SHAPE) - 1) / 2)
+    centre = apply_affine(truth @ affine, (np.array(SHAPE) - 1) / 2)
     grid = np.diag([2.2, 2.2, 2.2, 1.0])
     grid[:3, 3] = centre - 2.2 * 24
-    at = transform(np.linalg.inv(truth @ affine), transform(grid, voxels((49, 49, 49), slice(0, 49))))
+    at = apply_affine(np.linalg.inv(truth @ affine), apply_affine(grid, voxels((49, 49, 49), slice(0, 49))))
     found = affine_registration(Nifti(sample(fixed.volume, at), grid), fixed)
-    body = transform(affine, voxels(SHAPE, slice(0, SHAPE[0]))[fixed.volume > 100])
-    error = np.linalg.norm(transform(found, body) - transform(truth, body), axis=-1)
+    body = apply_affine(affine, voxels(SHAPE, slice(0, SHAPE[0]))[fixed.volume > 100])
+    error = np.linalg.norm(apply_affine(found, body) - apply_affine(truth, body), axis=-1)
     assert error.mean() < 1.0 and error.max() < 2.0  # mm; voxels are 2 mm
 
 

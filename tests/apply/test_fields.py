@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from deepatlas_tf.apply.fields import Field, invert, jacobian, read_field, warp_labels, warp_volume, write_field
-from deepatlas_tf.apply.slabs import sample, transform, voxels
+from deepatlas_tf.apply.points import apply_affine, sample, voxels
 from deepatlas_tf.types import DataError
 
 FLIPPED = np.array([[-1.5, 0, 0, 40], [0, 2.0, 0, -20], [0, 0, 2.5, 5], [0, 0, 0, 1]], float)
@@ -99,7 +99,7 @@ def test_jacobian_is_that_of_itk(affine):
 
 def test_jacobian_of_a_linear_map():
     matrix = np.array([[1.1, 0.1, 0], [0, 0.9, 0.05], [-0.1, 0, 1.2]])
-    points = transform(OBLIQUE, voxels((6, 7, 8), slice(0, 6)))
+    points = apply_affine(OBLIQUE, voxels((6, 7, 8), slice(0, 6)))
     field = Field((points @ (matrix - np.eye(3)).T).astype(np.float32), OBLIQUE)
     np.testing.assert_allclose(jacobian(field), np.linalg.det(matrix), atol=1e-4)
     with pytest.raises(DataError, match="two voxels"):
@@ -111,13 +111,13 @@ def test_inverse_of_a_linear_map():
     alignment = np.eye(4)
     alignment[:3, :3], alignment[:3, 3] = matrix, (200, -10, 30)
     affine = centred(FLIPPED, SHAPE)
-    points = transform(affine, voxels(SHAPE, slice(0, SHAPE[0])))
-    field = Field((transform(alignment, points) - points).astype(np.float32), affine)
+    points = apply_affine(affine, voxels(SHAPE, slice(0, SHAPE[0])))
+    field = Field((apply_affine(alignment, points) - points).astype(np.float32), affine)
     shape = (12, 14, 16)
     other = centred(PERMUTED, shape, alignment[:3, 3])
-    targets = transform(other, voxels(shape, slice(0, 12)))
+    targets = apply_affine(other, voxels(shape, slice(0, 12)))
     found = invert(field, other, shape, alignment)
-    np.testing.assert_allclose(found.vectors, transform(np.linalg.inv(alignment), targets) - targets, atol=1e-3)
+    np.testing.assert_allclose(found.vectors, apply_affine(np.linalg.inv(alignment), targets) - targets, atol=1e-3)
 
 
 @pytest.mark.parametrize("affine", [FLIPPED, OBLIQUE])
@@ -126,9 +126,9 @@ def test_a_field_and_its_inverse_are_the_identity(affine):
     field = field_on(affine, scale=1.5)
     assert jacobian(field).min() > 0.05
     inverse = invert(field, centred(PERMUTED, SHAPE), SHAPE)
-    q = transform(inverse.affine, voxels(SHAPE, slice(0, SHAPE[0])))
+    q = apply_affine(inverse.affine, voxels(SHAPE, slice(0, SHAPE[0])))
     p = q + inverse.vectors
-    at = transform(np.linalg.inv(field.affine), p)
+    at = apply_affine(np.linalg.inv(field.affine), p)
     back = p + sample(field.vectors, at)
     inside = ((at > 0) & (at < np.array(SHAPE) - 1)).all(axis=-1)
     error = np.linalg.norm(back - q, axis=-1)[inside]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from deepatlas_tf.apply.grids import OVERLAP, apply_in_tiles, extent, split, whole_frame
+from deepatlas_tf.apply.grids import OVERLAP, apply_in_tiles, covering_transform, extent, split
 from deepatlas_tf.apply.runs import Grid
-from deepatlas_tf.data.frames import Frame
-from deepatlas_tf.data.nifti import Nifti
+from deepatlas_tf.scans.grid import GridTransform
+from deepatlas_tf.scans.nifti import Nifti
 
 GRID = Grid(("background", "a"), (24, 20, 16), (2.0, 2.0, 3.0))
 
@@ -18,8 +18,11 @@ def scan(shape, affine):
 
 def test_a_scan_inside_the_grid_is_padded_as_in_training():
     small = scan((20, 30, 10), np.diag([1.5, 1.2, 4, 1]))
-    frame, training = whole_frame(small, GRID), Frame(small.affine, (20, 30, 10), GRID.shape, GRID.spacing)
-    assert frame.shape == training.shape and frame.offsets == training.offsets
+    transform, training = (
+        covering_transform(small, GRID),
+        GridTransform(small.affine, (20, 30, 10), GRID.shape, GRID.spacing),
+    )
+    assert transform.shape == training.shape and transform.offsets == training.offsets
 
 
 @pytest.mark.parametrize(
@@ -27,15 +30,15 @@ def test_a_scan_inside_the_grid_is_padded_as_in_training():
 )
 def test_a_larger_scan_is_held_whole(affine):
     large = scan((64, 50, 40), affine)
-    frame = whole_frame(large, GRID)
-    corners = frame.image_to_source(np.ones(frame.shape, np.float32))
+    transform = covering_transform(large, GRID)
+    corners = transform.image_to_source(np.ones(transform.shape, np.float32))
     np.testing.assert_allclose(corners, 1, atol=1e-5)  # every voxel of the scan lies in the network's grid
-    assert all(n >= m for n, m in zip(frame.shape, extent(large, GRID), strict=True))
+    assert all(n >= m for n, m in zip(transform.shape, extent(large, GRID), strict=True))
 
 
 def test_two_scans_get_one_shape():
     small, large = scan((20, 20, 20), np.eye(4)), scan((80, 30, 70), np.eye(4))
-    assert whole_frame(small, GRID, large).shape == whole_frame(large, GRID, small).shape == (40, 20, 24)
+    assert covering_transform(small, GRID, large).shape == covering_transform(large, GRID, small).shape == (40, 20, 24)
 
 
 @pytest.mark.parametrize(

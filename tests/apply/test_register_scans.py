@@ -7,11 +7,11 @@ from scipy.spatial.transform import Rotation
 
 from deepatlas_tf.apply import register as register_module
 from deepatlas_tf.apply.fields import warp_volume
+from deepatlas_tf.apply.points import apply_affine, sample, transformed_voxels, voxels
 from deepatlas_tf.apply.register import register_scans
 from deepatlas_tf.apply.runs import Grid
-from deepatlas_tf.apply.slabs import sample, transform, transformed_voxels, voxels
-from deepatlas_tf.data.frames import Frame
-from deepatlas_tf.data.nifti import Nifti
+from deepatlas_tf.scans.grid import GridTransform
+from deepatlas_tf.scans.nifti import Nifti
 
 GRID = Grid(("background", "a"), (24, 24, 24), (2.0, 2.0, 2.0))
 AFFINE = np.array([[-1.5, 0, 0, 20], [0, 0, 2.0, -30], [0, 1.8, 0, 12], [0, 0, 0, 1]])
@@ -59,7 +59,7 @@ def test_a_known_deformation_is_undone():
 
     fixed = Nifti(blobs(), AFFINE)
     found = register_scans(displace, GRID, fixed, fixed)
-    at = transform(np.linalg.inv(found.frame.affine) @ AFFINE, voxels(fixed.volume.shape, slice(0, 30)))
+    at = apply_affine(np.linalg.inv(found.transform.affine) @ AFFINE, voxels(fixed.volume.shape, slice(0, 30)))
     expected = 2.0 * np.stack([np.sin(at[..., 1] / 6), 0.1 * at[..., 0] - 1, np.cos(at[..., 2] / 5)], axis=-1)
     assert seen == [(24, 24, 26, 1)]  # the fixed scan is 45 x 44 x 50.4 mm
     np.testing.assert_allclose(found.field.vectors[INSIDE], expected[INSIDE], atol=0.05)
@@ -81,13 +81,13 @@ def test_the_field_goes_where_the_network_says(affine, shape):
     """The definition point by point; with equal voxels nothing is interpolated, outside its grid the border goes on."""
     rng, affine = np.random.default_rng(0), np.array(affine, float)
     fixed = Nifti(np.zeros(shape, np.float32), affine)
-    frame = Frame(affine, shape, (12, 16, 14), GRID.spacing)
-    u = rng.normal(size=(*frame.shape, 3)).astype(np.float32)
+    transform = GridTransform(affine, shape, (12, 16, 14), GRID.spacing)
+    u = rng.normal(size=(*transform.shape, 3)).astype(np.float32)
     alignment = np.eye(4)
     alignment[:3] += 0.1 * rng.normal(size=(3, 4))
-    at = transform(np.linalg.inv(frame.affine) @ affine, voxels(shape, slice(0, shape[0])))
-    expected = transform(alignment @ frame.affine, at + sample(u, at)) - transform(frame.affine, at)
-    found = register_module.to_field(u, frame, fixed, alignment)
+    at = apply_affine(np.linalg.inv(transform.affine) @ affine, voxels(shape, slice(0, shape[0])))
+    expected = apply_affine(alignment @ transform.affine, at + sample(u, at)) - apply_affine(transform.affine, at)
+    found = register_module.to_field(u, transform, fixed, alignment)
     np.testing.assert_allclose(found.vectors, expected, atol=1e-5)
 
 
@@ -116,9 +116,9 @@ def test_a_scan_that_is_too_large_is_cropped_as_in_training(monkeypatch, capsys)
     fixed = Nifti(blobs((60, 30, 30)), np.diag([2.0, 2, 2, 1]))
     shift = np.array([1.0, 0, -2])
     found = register_scans(lambda m, f: no_displacement(m, f) + shift.astype(np.float32), GRID, fixed, fixed)
-    assert found.frame.shape == GRID.shape
+    assert found.transform.shape == GRID.shape
     np.testing.assert_allclose(found.field.vectors, np.broadcast_to(2 * shift, (60, 30, 30, 3)), atol=1e-4)
-    register_module._report_crop(found.frame, GRID)
+    register_module._report_crop(found.transform, GRID)
     assert "48 x 48 x 48 mm" in capsys.readouterr().out
 
 
@@ -135,4 +135,4 @@ def test_sample_is_the_volume_at_its_voxels(order):
 def test_transformed_voxels_are_the_voxels_transformed():
     matrix = np.random.default_rng(0).normal(size=(4, 4))
     found = transformed_voxels(matrix, (5, 6, 7), slice(2, 4))
-    np.testing.assert_allclose(found, transform(matrix, voxels((5, 6, 7), slice(2, 4))), atol=1e-12)
+    np.testing.assert_allclose(found, apply_affine(matrix, voxels((5, 6, 7), slice(2, 4))), atol=1e-12)

@@ -4,10 +4,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from deepatlas_tf.apply.grids import whole_frame
+from deepatlas_tf.apply.grids import covering_transform
 from deepatlas_tf.apply.runs import Grid
 from deepatlas_tf.apply.segment import segment_scan
-from deepatlas_tf.data.nifti import Nifti
+from deepatlas_tf.scans.nifti import Nifti
 
 GRID = Grid(tuple("abcde"), (12, 14, 10), (2.0, 2.0, 2.0))
 FLIPPED = np.array([[-2.0, 0, 0, 9], [0, -2, 0, 3], [0, 0, 2, -5], [0, 0, 0, 1]])
@@ -47,8 +47,8 @@ def test_each_voxel_gets_the_class_at_its_place(affine):
 
     found = segment_scan(remember, GRID, one).label
     canonical = nib.as_closest_canonical(nib.Nifti1Image(found, affine))
-    frame = whole_frame(one, GRID)
-    inside = tuple(slice(int(-o), int(n - o)) for o, n in zip(frame.offsets, canonical.shape, strict=True))
+    transform = covering_transform(one, GRID)
+    inside = tuple(slice(int(-o), int(n - o)) for o, n in zip(transform.offsets, canonical.shape, strict=True))
     np.testing.assert_array_equal(np.asarray(canonical.dataobj), seen[0].argmax(axis=-1)[inside])
 
 

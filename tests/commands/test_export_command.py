@@ -9,9 +9,9 @@ import numpy as np
 
 from deepatlas_tf.apply.runs import Run, open_model
 from deepatlas_tf.cli import main
-from deepatlas_tf.data.intensity import rescale
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.ops.warp import warp
+from deepatlas_tf.scans.intensity import rescale
 
 RELOAD = """
 import sys

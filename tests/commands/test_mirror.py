@@ -10,7 +10,7 @@ import pytest
 from deepatlas_tf.apply.grids import mirrored
 from deepatlas_tf.apply.runs import note_on_sides
 from deepatlas_tf.cli import main
-from deepatlas_tf.data.nifti import Nifti
+from deepatlas_tf.scans.nifti import Nifti
 
 MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 

@@ -9,9 +9,10 @@ import SimpleITK as sitk
 
 from deepatlas_tf.apply import segment as segment_module
 from deepatlas_tf.cli import main
-from deepatlas_tf.data.intensity import rescale
+from deepatlas_tf.runs.folder import net_path
+from deepatlas_tf.scans.intensity import rescale
 from deepatlas_tf.training.predict import segmenter
-from deepatlas_tf.training.stages import load_net, net_path
+from deepatlas_tf.training.stages import load_net
 
 
 def labels_of(path):

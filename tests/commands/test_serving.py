@@ -16,11 +16,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from deepatlas_tf.apply.grids import whole_frame
+from deepatlas_tf.apply.grids import covering_transform
 from deepatlas_tf.apply.runs import Run
-from deepatlas_tf.data import nifti
-from deepatlas_tf.data.intensity import rescale
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.scans import nifti
+from deepatlas_tf.scans.intensity import rescale
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES))
@@ -132,11 +132,11 @@ def test_rest_client(rest_server, exported, scans, signatures):
 @pytest.mark.parametrize("name", ["flipped", "permuted", "oblique", "training"])
 def test_the_clients_grid_is_that_of_deepatlas_segment(name, exported, run_folder, scans):
     image = nifti.read_image(scans[name], name)
-    frame = whole_frame(image, Run(run_folder).grid)
+    transform = covering_transform(image, Run(run_folder).grid)
     grid = to_model_grid(nib.load(scans[name]), read_metadata(exported / "1" / "assets" / "metadata.json"))
-    assert grid.shape == frame.shape
-    np.testing.assert_allclose(grid.affine, frame.affine, atol=1e-4)
-    ours = frame.image_to_network(rescale(image.volume))
+    assert grid.shape == transform.shape
+    np.testing.assert_allclose(grid.affine, transform.affine, atol=1e-4)
+    ours = transform.image_to_network(rescale(image.volume))
     assert np.abs(np.asarray(grid.dataobj) - ours).mean() < 1e-3 and ours.std() > 0.1
 
 

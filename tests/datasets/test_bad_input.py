@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from deepatlas_tf.cli import main
-from deepatlas_tf.data import nifti
-from deepatlas_tf.data.sources import load_dataset
+from deepatlas_tf.datasets.load import load_dataset
+from deepatlas_tf.scans import nifti
 from deepatlas_tf.types import DataError
 
 SHAPE = (10, 9, 8)
@@ -112,7 +112,7 @@ def check_message(message, case):
     assert all(word in message for word in CASES[case][1]) and "\n" not in message
 
 
-@pytest.mark.parametrize("grid", [{}, {"shape": (8, 8, 8), "spacing": (1, 1, 1)}], ids=["survey", "grid given"])
+@pytest.mark.parametrize("grid", [{}, {"shape": (8, 8, 8), "spacing": (1, 1, 1)}], ids=["grid chosen", "grid given"])
 @pytest.mark.parametrize("case", CASES)
 def test_one_line_and_nothing_left(tmp_path, spoilt, case, grid):
     with pytest.raises(DataError) as error:

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from deepatlas_tf.cli import main
-from deepatlas_tf.data import beam
-from deepatlas_tf.data.prepare import prepare
-from deepatlas_tf.data.sources import builder_and_config, load_dataset, prepared_builder
+from deepatlas_tf.datasets import beam
+from deepatlas_tf.datasets.load import builder_and_config, load_dataset, prepared_builder
 from deepatlas_tf.datasets.nifti.nifti_dataset_builder import prepared_builder as own_scans_builder
 from deepatlas_tf.datasets.phantom_knee.phantom_knee_dataset_builder import Builder as PhantomKnee
+from deepatlas_tf.datasets.prepare import prepare
 from deepatlas_tf.keras_stack import tf, tfds
 from deepatlas_tf.types import DataError, MissingDataError, SettingError
 

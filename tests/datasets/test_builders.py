@@ -2,10 +2,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from deepatlas_tf.data.frames import Frame
-from deepatlas_tf.data.sources import load_dataset
-from deepatlas_tf.datasets.scans import merge
-from deepatlas_tf.datasets.volumes import split_subjects
+from deepatlas_tf.datasets.load import load_dataset
+from deepatlas_tf.datasets.scan_builder import merge
+from deepatlas_tf.datasets.volume_builder import split_subjects
+from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.types import DataError, MissingDataError
 
 IDS = [f"case_{n:02d}" for n in range(8)]
@@ -69,11 +69,11 @@ def test_a_record_leads_back_to_the_scan(tmp_path, write_scans):
     for record in data.builder.as_dataset(split="train").as_numpy_iterator():
         source = nib.load(folder / "imagesTr" / record["source_file"].decode())
         assert record["source_file"].decode() == record["subject"].decode() + ".nii.gz"
-        frame = Frame(record["source_affine"], tuple(record["source_shape"]), data.shape, data.spacing)
-        np.testing.assert_allclose(record["affine"], frame.affine)
+        transform = GridTransform(record["source_affine"], tuple(record["source_shape"]), data.shape, data.spacing)
+        np.testing.assert_allclose(record["affine"], transform.affine)
         label = nib.load(folder / "labelsTr" / record["source_file"].decode())
-        np.testing.assert_array_equal(frame.label_to_source(record["label"], 3), label.get_fdata())
-        image = frame.image_to_source(record["image"][..., 0])
+        np.testing.assert_array_equal(transform.label_to_source(record["label"], 3), label.get_fdata())
+        image = transform.image_to_source(record["image"][..., 0])
         low, high = np.percentile(source.get_fdata(), (0.5, 99.5))
         np.testing.assert_allclose(image, np.clip((source.get_fdata() - low) / (high - low), 0, 1), atol=1e-5)
 
@@ -185,7 +185,7 @@ def test_oai_knee(tmp_path, write_nifti, with_test_folder):
 
 
 def test_real_hippocampus_scans(tmp_path, real_data):
-    """A few of the real scans, as they are: exact labels, and half of them read through the frame and back."""
+    """A few of the real scans, as they are: exact labels, and half of them read through the transform and back."""
     source = real_data / "Task04_Hippocampus"
     if not source.is_dir():
         pytest.skip(f"DEEPATLAS_TEST_DATA: no folder {source}")

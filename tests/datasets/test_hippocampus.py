@@ -4,10 +4,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from deepatlas_tf.data.sources import load_dataset
 from deepatlas_tf.datasets.hippocampus import hippocampus_dataset_builder
 from deepatlas_tf.datasets.hippocampus import make_dummy_data as dummy
 from deepatlas_tf.datasets.hippocampus.hippocampus_dataset_builder import Builder
+from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.keras_stack import tfds
 from deepatlas_tf.types import DataError, MissingDataError
 

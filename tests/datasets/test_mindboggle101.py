@@ -4,12 +4,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from deepatlas_tf.data.frames import Frame
-from deepatlas_tf.data.intensity import rescale
-from deepatlas_tf.data.sources import load_dataset
+from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.datasets.mindboggle101 import make_dummy_data as dummy
 from deepatlas_tf.datasets.mindboggle101.mindboggle101_dataset_builder import FILES, REGIONS, Builder
 from deepatlas_tf.keras_stack import tfds
+from deepatlas_tf.scans.grid import GridTransform
+from deepatlas_tf.scans.intensity import rescale
 from deepatlas_tf.types import DataError, MissingDataError, SettingError
 
 # The dummy brains' own voxels in the order right, anterior, superior: nothing is resampled
@@ -55,8 +55,8 @@ def test_configurations():
 def test_paper_grid_is_a_plain_cut_of_mni152():
     affine = np.array([[-1.0, 0, 0, 90], [0, 1, 0, -126], [0, 0, 1, -72], [0, 0, 0, 1]])  # of FSL's template
     config = Builder.config_for()
-    frame = Frame(affine, (182, 218, 182), config.shape, config.spacing)
-    assert frame.factors == (1, 1, 1) and frame.offsets == (7, 9, 6)
+    transform = GridTransform(affine, (182, 218, 182), config.shape, config.spacing)
+    assert transform.factors == (1, 1, 1) and transform.offsets == (7, 9, 6)
 
 
 @pytest.mark.parametrize("variant", ["mni152", "native"])
@@ -78,9 +78,9 @@ def test_records_are_the_scans_with_left_and_right_merged(tmp_path, brains, vari
 def test_prediction_returns_to_the_file(tmp_path, brains, variant):
     data = load(tmp_path, brains, f"mindboggle101/{variant}")
     record = next(data.builder.as_dataset(split="test").as_numpy_iterator())
-    frame = Frame(record["source_affine"], tuple(record["source_shape"]), data.shape, data.spacing)
+    transform = GridTransform(record["source_affine"], tuple(record["source_shape"]), data.shape, data.spacing)
     path = brains / "NKI-RS-22_volumes" / record["subject"].decode() / f"labels.DKT31.manual{SPACE[variant]}.nii.gz"
-    back = frame.label_to_source(record["label"], 32)
+    back = transform.label_to_source(record["label"], 32)
     np.testing.assert_array_equal(back, np.searchsorted(dummy.NUMBERS, nib.load(path).get_fdata() % 1000))
 
 

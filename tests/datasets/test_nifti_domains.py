@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deepatlas_tf.data.tables import Row
+from deepatlas_tf.datasets.listing import Row
 from deepatlas_tf.datasets.nifti.nifti_dataset_builder import split_rows
 
 

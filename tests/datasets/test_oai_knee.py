@@ -4,12 +4,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from deepatlas_tf.data.frames import Frame
-from deepatlas_tf.data.sources import load_dataset
+from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.datasets.oai_knee import make_dummy_data as dummy
 from deepatlas_tf.datasets.oai_knee import originals, sides
 from deepatlas_tf.datasets.oai_knee.oai_knee_dataset_builder import Builder
 from deepatlas_tf.keras_stack import tfds
+from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.types import DataError, MissingDataError, SettingError
 
 sitk = pytest.importorskip("SimpleITK")
@@ -119,9 +119,11 @@ def test_prediction_returns_to_the_scan_of_a_left_knee(tmp_path, original):
     scans = {scan.subject: scan for scan in originals.find_scans(original)}
     for subject, record in records(data).items():
         image, mask = originals.load(scans[subject])
-        frame = Frame(record["source_affine"], tuple(record["source_shape"]), data.shape, data.spacing)
+        transform = GridTransform(record["source_affine"], tuple(record["source_shape"]), data.shape, data.spacing)
         # in the file's order of voxels, so that the scan's own affine belongs to it
-        np.testing.assert_array_equal(frame.label_to_source(record["label"], 5), TO_FOUR[mask.volume], err_msg=subject)
+        np.testing.assert_array_equal(
+            transform.label_to_source(record["label"], 5), TO_FOUR[mask.volume], err_msg=subject
+        )
         mirrored = sides.MIRROR @ image.affine
         np.testing.assert_allclose(record["source_affine"], mirrored if record["mirrored"] else image.affine)
         assert np.sign(np.linalg.det(record["affine"][:3, :3])) == 1  # right, anterior, superior either way

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from deepatlas_tf.data.sources import load_dataset
+from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.datasets.oai_knee import make_dummy_data as dummy
 from deepatlas_tf.datasets.oai_knee import originals
 from deepatlas_tf.datasets.oai_knee.oai_knee_dataset_builder import Builder

@@ -4,12 +4,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from deepatlas_tf.data.frames import Frame
-from deepatlas_tf.data.intensity import rescale
-from deepatlas_tf.data.sources import load_dataset
+from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.datasets.oasis import make_dummy_data as dummy
 from deepatlas_tf.datasets.oasis.oasis_dataset_builder import FILES, LEARN2REG, Builder
 from deepatlas_tf.keras_stack import tfds
+from deepatlas_tf.scans.grid import GridTransform
+from deepatlas_tf.scans.intensity import rescale
 from deepatlas_tf.types import DataError, MissingDataError, SettingError
 
 # The dummy brains' own voxels in the order right, anterior, superior (slices: right, superior): nothing is resampled
@@ -89,8 +89,10 @@ def test_configurations():
 def test_default_grid_is_the_published_volume(variant):
     affine = np.array([[-1.0, 0, 0, 80], [0, 0, 1, -112], [0, -1, 0, 96], [0, 0, 0, 1]])
     config = Builder.config_for(variant=variant)
-    frame = Frame(affine, (160, 192, 224), config.shape, config.spacing)
-    assert frame.factors == (1, 1, 1) and frame.offsets == (0, 0, 0) and frame.canonical_shape == config.shape
+    transform = GridTransform(affine, (160, 192, 224), config.shape, config.spacing)
+    assert (
+        transform.factors == (1, 1, 1) and transform.offsets == (0, 0, 0) and transform.canonical_shape == config.shape
+    )
 
 
 @pytest.mark.parametrize("variant", Builder.VARIANTS)
@@ -115,8 +117,8 @@ def test_records_are_the_files_turned_to_right_anterior_superior(tmp_path, brain
 def test_prediction_returns_to_the_file(tmp_path, brains, variant):
     data = load(tmp_path, brains, variant)
     record = next(data.builder.as_dataset(split="test").as_numpy_iterator())
-    frame = Frame(record["source_affine"], tuple(record["source_shape"]), data.shape, data.spacing)
-    back = frame.label_to_source(record["label"], len(data.class_names))
+    transform = GridTransform(record["source_affine"], tuple(record["source_shape"]), data.shape, data.spacing)
+    back = transform.label_to_source(record["label"], len(data.class_names))
     stored = nib.load(brains / record["subject"].decode() / FILES[variant][1]).get_fdata()
     np.testing.assert_array_equal(back, np.squeeze(stored))
     assert record["source_file"].decode() == FILES[variant][0]

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from deepatlas_tf.cli import main
-from deepatlas_tf.data.frames import Frame
-from deepatlas_tf.data.sources import load_dataset
-from deepatlas_tf.data.tables import Row
+from deepatlas_tf.datasets.listing import Row
+from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.datasets.nifti.nifti_dataset_builder import Builder, split_rows
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.types import DataError, MissingDataError, SettingError
 
 SPLIT = ["train", "train", "train", "validation", "test", "test"]
@@ -52,9 +52,9 @@ def test_csv_becomes_samples(tmp_path, own_scans):
     np.testing.assert_array_equal([found[s]["label_weight"] for s in found], [[1, 1, 1], [0, 0, 0], [1, 1, 1]])
     assert not found["s1"]["label"].any()
     stored = nib.load(path.parent / "labels" / "s2.nii.gz")
-    frame = Frame(stored.affine, stored.shape, data.shape, data.spacing)
+    transform = GridTransform(stored.affine, stored.shape, data.shape, data.spacing)
     expected = np.select([stored.get_fdata() == 3, stored.get_fdata() == 7], [1, 2])
-    np.testing.assert_array_equal(found["s2"]["label"], frame.label_to_network(expected, 3))
+    np.testing.assert_array_equal(found["s2"]["label"], transform.label_to_network(expected, 3))
     records = list(data.builder.as_dataset(split="test").as_numpy_iterator())
     assert [r["source_file"] for r in records] == [b"s4.nii.gz", b"s5.nii.gz"]
     assert {r["domain"] for r in records} == {b"T1"}

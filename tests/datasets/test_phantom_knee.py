@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from deepatlas_tf.data import phantom_knee
 from deepatlas_tf.datasets.phantom_knee.phantom_knee_dataset_builder import Builder
+from deepatlas_tf.phantoms import knee
 from deepatlas_tf.types import DataError
 
 SPLITS = ("train", "validation", "test")
@@ -25,7 +25,7 @@ def test_every_record_is_the_subject_drawn_from_its_number_in_split_order(builde
         records = list(builder.as_dataset(split=split).as_numpy_iterator())
         assert [r["subject"].decode() for r in records] == builder.info.metadata["subjects"][split]
         for record in records:
-            image, label = phantom_knee.knee(int(record["subject"][-4:]), shape, spacing)
+            image, label = knee.knee(int(record["subject"][-4:]), shape, spacing)
             np.testing.assert_array_equal(record["image"][..., 0], image)
             np.testing.assert_array_equal(record["label"], label)
             assert record["labelled"].tolist() == [True] * 5 and "deformation" not in record

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepatlas_tf.data import phantom_brain, phantom_knee
-from deepatlas_tf.data.sources import load_dataset
+from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.datasets.phantom_brain.phantom_brain_dataset_builder import Builder as BrainBuilder
 from deepatlas_tf.datasets.phantom_knee.phantom_knee_dataset_builder import Builder as KneeBuilder
 from deepatlas_tf.keras_stack import tfds
+from deepatlas_tf.phantoms import brain, knee
 from deepatlas_tf.types import DataError, SettingError
 
 VOLUME = {"shape": (12, 14, 12), "spacing": (10.0, 10.0, 10.0), "n_subjects": 7}
@@ -45,7 +45,7 @@ def records(data):
     ],
 )
 def test_a_record_is_the_subject_drawn_from_its_number(load, name, grid, contrasts):
-    module = phantom_knee if "knee" in name else phantom_brain
+    module = knee if "knee" in name else brain
     data = load(name, grid)
     assert data.synthetic and data.class_names == module.CLASS_NAMES and len(records(data)) == 7
     for subject, record in records(data).items():

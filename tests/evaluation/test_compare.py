@@ -10,7 +10,7 @@ from deepatlas_tf.cli import main
 from deepatlas_tf.evaluation.compare import case_means, compare_methods, summaries
 from deepatlas_tf.methods import method_names
 from deepatlas_tf.recipes import recipe_names
-from deepatlas_tf.training.files import read_rows, write_rows
+from deepatlas_tf.runs.files import read_rows, write_rows
 from deepatlas_tf.types import DataError
 
 

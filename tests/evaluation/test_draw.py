@@ -6,9 +6,9 @@ import pytest
 from matplotlib.image import imread
 from scipy import ndimage
 
-from deepatlas_tf.data.phantom_knee import CLASS_NAMES, knee
 from deepatlas_tf.evaluation.draw import draw
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.phantoms.knee import CLASS_NAMES, knee
 
 REGISTRATION = ("dice_registration", "registration", "warped_grid", "jacobian")
 SEGMENTATION = ("dice_segmentation", "segmentation")

@@ -5,15 +5,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from deepatlas_tf.data.phantom_knee import CLASS_NAMES, knee
 from deepatlas_tf.evaluation.draw import draw
 from deepatlas_tf.evaluation.evaluate import evaluate
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.models.unet import light_unet
 from deepatlas_tf.models.voxelmorph import registration_net
+from deepatlas_tf.phantoms.knee import CLASS_NAMES, knee
+from deepatlas_tf.runs.files import through_json, write_json
+from deepatlas_tf.runs.folder import net_path
 from deepatlas_tf.training.experiment import Data, Experiment, Stage, settings_dict
-from deepatlas_tf.training.files import through_json, write_json
-from deepatlas_tf.training.stages import net_path
 from deepatlas_tf.types import SettingError
 
 SHAPE, SPACING = (32, 32), (4.0, 4.0)

@@ -8,13 +8,13 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from deepatlas_tf.data.phantom_knee import CLASS_NAMES, knee
-from deepatlas_tf.data.pseudo import encode, mask_path
 from deepatlas_tf.evaluation import pseudo_figure
 from deepatlas_tf.evaluation.panels import Plane
 from deepatlas_tf.evaluation.pseudo_figure import Masked, draw_pseudo, pseudo_masks
 from deepatlas_tf.keras_stack import tf
-from deepatlas_tf.training.files import write_rows
+from deepatlas_tf.phantoms.knee import CLASS_NAMES, knee
+from deepatlas_tf.runs.files import write_rows
+from deepatlas_tf.streams.pseudo_masks import encode, mask_path
 
 GRIDS = {"2D": ((64, 48), (2.0, 2.5)), "3D": ((24, 28, 24), (4.4, 4.7, 4.4))}
 

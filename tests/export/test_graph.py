@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from deepatlas_tf.data import intensity
 from deepatlas_tf.export.card import model_card
 from deepatlas_tf.export.graph import rescale
+from deepatlas_tf.scans import intensity
 
 RNG = np.random.default_rng(0)
 OUTLIER = RNG.gamma(2, 100, (9, 8, 7)).astype(np.float32)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from deepatlas_tf.metrics import slabs
+from deepatlas_tf.metrics import blocks
 from deepatlas_tf.metrics.deformation import folds_percent, jacobian_determinant, regularity, sdlogj
 
 SHAPES = [(12, 15), (10, 12, 9)]
@@ -70,7 +70,7 @@ def test_sdlogj_of_a_stretch():
 def test_slabs_are_the_whole(shape, rows, monkeypatch):
     u = smooth_field(shape, scale=2)
     whole = jacobian_determinant(u)
-    monkeypatch.setattr(slabs, "SLAB_VOXELS", rows * np.prod(shape[1:]))
+    monkeypatch.setattr(blocks, "BLOCK_VOXELS", rows * np.prod(shape[1:]))
     np.testing.assert_array_equal(jacobian_determinant(u), whole)
     assert regularity(u) == {"folds_percent": folds_percent(u), "sdlogj": sdlogj(u)} and folds_percent(u) > 0
 

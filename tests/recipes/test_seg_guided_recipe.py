@@ -11,7 +11,7 @@ from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.recipes.seg_guided import recipe
 from deepatlas_tf.training.experiment import Stage
 from deepatlas_tf.training.loop import selects
-from deepatlas_tf.training.predict import of_domain, registration_pairs
+from deepatlas_tf.training.predict import in_domain, registration_pairs
 from deepatlas_tf.training.stages import used_labels
 from deepatlas_tf.types import SettingError
 
@@ -60,13 +60,13 @@ def test_two_domains_are_needed():
     with pytest.raises(SettingError, match="domains are two names"):
         Stage(name="s", method="voxelmorph", steps=1, domains=("t1", None))
     with pytest.raises(SettingError, match="no subject is of the domain 'ct'; there are 't1', 't2'"):
-        of_domain(SUBJECTS, DOMAINS, "ct")
+        in_domain(SUBJECTS, DOMAINS, "ct")
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 9])
 @pytest.mark.parametrize("domains", [(None, None), ("t1", "t1"), ("t1", "t2"), ("t2", "t1")])
 def test_every_fixed_subject_gets_so_many_moving_ones_of_the_other_domain(n, domains):
-    moving, fixed = (of_domain(SUBJECTS, DOMAINS, domain) for domain in domains)
+    moving, fixed = (in_domain(SUBJECTS, DOMAINS, domain) for domain in domains)
     pairs, found = _Pairs(moving, fixed, n), []
     for subject in SUBJECTS:
         found += pairs.add({"subject": subject.encode()})

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from deepatlas_tf.data.sources import load_dataset
+from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.evaluation.evaluate import evaluate
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.keras_stack import keras
+from deepatlas_tf.runs.folder import net_path
 from deepatlas_tf.training.experiment import set_value
 from deepatlas_tf.training.loop import grid_of_networks, write_settings
-from deepatlas_tf.training.stages import build_net, net_path
+from deepatlas_tf.training.stages import build_net
 
 GRID = {"shape": (24, 24), "spacing": (5.0, 5.0), "n_subjects": 24}
 LINES = [

@@ -153,7 +153,7 @@ def test_a_run_whose_scans_are_not_there(evaluated_run, tmp_path, monkeypatch, c
     record = json.loads((run / "experiment.json").read_text())
     record["experiment"]["data"]["dataset"] = "oasis"
     (run / "experiment.json").write_text(json.dumps(record))
-    monkeypatch.setattr("deepatlas_tf.data.sources.tfds.core.constants.DATA_DIR", str(tmp_path / "nothing"))
+    monkeypatch.setattr("deepatlas_tf.datasets.load.tfds.core.constants.DATA_DIR", str(tmp_path / "nothing"))
     assert report(run, "-o", tmp_path / "out.html") == 0
     page = Page((tmp_path / "out.html").read_text(encoding="utf-8"))
     assert "All methods" in page.tables and "No pictures of cases" in page.text

@@ -6,7 +6,7 @@ import pytest
 
 from deepatlas_tf.apply.runs import Run
 from deepatlas_tf.keras_stack import keras
-from deepatlas_tf.training.files import read_json, read_json_lines, read_rows, read_settings, write_rows
+from deepatlas_tf.runs.files import read_json, read_json_lines, read_rows, read_settings, write_rows
 from deepatlas_tf.training.stages import load_net
 from deepatlas_tf.types import DataError
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates, rotate, shift
 
 from deepatlas_tf.cli import main
-from deepatlas_tf.data.pseudo import read_mask
+from deepatlas_tf.streams.pseudo_masks import read_mask
 from deepatlas_tf.training import pseudo
 from deepatlas_tf.training.pseudo import Networks, draw_motion, draw_sources, pseudo_mask, quality
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from deepatlas_tf.data.sources import load_dataset
+from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.evaluation.evaluate import evaluate
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.training.experiment import Data, set_value

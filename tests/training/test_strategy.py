@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 
 from deepatlas_tf.cli import main
-from deepatlas_tf.data.augment import Augmentation
-from deepatlas_tf.data.sources import load_dataset
+from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.runs.folder import net_path
+from deepatlas_tf.streams.augment import Augmentation
 from deepatlas_tf.training import strategy as strategies
 from deepatlas_tf.training.loop import train_experiment
-from deepatlas_tf.training.stages import load_net, net_path
+from deepatlas_tf.training.stages import load_net
 from deepatlas_tf.types import SettingError
 
 # Sums in another order differ in the last bit, and Adam makes more of it: 2e-6 after 8 steps at a rate of 1e-3.
@@ -167,6 +168,6 @@ def test_a_batch_that_cannot_be_shared_is_refused():
 
 def test_one_device_is_the_chief_and_waits_for_nobody():
     one = strategies.get_strategy("none")
-    assert strategies.is_chief(one) and strategies.chiefs(one, 7) == 7
+    assert strategies.is_chief(one) and strategies.value_of_chief(one, 7) == 7
     with strategies.chief_first(one):
         assert one is tf.distribute.get_strategy()

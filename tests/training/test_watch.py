@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deepatlas_tf import messages
-from deepatlas_tf.data.sources import load_dataset
+from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.training import loop, watch

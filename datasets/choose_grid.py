@@ -1,0 +1,116 @@
+"""A first look at one's own scans: a grid for the network where none is chosen, and the numbers in the label maps.
+
+The grid: voxels of the median spacing, and the smallest shape (a multiple of 8 along each axis) that holds, about the
+centres of the scans, all that is labelled and the foreground of 95 % of them. Where that has more than a million voxels
+(a quarter of a million in 2D), the finest axes are made coarser, all to the same voxel size, until it has not; an axis
+that is coarser than that stays as it is.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+
+from deepatlas_tf.datasets.listing import Row
+from deepatlas_tf.messages import progress
+from deepatlas_tf.scans import checks, nifti
+from deepatlas_tf.types import DataError
+
+MAX_VOXELS = {2: 2**18, 3: 2**20}
+MULTIPLE = 8  # the networks halve the grid three times or more
+COVERED = 95  # per cent of the scans
+DARK = 0.01  # of the 99.5 percentile; below is air, also where a resampled scan rings
+
+
+class Fingerprint(NamedTuple):
+    """Of N scans, in canonical order of axes.
+
+    spacings (N, D): voxel sizes in mm. foreground, labelled (N, D): size in mm of the box about the centre that holds
+    what is not air, and what is labelled (0 where there is no label map). numbers: all that occur in label maps.
+    """
+
+    spacings: np.ndarray
+    foreground: np.ndarray
+    labelled: np.ndarray
+    numbers: frozenset[int]
+
+
+def common_axes(rows: Sequence[Row]) -> int:
+    """3, or 2 where all images are slices. Raises DataError where there are both."""
+    axes = {row.subject: nifti.count_axes(row.image, row.subject) for row in rows}
+    slices = [row for row in rows if axes[row.subject] == 2]
+    if slices and len(slices) < len(rows):
+        raise DataError(
+            f"subject {slices[0].subject}: {slices[0].image} is a slice, but others are volumes; remove one kind"
+        )
+    return 2 if slices else 3
+
+
+def fingerprint(rows: Sequence[Row], n_axes: int) -> Fingerprint:
+    """Read all scans once. Raises DataError for the first that cannot be used."""
+    found, numbers = [], set()
+    for row in progress(rows, desc="looking at the scans", unit="scan"):
+        image = nifti.read_image(row.image, row.subject, n_axes)
+        order = np.argsort(nib.io_orientation(image.affine)[:, 0])  # canonical axis -> axis of the file
+        spacing = nib.affines.voxel_sizes(image.affine)
+        labelled = np.zeros(n_axes)
+        if row.label is not None:
+            label = nifti.read_label(row.label, row.subject, n_axes)
+            checks.check_same_grid(row.subject, (row.image, image), (row.label, label))
+            checks.check_not_negative(row.subject, row.label, label.volume)
+            numbers |= set(np.unique(label.volume).tolist())
+            labelled = _central_box(label.volume != 0) * spacing
+        box = _central_box(_foreground(image.volume)) * spacing
+        found.append([sizes[order] for sizes in (spacing, box, labelled)])
+    return Fingerprint(*np.stack(found, axis=1), frozenset(numbers))
+
+
+def choose_grid(
+    found: Fingerprint, shape: Sequence[int] | None = None, spacing: Sequence[float] | None = None
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """(shape, spacing in mm) by the rule above; one of them may be given.
+
+    For a given shape the spacing is the median, made coarser until the shape holds the foreground.
+    """
+    most = np.percentile(found.foreground, COVERED, axis=0, method="inverted_cdf")
+    extent = np.maximum(most, found.labelled.max(axis=0))
+    median = np.array([float(f"{value:.4g}") for value in np.median(found.spacings, axis=0)])
+    if spacing is not None:
+        return _shape(extent, np.asarray(spacing)), tuple(spacing)
+    if shape is not None:
+        needed = extent / np.asarray(shape)
+        too_fine = needed > median
+        least = _round_up(needed[too_fine].max()) if too_fine.any() else 0
+        return tuple(shape), tuple(np.maximum(median, least).tolist())
+    least = median.min()
+    while math.prod(_shape(extent, np.maximum(median, least))) > MAX_VOXELS[len(median)]:
+        least = _round_up(least * 1.001)
+    chosen = np.maximum(median, least)
+    return _shape(extent, chosen), tuple(chosen.tolist())
+
+
+def _foreground(image: np.ndarray) -> np.ndarray:
+    darkest = image.min()
+    return image > darkest + DARK * (np.percentile(image, 99.5) - darkest)
+
+
+def _central_box(inside: np.ndarray) -> np.ndarray:
+    """(D,) voxels of the smallest box about the centre of the volume (*S) that holds all of ``inside``."""
+    sizes = []
+    for axis, n in enumerate(inside.shape):
+        places = np.flatnonzero(inside.any(axis=tuple(k for k in range(inside.ndim) if k != axis)))
+        sizes.append(max(n - 2 * places[0], 2 * places[-1] - n + 2) if len(places) else 0)
+    return np.array(sizes)
+
+
+def _shape(extent: np.ndarray, spacing: np.ndarray) -> tuple[int, ...]:
+    voxels = np.ceil(extent / spacing - 1e-2)  # a hundredth of a voxel is rounding
+    return tuple(int(n) for n in np.maximum(np.ceil(voxels / MULTIPLE), 2) * MULTIPLE)
+
+
+def _round_up(value: float) -> float:
+    """To two significant digits."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.ceil(value / step - 1e-9) * step:.2g}")

@@ -1,0 +1,151 @@
+"""Data sets by name: built with TFDS where they are not yet prepared, then streamed from their TFRecords."""
+
+import dataclasses
+import difflib
+import importlib
+import os
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+import deepatlas_tf.datasets
+from deepatlas_tf.datasets.prepare import prepare, quiet
+from deepatlas_tf.keras_stack import tf, tfds
+from deepatlas_tf.types import DataError, Sample, SettingError
+
+PathLike = str | os.PathLike
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """A prepared data set. ``builder`` is its TFDS builder.
+
+    class_names: index 0 is ``background``. shape (*S): the grid, spacing (*S) its voxel size in mm.
+    subjects, labelled: ids of each split in the records' order; all, and those that have a label map.
+    domains: subject -> what kind of image it has (modality, contrast, site); "" where there is only one.
+    partial_labels: whether there may be label maps that hold some of the classes only.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    synthetic: bool
+    subjects: dict[str, tuple[str, ...]]
+    labelled: dict[str, tuple[str, ...]]
+    domains: dict[str, str]
+    builder: Any
+    partial_labels: bool = True
+
+    def samples(self, split: str) -> tf.data.Dataset:
+        """Samples of a split (train, validation, test), unbatched, read from disk in the order of ``subjects``."""
+        return self.records(split).map(_sample)
+
+    def records(self, split: str) -> tf.data.Dataset:
+        """The records that the samples come from, with all that is stored: affine, spacing, source_file, ..."""
+        # one file at a time keeps the order; TFDS would cache small data sets whole
+        reading = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1, skip_prefetch=True)
+        with quiet():
+            return self.builder.as_dataset(split=split, shuffle_files=False, read_config=reading)
+
+
+def dataset_names() -> tuple[str, ...]:
+    """Names for ``load_dataset``: the folders of ``datasets/``."""
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(deepatlas_tf.datasets.__path__) if m.ispkg))
+
+
+def load_dataset(
+    name: str,
+    *,
+    data_dir: PathLike | None = None,
+    manual_dir: PathLike | None = None,
+    shape: tuple[int, ...] | None = None,
+    spacing: tuple[float, ...] | None = None,
+    n_subjects: int | None = None,
+    workdir: PathLike | None = None,
+) -> DataSet:
+    """The data set, prepared first where ``data_dir`` does not hold it. Only ``hippocampus`` can be downloaded.
+
+    Args:
+        name: one of ``dataset_names()``, or ``name/variant``, such as ``oasis/seg35``, where there are several.
+        data_dir: where TFDS keeps prepared data sets; None is TFDS's own default. For ``nifti``, your own scans, it is
+            the folder or CSV of the scans.
+        manual_dir: the downloaded scans, needed only to prepare; None is ``<data_dir>/downloads/manual``.
+        shape, spacing: the network's grid (voxels; mm); None is the default. n_subjects: only for synthetic data.
+        workdir: of a run; your own scans are kept there, in ``data``, unless ``manual_dir`` names them.
+
+    Raises:
+        MissingDataError: the scans are not in ``manual_dir``. DataError: unknown name or unusable scans.
+        SettingError: ``n_subjects`` of data that are not synthetic.
+    """
+    if name == "nifti":
+        if n_subjects is not None:
+            raise SettingError("n_subjects is for synthetic data: --dataset nifti takes all scans that it is given")
+        builder = _own_scans(data_dir, manual_dir, workdir, shape, spacing)
+    else:
+        builder = prepared_builder(name, data_dir, manual_dir, shape, spacing, n_subjects)
+    return data_set(name, builder)
+
+
+def data_set(name: str, builder) -> DataSet:
+    """What a prepared TFDS builder holds."""
+    about = builder.info.metadata
+    return DataSet(
+        name=name,
+        class_names=tuple(about["class_names"]),
+        shape=tuple(builder.info.features["label"].shape),
+        spacing=tuple(about["spacing"]),
+        synthetic=about["synthetic"],
+        subjects={split: tuple(ids) for split, ids in about["subjects"].items()},
+        labelled={split: tuple(ids) for split, ids in about["labelled"].items()},
+        domains=dict(about["domains"]),
+        builder=builder,
+        partial_labels=about.get("partial_labels", True),  # what was prepared by earlier versions does not say it
+    )
+
+
+def prepared_builder(name, data_dir=None, manual_dir=None, shape=None, spacing=None, n_subjects=None, beam=None):
+    """The TFDS builder of a named data set, prepared first where needed; arguments and errors as for ``load_dataset``.
+
+    ``beam``: PipelineOptions of Apache Beam, to prepare it with its workers.
+    """
+    builder_class, config = builder_and_config(name, shape, spacing, n_subjects)
+    data_dir = _absolute(tfds.core.constants.DATA_DIR if data_dir is None else data_dir)
+    manual_dir = data_dir / "downloads" / "manual" if manual_dir is None else _absolute(manual_dir)
+    return prepare(builder_class, config, data_dir, manual_dir, beam)
+
+
+def builder_and_config(name: str, shape=None, spacing=None, n_subjects: int | None = None):
+    """The builder class of ``name`` or ``name/variant``, and its configuration with these values.
+
+    Raises DataError for an unknown name, variant or grid.
+    """
+    base, _, variant = name.partition("/")
+    names = dataset_names()
+    if base not in names:
+        near = difflib.get_close_matches(base, names)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names)}"
+        raise DataError(f"there is no data set {base!r}; {hint}")
+    builder_class = importlib.import_module(f"deepatlas_tf.datasets.{base}.{base}_dataset_builder").Builder
+    return builder_class, builder_class.config_for(shape, spacing, n_subjects, variant=variant or None)
+
+
+def _own_scans(data_dir, manual_dir, workdir, shape, spacing):
+    source = data_dir if manual_dir is None else manual_dir
+    in_run = None if workdir is None else Path(workdir) / "data"
+    kept = (data_dir if manual_dir is not None else in_run) or tfds.core.constants.DATA_DIR
+    module = importlib.import_module("deepatlas_tf.datasets.nifti.nifti_dataset_builder")
+    return module.prepared_builder(source, kept, shape, spacing)
+
+
+def _absolute(path: PathLike) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def _sample(record) -> Sample:
+    return {
+        "image": record["image"],
+        "label": tf.cast(record["label"], tf.int32),
+        "label_weight": tf.cast(record["labelled"], tf.float32),
+        "subject": record["subject"],
+    }

@@ -1,0 +1,131 @@
+"""How the builders that read scans from files share their work: images and label maps become records on one grid."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from deepatlas_tf.datasets.volume_builder import VolumeBuilder, split_subjects
+from deepatlas_tf.scans import checks, nifti
+from deepatlas_tf.scans.grid import GridTransform
+from deepatlas_tf.scans.intensity import rescale
+from deepatlas_tf.types import DataError, MissingDataError
+
+
+class Scan(NamedTuple):
+    """Files of one subject; ``label`` is None where there is no label map."""
+
+    subject: str
+    image: Path
+    label: Path | None
+
+
+class ScanBuilder(VolumeBuilder, skip_registration=True):
+    """Base of the builders that read NIfTI files. A subclass writes ``find_scans``.
+
+    LABELS: class name -> the numbers of the label files that are merged into the class, in the order of the classes.
+    SPLIT: numbers of test and validation subjects, and the number of subjects from which on they hold.
+    """
+
+    LABELS: Mapping[str, Sequence[int]]
+    SPLIT: tuple[int, int, int]
+
+    def class_names(self):
+        return ("background", *self.label_numbers())
+
+    def find_scans(self, manual_dir: Path) -> list[Scan]:
+        """All scans; raises MissingDataError where the folder is not the data set's."""
+        raise NotImplementedError
+
+    def label_numbers(self) -> Mapping[str, Sequence[int]]:
+        """``LABELS`` of this configuration."""
+        return self.LABELS
+
+    def declared_numbers(self) -> set[int]:
+        """The numbers that may occur in a label file; those in no class become background."""
+        return {0, *(number for numbers in self.label_numbers().values() for number in numbers)}
+
+    def load(self, scan: Scan) -> tuple[nifti.Nifti, nifti.Nifti | None]:
+        """The scan's image and label map, on one grid."""
+        n_axes = len(self.builder_config.shape)
+        image = nifti.read_image(scan.image, scan.subject, n_axes)
+        if scan.label is None:
+            return image, None
+        label = nifti.read_label(scan.label, scan.subject, n_axes)
+        checks.check_same_grid(scan.subject, (scan.image, image), (scan.label, label))
+        return image, label
+
+    def split(self, labelled: Sequence[str]) -> dict[str, list[str]]:
+        """Splits of the labelled subjects; the others are added to the training subjects."""
+        return split_subjects(labelled, *self.SPLIT)
+
+    def find_subjects(self, manual_dir):
+        scans = self.find_scans(manual_dir)
+        if not scans:
+            raise MissingDataError(self.MANUAL_DOWNLOAD_INSTRUCTIONS)
+        self._scans = {scan.subject: scan for scan in scans}
+        labelled = [scan.subject for scan in scans if scan.label is not None]
+        splits = self.split(labelled)
+        unlabelled = sorted(set(self._scans) - set(labelled))
+        return {**splits, "train": [*splits["train"], *unlabelled]}, set(labelled)
+
+    def read(self, subject):
+        scan = self._scans[subject]
+        image, source = self.load(scan)
+        transform = GridTransform(
+            image.affine, image.volume.shape, self.builder_config.shape, self.builder_config.spacing
+        )
+        label, numbers = None, self.label_numbers()
+        if source is not None:
+            checks.check_values(subject, scan.label, source.volume, self.declared_numbers())
+            label = transform.label_to_network(merge(source.volume, numbers.values()), 1 + len(numbers))
+        return {
+            "image": transform.image_to_network(rescale(image.volume)),
+            "label": label,
+            "affine": transform.affine,
+            "source_affine": image.affine,
+            "source_shape": image.volume.shape,
+            "source_file": scan.image.name,
+        }
+
+
+def merge(label: np.ndarray, values: Iterable[Sequence[int]]) -> np.ndarray:
+    """Class index (*S) uint8: 1 + k where ``label`` (*S) is one of ``values[k]``, else 0."""
+    merged = np.zeros(label.shape, np.uint8)
+    for index, numbers in enumerate(values, start=1):
+        merged[np.isin(label, list(numbers))] = index
+    return merged
+
+
+def find_folder(manual_dir: Path, name: str, marker: str, instructions: str) -> Path:
+    """``manual_dir`` or its subfolder ``name``, whichever contains ``marker``, or MissingDataError(instructions)."""
+    for folder in (manual_dir, manual_dir / name):
+        if (folder / marker).exists():
+            return folder
+    raise MissingDataError(instructions)
+
+
+def scans_in(images: Path, labels: Path, image_end: str = "", label_end: str = "") -> list[Scan]:
+    """Scans ``SUBJECT<image_end>.nii[.gz]`` with their label maps ``SUBJECT<label_end>.nii[.gz]``, sorted.
+
+    Raises DataError for a label map without an image, and for two files of one subject.
+    """
+    image_files, label_files = _by_subject(images, image_end), _by_subject(labels, label_end)
+    orphans = sorted(set(label_files) - set(image_files))
+    if orphans:
+        subject = orphans[0]
+        raise DataError(f"subject {subject}: label map {label_files[subject]} has no image; add it or remove the map")
+    return [Scan(subject, path, label_files.get(subject)) for subject, path in image_files.items()]
+
+
+def _by_subject(folder: Path, end: str) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.nii*")):
+        stem = path.name.removesuffix(".gz").removesuffix(".nii")
+        if path.name.startswith(".") or not stem.endswith(end):  # macOS leaves files ._NAME beside the real ones
+            continue
+        subject = stem.removesuffix(end)
+        checks.check_new(subject, path, found)
+        found[subject] = path
+    return found

@@ -1,0 +1,294 @@
+"""Endless streams of batched samples and pairs, drawn from a data set of which some subjects are labelled.
+
+Who is drawn is decided first, by stateless random numbers of (seed, epoch), and only then are the scans looked up.
+So epoch ``e`` is the same whether a run began at epoch 0 or was resumed at ``e``, and the two sides of a pair are
+independent. The scans are looked up in a table in memory. Where the memory budget cannot hold all subjects, every
+epoch fills the table with other ones, in one pass through the records.
+"""
+
+import dataclasses
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.processor import usable_cores
+from deepatlas_tf.streams.augment import Augmentation, augment
+from deepatlas_tf.streams.memory import resident_subjects
+from deepatlas_tf.streams.prefetch import untuned
+from deepatlas_tf.streams.pseudo_masks import decoded
+from deepatlas_tf.types import DataError, Pair, Tensor
+
+LabelledFraction = float | None
+MOST_CALLS = 8  # pairs that are augmented at a time, each on a core; each takes the memory of a pair
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkerShard:
+    """What a worker takes of each batch: the part ``worker`` of ``workers``, cut up for its own of all ``replicas``."""
+
+    worker: int = 0
+    workers: int = 1
+    replicas: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamSettings:
+    """batch_size, steps_per_epoch (batches), seed, memory_gib (for the table of scans), augmentation (None: none).
+
+    share: of a batch, where several devices share it. The same is drawn for the batch, whoever takes it.
+    """
+
+    batch_size: int
+    steps_per_epoch: int
+    seed: int
+    memory_gib: float = 2.0
+    augmentation: Augmentation | None = None
+    share: WorkerShard = WorkerShard()
+
+
+def labelled_subjects(subjects: Sequence[str], n: int | None, seed: int = 0) -> tuple[str, ...]:
+    """Who keeps a label: for seed 0 the first ``n`` in order, else ``n`` drawn with the seed; None keeps all.
+
+    Raises DataError where there are fewer than ``n`` subjects.
+    """
+    if n is None:
+        return tuple(subjects)
+    if not 0 <= n <= len(subjects):
+        raise DataError(f"{n} labelled subjects are asked for, but there are {len(subjects)}: ask for 0 to that many")
+    if seed == 0:
+        return tuple(subjects[:n])
+    drawn = np.random.RandomState(seed).permutation(len(subjects))[:n]
+    return tuple(subjects[i] for i in sorted(drawn))
+
+
+def hide_labels(samples: tf.data.Dataset, labelled: Collection[str]) -> tf.data.Dataset:
+    """The same samples; subjects not in ``labelled`` lose label (zero-filled) and label_weight (all 0)."""
+    keep = tf.constant(list(labelled), tf.string)
+
+    def hide(sample):
+        kept = tf.reduce_any(sample["subject"] == keep)
+        label = tf.where(kept, sample["label"], tf.zeros_like(sample["label"]))
+        weight = tf.where(kept, sample["label_weight"], tf.zeros_like(sample["label_weight"]))
+        return {**sample, "label": label, "label_weight": weight}
+
+    return samples.map(hide)
+
+
+def only_subjects(samples: tf.data.Dataset, subjects: Collection[str]) -> tf.data.Dataset:
+    """The samples of some subjects, in the same order."""
+    chosen = tf.constant(list(subjects), tf.string)
+    return samples.filter(lambda sample: tf.reduce_any(sample["subject"] == chosen))
+
+
+def sample_stream(
+    samples: tf.data.Dataset,
+    subjects: Sequence[str],
+    labelled: Collection[str],
+    labelled_fraction: LabelledFraction,
+    settings: StreamSettings,
+    first_epoch: int = 0,
+) -> tf.data.Dataset:
+    """Endless batches of Sample, drawn with replacement; arguments and errors as for ``pair_stream``."""
+    groups = _groups(subjects, labelled)
+    sizes = np.array([len(group) for group in groups])
+    weights = _group_weights(labelled_fraction, sizes) * (sizes > 0)
+    if not weights.sum():
+        raise DataError(_impossible("sample", sizes, labelled_fraction))
+
+    def draw(groups, n, seed):
+        group_seed, member_seed = tf.unstack(tf.random.split(seed, 2))
+        group = _draw_cell(weights, n, group_seed)
+        member = _draw_below(tf.gather(_sizes(groups), group), member_seed)
+        return _subject(groups, group, member)[:, tf.newaxis]  # (n, 1)
+
+    return _stream(samples, subjects, groups, draw, settings, first_epoch).map(lambda sample: sample)
+
+
+def pair_stream(
+    samples: tf.data.Dataset,
+    subjects: Sequence[str],
+    labelled: Collection[str],
+    labelled_fraction: tuple[LabelledFraction, LabelledFraction],
+    settings: StreamSettings,
+    first_epoch: int = 0,
+) -> tf.data.Dataset:
+    """Endless batches of Pair with static shapes, of two different subjects, each side augmented by itself.
+
+    ``samples`` holds the ``subjects`` in their order; ``labelled`` only steers who is drawn (``hide_labels`` hides).
+    ``labelled_fraction`` is, for (moving, fixed), the probability that the side is one of the labelled subjects, else
+    it is one of the others; None draws from all alike, so (None, None) makes every ordered pair equally likely. Where a
+    combination cannot be drawn (one labelled subject on both sides), the others share its probability. Raises
+    DataError where nothing can be drawn.
+    """
+    groups = _groups(subjects, labelled)
+    sizes = np.array([len(group) for group in groups])
+    weights = _pair_weights(labelled_fraction, sizes)
+    if not weights.sum():
+        raise DataError(_impossible("pair of two subjects", sizes, labelled_fraction))
+
+    def draw(groups, n, seed):
+        cell_seed, moving_seed, fixed_seed = tf.unstack(tf.random.split(seed, 3))
+        cell = _draw_cell(weights.ravel(), n, cell_seed)
+        moving_group, fixed_group = cell // 2, cell % 2
+        moving_size, fixed_size = tf.gather(_sizes(groups), moving_group), tf.gather(_sizes(groups), fixed_group)
+        same = moving_group == fixed_group
+        moving = _draw_below(moving_size, moving_seed)
+        fixed = _draw_below(fixed_size - tf.cast(same, tf.int32), fixed_seed)
+        # within one group the draw counts steps from the moving subject, which leaves that one out
+        fixed = tf.where(same, (moving + 1 + fixed) % fixed_size, fixed)
+        return tf.stack([_subject(groups, moving_group, moving), _subject(groups, fixed_group, fixed)], axis=1)
+
+    stream = _stream(samples, subjects, groups, draw, settings, first_epoch)
+    return stream.map(lambda moving, fixed: Pair(moving=moving, fixed=fixed))
+
+
+def domain_pair_stream(
+    samples: tf.data.Dataset,
+    sides: tuple[Sequence[str], Sequence[str]],
+    labelled: Collection[str],
+    labelled_fraction: tuple[LabelledFraction, LabelledFraction],
+    settings: StreamSettings,
+    first_epoch: int = 0,
+) -> tf.data.Dataset:
+    """Endless batches of Pair, the moving and the fixed subject each drawn from its own domain.
+
+    ``sides`` are the subjects of the two, which have none in common; the others, and errors, are as for
+    ``pair_stream``. Each side gets half of the memory.
+    """
+    settings = dataclasses.replace(settings, memory_gib=settings.memory_gib / 2)
+    streams = []
+    for side, subjects in enumerate(sides):
+        own = only_subjects(samples, subjects)
+        own_labelled = [subject for subject in subjects if subject in labelled]
+        own_settings = dataclasses.replace(settings, seed=settings.seed if side == 0 else ~settings.seed)
+        streams.append(sample_stream(own, subjects, own_labelled, labelled_fraction[side], own_settings, first_epoch))
+    return tf.data.Dataset.zip(tuple(streams)).map(lambda moving, fixed: Pair(moving=moving, fixed=fixed))
+
+
+def _stream(samples, subjects, groups, draw, settings: StreamSettings, first_epoch: int) -> tf.data.Dataset:
+    """Batches of one Sample for each column of ``draw(groups, n, seed)``, an (n, sides) tensor of subject numbers."""
+    n_draws = settings.batch_size * settings.steps_per_epoch
+    # as in the records, a label takes a byte in the table: more than a third of its memory is saved
+    samples = samples.map(lambda sample: {**sample, "label": tf.cast(sample["label"], tf.uint8)})
+    n_resident = resident_subjects(samples, len(subjects), settings.memory_gib)
+    everyone = _load(samples, subjects) if n_resident == len(subjects) else None
+
+    def one_epoch(epoch):
+        epoch_seed = tf.random.fold_in(tf.constant([settings.seed, 0], tf.int64), epoch)
+        resident_seed, draw_seed, augment_seed = tf.unstack(tf.random.split(epoch_seed, 3))
+        present = groups if everyone is not None else _draw_resident(groups, n_resident, resident_seed)
+        resident = tf.sort(tf.concat(present, axis=0))
+        chosen = draw(present, n_draws, draw_seed)  # (n, sides) numbers of subjects
+        sides = chosen.shape[1]
+        rows = tf.reshape(tf.searchsorted(resident, tf.reshape(chosen, [-1])), (n_draws, sides))
+        seeds = tf.reshape(tf.random.split(augment_seed, n_draws * sides), (n_draws, sides, 2))
+        drawn = tf.data.Dataset.from_tensor_slices((_own(rows, settings), _own(seeds, settings)))
+        tables = everyone if everyone is not None else _read(samples, resident)
+        return tables.flat_map(lambda table: drawn.map(lambda row, seed: (_look_up(table, row), seed)))
+
+    def change(sides, seeds):
+        sides = tuple({**decoded(side), "label": tf.cast(side["label"], tf.int32)} for side in sides)
+        if settings.augmentation is None:
+            return sides
+        return tuple(augment(s, settings.augmentation, seed) for s, seed in zip(sides, tf.unstack(seeds), strict=True))
+
+    stream = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(one_epoch)
+    stream = stream.map(change, num_parallel_calls=min(usable_cores(), MOST_CALLS), deterministic=True)
+    stream = stream.batch(settings.batch_size // settings.share.replicas, drop_remainder=True).prefetch(2)
+    return stream.with_options(untuned())
+
+
+def _own(draws: Tensor, settings: StreamSettings) -> Tensor:
+    """The worker's share of the draws of each batch, in order; draws (n, ...)."""
+    share, size = settings.share, settings.batch_size // settings.share.workers
+    batches = tf.reshape(draws, (settings.steps_per_epoch, settings.batch_size, *draws.shape[1:]))
+    own = batches[:, share.worker * size : (share.worker + 1) * size]
+    return tf.reshape(own, (-1, *draws.shape[1:]))
+
+
+def _load(samples: tf.data.Dataset, subjects: Sequence[str]) -> tf.data.Dataset:
+    table = next(iter(samples.batch(len(subjects))))
+    found = [name.decode() for name in table["subject"].numpy()]
+    if found != list(subjects):
+        raise ValueError(f"the samples are {found[:3]}..., but the subjects are {list(subjects[:3])}...")
+    return tf.data.Dataset.from_tensors(table)
+
+
+def _read(samples: tf.data.Dataset, resident: Tensor) -> tf.data.Dataset:
+    chosen = samples.enumerate().filter(lambda i, _: tf.reduce_any(tf.cast(i, tf.int32) == resident))
+    return chosen.map(lambda _, sample: sample).batch(resident.shape[0], drop_remainder=True)
+
+
+def _look_up(table, row: Tensor) -> tuple:
+    return tuple({name: values[r] for name, values in table.items()} for r in tf.unstack(row))
+
+
+def _groups(subjects: Sequence[str], labelled: Collection[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the labelled subjects, and of the others."""
+    unknown = set(labelled) - set(subjects)
+    if unknown:
+        raise DataError(f"subject {min(unknown)} is to be labelled but is not among the {len(subjects)} subjects")
+    is_labelled = np.array([subject in labelled for subject in subjects], dtype=bool)
+    return np.flatnonzero(is_labelled).astype(np.int32), np.flatnonzero(~is_labelled).astype(np.int32)
+
+
+def _draw_resident(groups, n_resident: int, seed: Tensor) -> list[Tensor]:
+    """A random part of each group for the table; up to half of it labelled subjects, more if the others are few."""
+    n_labelled = min(len(groups[0]), max(n_resident // 2, n_resident - len(groups[1])))
+    seeds = tf.unstack(tf.random.split(seed, 2))
+    shuffled = [
+        tf.gather(g, tf.argsort(tf.random.stateless_uniform(g.shape, s))) for g, s in zip(groups, seeds, strict=True)
+    ]
+    return [shuffled[0][:n_labelled], shuffled[1][: n_resident - n_labelled]]
+
+
+def _group_weights(fraction: LabelledFraction, sizes: np.ndarray) -> np.ndarray:
+    if fraction is None:
+        return sizes / max(sizes.sum(), 1)
+    if not 0 <= fraction <= 1:
+        raise DataError(f"labelled_fraction={fraction} is not between 0 and 1")
+    if fraction > 0 and sizes[0] == 0:
+        raise DataError(f"labelled_fraction={fraction} asks for labelled subjects, but no subject is labelled")
+    return np.array([fraction, 1 - fraction])
+
+
+def _pair_weights(fractions: tuple[LabelledFraction, LabelledFraction], sizes: np.ndarray) -> np.ndarray:
+    """(2, 2) unnormalised probabilities of [moving group, fixed group]; group 0 is labelled."""
+    pairs = np.outer(sizes, sizes) - np.diag(sizes)  # ordered pairs of two different subjects
+    moving, fixed = (_group_weights(f, sizes) for f in fractions)
+    partner = pairs / np.maximum(pairs.sum(axis=1, keepdims=True), 1)  # who is left for a side drawn from all
+    if fractions == (None, None):
+        return pairs.astype(float)
+    if fractions[1] is None:
+        return moving[:, None] * partner
+    if fractions[0] is None:
+        return (fixed[:, None] * partner).T
+    return np.outer(moving, fixed) * (pairs > 0)
+
+
+def _impossible(what: str, sizes: np.ndarray, fraction) -> str:
+    return (
+        f"no {what} can be drawn with labelled_fraction={fraction} from {sizes[0]} labelled and {sizes[1]} other "
+        "subjects: add subjects or labels, or change labelled_fraction"
+    )
+
+
+def _draw_cell(weights: np.ndarray, n: int, seed: Tensor) -> Tensor:
+    """(n,) numbers of cells, drawn with probabilities in proportion to ``weights``."""
+    limits = np.cumsum(weights / weights.sum())[:-1].astype(np.float32)
+    return tf.searchsorted(limits, tf.random.stateless_uniform((n,), seed), side="right")
+
+
+def _draw_below(limit: Tensor, seed: Tensor) -> Tensor:
+    """Whole numbers from 0 to ``limit - 1``; limit (n,) int32."""
+    number = tf.random.stateless_uniform(limit.shape, seed) * tf.cast(limit, tf.float32)
+    return tf.minimum(tf.cast(number, tf.int32), limit - 1)
+
+
+def _sizes(groups) -> Tensor:
+    return tf.constant([group.shape[0] for group in groups])
+
+
+def _subject(groups, group: Tensor, member: Tensor) -> Tensor:
+    return tf.gather(tf.concat(groups, axis=0), tf.where(group == 0, 0, groups[0].shape[0]) + member)

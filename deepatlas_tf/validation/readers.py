@@ -1,0 +1,222 @@
+"""Where the scans to be validated come from: a CSV, a folder, or a data set by its name.
+
+A name with ``manual_dir`` reads the downloaded files, as the data set's builder finds them, before anything is built.
+A name without it reads the prepared records, which are built first where that needs no files (synthetic ones).
+"""
+
+import dataclasses
+import os
+import pkgutil
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+import deepatlas_tf.datasets
+from deepatlas_tf.datasets import listing
+from deepatlas_tf.scans import checks, nifti
+from deepatlas_tf.scans.class_names import BACKGROUND, find_class
+from deepatlas_tf.scans.nifti import Nifti
+from deepatlas_tf.types import DataError, MissingDataError
+from deepatlas_tf.validation.scan_summary import LoadedScan, Problem
+
+LABEL_WORD = re.compile(r"(^|[_.-])(labels?|seg|segmentation|mask|masks|labelmap)(?=$|[_.-])", re.IGNORECASE)
+FLAT = (
+    "To be validated only, scans may also lie in a folder by themselves: NAME_label.nii.gz (or labels, seg, mask) is\n"
+    "taken as the label map of NAME.nii.gz or NAME_t1.nii.gz."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """items can be gone through several times; ``load`` never raises for a bad file.
+
+    classes: the foreground classes that are declared, () where none are. title: of the report.
+    """
+
+    name: str
+    title: str
+    classes: tuple[str, ...]
+    items: Iterable
+    load: Callable[..., LoadedScan]
+
+
+def open_source(text: str, data_dir=None, manual_dir=None) -> Source:
+    """The scans that ``text`` names: a data set, a CSV or a folder; ``./NAME`` is a folder called like a data set.
+
+    Raises MissingDataError where there is no such thing, DataError where a list cannot be read.
+    """
+    names = {m.name for m in pkgutil.iter_modules(deepatlas_tf.datasets.__path__) if m.ispkg}
+    name = text.partition("/")[0]
+    if name == "nifti" and name in names:
+        return open_files(Path(manual_dir or data_dir or text))
+    if text in names or (name in names and not os.path.exists(text)):
+        return _builder_files(text, Path(manual_dir)) if manual_dir else _records(text, data_dir)
+    if not os.path.exists(os.path.expanduser(text)):
+        raise MissingDataError(f"There is no data set, CSV or folder {text}.\nData sets: {', '.join(sorted(names))}")
+    return open_files(Path(text).expanduser())
+
+
+def open_files(source: Path) -> Source:
+    """A CSV or folder as :mod:`~deepatlas_tf.datasets.listing` reads it, or a folder that holds the NIfTI files itself.
+
+    Raises MissingDataError where it is none of these.
+    """
+    flat = source.is_dir() and not (source / "imagesTr").is_dir()
+    rows = _flat_rows(source) if flat else []
+    try:
+        table = listing.Table(source, tuple(rows), {}) if rows else listing.read_table(source)
+    except MissingDataError as error:
+        raise MissingDataError(f"{error}\n{FLAT}") from None
+    numbers = _class_of(table.labels)
+    classes = tuple(name for name in table.labels if name != BACKGROUND)
+
+    def load(row: listing.Row) -> LoadedScan:
+        expected = tuple(find_class(table.labels, word) or word for word in row.labelled) or None
+        loaded = load_files(row.subject, row.image, row.label)
+        return dataclasses.replace(loaded, split=row.split, domain=row.domain, class_of=numbers, expected=expected)
+
+    name = source.resolve().name if source.is_dir() else source.stem
+    return Source(name, os.fspath(source), classes, table.rows, load)
+
+
+def load_files(subject: str, image: Path | None, label: Path | None) -> LoadedScan:
+    """Both files, each as far as it can be read, and what is wrong with them."""
+    problems, found = [], {}
+    for kind, path, read in (("image", image, nifti.read_image), ("label map", label, nifti.read_label)):
+        found[kind] = None
+        if path is not None:
+            try:
+                found[kind] = read(path, subject, nifti.count_axes(path, subject))
+            except DataError as error:
+                problems.append(Problem(f"unusable {kind}", str(error)))
+    if found["image"] and found["label map"]:
+        try:
+            checks.check_same_grid(subject, (image, found["image"]), (label, found["label map"]))
+        except DataError as error:
+            problems.append(Problem("image and label map on different grids", str(error)))
+    return LoadedScan(
+        subject,
+        found["image"],
+        found["label map"],
+        has_label=label is not None,
+        files=tuple("" if path is None else os.fspath(path) for path in (image, label)),
+        problems=tuple(problems),
+    )
+
+
+def _class_of(labels: Mapping[str, Iterable[int]]) -> dict[int, str | None] | None:
+    if not labels:
+        return None
+    return {n: None if name == BACKGROUND else name for name, numbers in labels.items() for n in numbers}
+
+
+def _flat_rows(folder: Path) -> list[listing.Row]:
+    """Label maps are known by a word in their names; what is left of the name is the beginning of the image's."""
+    stems = {p.name.removesuffix(".gz").removesuffix(".nii"): p for p in sorted(folder.glob("*.nii*"))}
+    stems = {stem: path for stem, path in stems.items() if not stem.startswith(".")}
+    maps = {LABEL_WORD.sub("", stem): stem for stem in stems if LABEL_WORD.search(stem)}
+    images = [stem for stem in stems if not LABEL_WORD.search(stem)]
+    rows, used = [], set()
+    for stem in images:
+        keys = [key for key in maps if key and re.match(rf"{re.escape(key)}($|[_.-])", stem)]
+        key = max(keys, key=len, default=None)
+        alone = key is not None and sum(other == key or other.startswith(f"{key}_") for other in images) == 1
+        used.add(key)
+        label = None if key is None else stems[maps[key]]
+        rows.append(listing.Row(key if alone else stem, stems[stem], label, "", "", (), stems[stem].name))
+    orphans = [key for key in maps if key not in used]
+    return rows + [listing.Row(key, None, stems[maps[key]], "", "", (), stems[maps[key]].name) for key in orphans]
+
+
+def _builder_files(text: str, manual_dir: Path) -> Source:
+    """The files that the builder of a data set finds, with its classes and splits."""
+    from deepatlas_tf.datasets.load import builder_and_config
+    from deepatlas_tf.datasets.prepare import quiet  # needs TensorFlow, as the builders do
+    from deepatlas_tf.datasets.scan_builder import ScanBuilder
+
+    builder_class, config = builder_and_config(text)
+    with quiet():
+        builder = builder_class(config=config)
+    if not isinstance(builder, ScanBuilder):
+        raise DataError(f"{text} is not made of files: leave --manual-dir out")
+    scans = builder.find_scans(manual_dir.expanduser().resolve())
+    if not scans:
+        raise MissingDataError(f"{builder.MANUAL_DOWNLOAD_INSTRUCTIONS}\nLooked in: {manual_dir}")
+    try:
+        splits = builder.split([scan.subject for scan in scans if scan.label is not None])
+    except DataError:  # too few to be split, which is no matter of the files
+        splits = {}
+    split_of = {subject: split for split, subjects in splits.items() for subject in subjects}
+    domains = builder.domains([scan.subject for scan in scans])
+    numbers = dict.fromkeys(builder.declared_numbers()) | _class_of(builder.label_numbers())
+    own = type(builder).load is not ScanBuilder.load
+
+    def load(scan) -> LoadedScan:
+        loaded = _load_own(builder, scan) if own else load_files(scan.subject, scan.image, scan.label)
+        split = split_of.get(scan.subject, "train" if splits else "")
+        return dataclasses.replace(loaded, split=split, domain=domains[scan.subject], class_of=numbers)
+
+    return Source(text.replace("/", "_"), f"{text}, {manual_dir}", tuple(builder.label_numbers()), scans, load)
+
+
+def _load_own(builder, scan) -> LoadedScan:
+    """For scans that are more than NIfTI files (DICOM series): image and label map in one go."""
+    files = (os.fspath(scan.image), os.fspath(scan.label or ""))
+    try:
+        image, label = builder.load(scan)
+    except DataError as error:
+        problem = Problem("unusable image", str(error))
+        return LoadedScan(scan.subject, has_label=scan.label is not None, files=files, problems=(problem,))
+    return LoadedScan(scan.subject, image, label, has_label=label is not None, files=files)
+
+
+class _Records:
+    """The records of all splits, one after the other."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __iter__(self):
+        for split in self.dataset.subjects:
+            for record in self.dataset.records(split).as_numpy_iterator():
+                yield split, record
+
+
+def _records(text: str, data_dir) -> Source:
+    from deepatlas_tf.datasets.load import load_dataset  # needs TensorFlow
+
+    dataset = load_dataset(text, data_dir=data_dir)
+    names = dataset.class_names
+    numbers = {i: name if i else None for i, name in enumerate(names)}
+
+    def load(item) -> LoadedScan:
+        return dataclasses.replace(_of_record(item[1], names), split=item[0], class_of=numbers)
+
+    title = f"{text} (synthetic), prepared records" if dataset.synthetic else f"{text}, prepared records"
+    return Source(text.replace("/", "_"), title, names[1:], _Records(dataset), load)
+
+
+def _of_record(record: Mapping[str, np.ndarray], names: Sequence[str]) -> LoadedScan:
+    subject, kept = record["subject"].decode(), record["labelled"]
+    file = record["source_file"].decode() or f"record {subject}"
+    image, problems = Nifti(record["image"][..., 0], record["affine"]), []
+    label = Nifti(record["label"].astype(np.int32), record["affine"]) if kept.any() else None
+    try:
+        checks.check_image(subject, Path(file), image.volume)
+    except DataError as error:
+        image, problems = None, [Problem("unusable image", str(error))]
+    if not np.allclose(nib.affines.voxel_sizes(record["affine"]), record["spacing"], rtol=1e-3):
+        problems.append(Problem("unusable image", f"subject {subject}: its affine has other voxel sizes than stored"))
+    return LoadedScan(
+        subject,
+        image,
+        label,
+        has_label=label is not None,
+        domain=record["domain"].decode(),
+        files=(file, file if label is not None else ""),
+        expected=tuple(name for name, is_kept in zip(names[1:], kept[1:], strict=True) if is_kept),
+        problems=tuple(problems),
+    )

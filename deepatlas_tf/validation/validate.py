@@ -1,0 +1,108 @@
+"""Validation of a set of scans from beginning to end: what ``deepatlas data validate`` does."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
+
+from deepatlas_tf.messages import progress
+from deepatlas_tf.types import MissingDataError
+from deepatlas_tf.validation import tfdv
+from deepatlas_tf.validation.anomalies import ERROR, Finding, anomalies_proto, find, schema_findings
+from deepatlas_tf.validation.html import html_report, picture_order
+from deepatlas_tf.validation.readers import Source, open_source
+from deepatlas_tf.validation.scan_summary import ScanSummary, collect
+from deepatlas_tf.validation.schema import check_schema, infer_schema, load_schema
+from deepatlas_tf.validation.statistics import Table, save_proto, statistics, table
+from deepatlas_tf.validation.text_report import class_names, text_report, write_subjects
+from deepatlas_tf.validation.thumbnails import thumbnail
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """What was found; the files are already in ``folder``. schema: the frozen one, or that of the subjects in order."""
+
+    source: Source
+    folder: Path
+    summaries: list[ScanSummary]
+    rows: Table
+    classes: list[str]
+    findings: list[Finding]
+    schema: schema_pb2.Schema
+    stats: statistics_pb2.DatasetFeatureStatisticsList
+    anomalies: anomalies_pb2.Anomalies
+    report: str
+
+    @property
+    def has_anomalies(self) -> bool:
+        """Whether any was found: the exit status of the command."""
+        return bool(self.anomalies.anomaly_info)
+
+    def write_html(self) -> Path:
+        """``report.html``; the scans are read a second time for their pictures."""
+        chosen = set(picture_order(self.summaries, self.findings))
+        items = (item for item in enumerate(self.source.items) if item[0] in chosen)
+        bar = progress(items, total=len(chosen), desc="pictures", unit="scan")
+        pictures = {i: thumbnail(self.source.load(item)) for i, item in bar}
+        page = html_report(self.source.title, self.summaries, self.classes, self.findings, pictures)
+        path = self.folder / "report.html"
+        path.write_text(page, encoding="utf-8")
+        return path
+
+    def write_tfdv(self) -> Path:
+        """``tfdv/``: statistics, schema and anomalies (against this schema) by TensorFlow Data Validation."""
+        folder = self.folder / "tfdv"
+        folder.mkdir(parents=True, exist_ok=True)
+        stats = tfdv.statistics(tfdv.write_examples(folder / "subjects.tfrecord", self.rows))
+        save_proto(folder / "stats.pbtxt", stats)
+        save_proto(folder / "schema.pbtxt", tfdv.infer_schema(stats))
+        save_proto(folder / "anomalies.pbtxt", tfdv.validate(stats, self.schema))
+        return folder
+
+
+def validate(text: str, folder: Path | None = None, schema_file: Path | None = None, **where) -> Validation:
+    """Look at every scan of ``text`` (NAME, DIR or CSV) and write what was found to ``folder``.
+
+    Args:
+        text: see ``scan_sources.open_source``, which takes ``where`` (data_dir, manual_dir).
+        folder: default ``validation/NAME``.
+        schema_file: a frozen schema; without one, the schema is made of the subjects without an error.
+
+    Raises:
+        MissingDataError: there is nothing to validate, or no such schema. DataError: a list cannot be read.
+    """
+    frozen = load_schema(schema_file) if schema_file else None
+    source = open_source(text, **where)
+    folder = Path("validation") / source.name if folder is None else folder
+    bar = progress(collect(source.items, source.load), total=_length(source.items), unit="scan")
+    summaries = list(bar)
+    if not summaries:
+        raise MissingDataError(f"{source.title}: there is no scan to validate")
+    rows, names = table(summaries), class_names(summaries, source.classes)
+    findings = find(summaries, source.classes)
+    if frozen is None:
+        schema = infer_schema(_in_order(summaries, rows, findings), source.classes)
+    else:
+        schema = frozen
+        findings = sorted(
+            [*schema_findings(check_schema(rows, schema), summaries), *findings], key=lambda one: one.severity != ERROR
+        )
+    stats, anomalies = statistics(rows), anomalies_proto(findings, schema)
+    report = text_report(source.title, summaries, names, findings)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, proto in (("schema", schema), ("stats", stats), ("anomalies", anomalies)):
+        save_proto(folder / f"{name}.pbtxt", proto)
+    write_subjects(folder / "subjects.csv", summaries, rows)
+    (folder / "report.txt").write_text(report + "\n", encoding="utf-8")
+    return Validation(source, folder, summaries, rows, names, findings, schema, stats, anomalies, report)
+
+
+def _in_order(summaries: Sequence[ScanSummary], rows: Table, findings: Sequence[Finding]) -> Table:
+    """The rows of the subjects without an error, so that a broken one does not widen what is allowed."""
+    wrong = {name for finding in findings if finding.severity == ERROR for name in finding.subjects}
+    return [row for one, row in zip(summaries, rows, strict=True) if one.subject not in wrong] or list(rows)
+
+
+def _length(items) -> int | None:
+    return len(items) if hasattr(items, "__len__") else None

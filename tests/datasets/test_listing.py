@@ -1,0 +1,203 @@
+import json
+import os
+
+import pytest
+
+from deepatlas_tf.datasets.listing import Row, check_table, read_table
+from deepatlas_tf.types import DataError, MissingDataError
+
+HEAD = "subject,image,label,split\n"
+
+
+@pytest.fixture
+def table(tmp_path):
+    """write(text, encoding) -> path of a CSV beside a.nii.gz ... f.nii.gz."""
+    for name in "abcdef":
+        (tmp_path / f"{name}.nii.gz").write_bytes(b"x")
+
+    def write(text, encoding="utf-8"):
+        (tmp_path / "scans.csv").write_text(text, encoding=encoding)
+        return tmp_path / "scans.csv"
+
+    return write
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """make(names of files, labels=None) -> a folder that holds them, with a dataset.json."""
+
+    def make(*names, labels=None):
+        for name in names:
+            (tmp_path / "D" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "D" / name).write_bytes(b"x")
+        if labels is not None:
+            (tmp_path / "D" / "dataset.json").write_text(json.dumps({"labels": labels}))
+        return tmp_path / "D"
+
+    return make
+
+
+def test_csv_columns_in_any_order_and_paths_relative_to_it(tmp_path, table, monkeypatch):
+    path = table(
+        "label,Subject, image ,domain,labelled_classes,split\n"
+        f",s1,a.nii.gz,MR,,Train\nb.nii.gz,s2,{tmp_path}/c.nii.gz,CT,3;big one,val\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    found = read_table("scans.csv")
+    assert found.source == path and found.labels == {}
+    assert found.rows == (
+        Row("s1", tmp_path / "a.nii.gz", None, "train", "MR", (), "line 2"),
+        Row("s2", tmp_path / "c.nii.gz", tmp_path / "b.nii.gz", "validation", "CT", ("3", "big_one"), "line 3"),
+    )
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_csv_of_spreadsheets(table, delimiter, encoding):
+    text = f"{HEAD}é1,a.nii.gz,b.nii.gz,train\r\n,,,\r\n\r\ns2,c.nii.gz,,train\r\n".replace(",", delimiter)
+    rows = read_table(table(text, encoding)).rows
+    assert [(row.subject, row.label is None, row.spot) for row in rows] == [
+        ("é1", False, "line 2"),
+        ("s2", True, "line 5"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "scans_labels.csv"])
+def test_class_names_beside_the_csv(tmp_path, table, name):
+    (tmp_path / "labels.csv").write_text("number,name\n9,other\n")
+    (tmp_path / name).write_text(
+        "Label Number,Label Name,more\n0,Unknown,x\n12,Left femur\n\n3,tibia\n11,Left femur\n5,\n"
+    )
+    labels = read_table(table(HEAD + "s1,a.nii.gz,,train\n")).labels
+    assert labels == {"background": (0, 5), "tibia": (3,), "Left_femur": (11, 12)}
+    assert list(labels) == ["background", "tibia", "Left_femur"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ["is empty"]),
+        ("subject,image,lable\n", ["'lable'", "label"]),
+        ("subject,image,notes\n", ["'notes'", "labelled_classes"]),
+        ("subject,label\n", ["'image' is missing"]),
+        ("subject,image,image\n", ["'image' occurs twice"]),
+        ("subject,image\ns1\n", ["line 2", "1 cells"]),
+        ("subject,image\n\ns1,\n", ["line 3", "no image"]),
+        ("subject,image\n,a.nii.gz\n", ["line 2", "no subject"]),
+        (HEAD, ["lists no scan"]),
+        (
+            HEAD + "s1,a.nii.gz,,train\ns2,x.nii.gz,,train\n",
+            ["line 3", "subject s2", "image", "x.nii.gz does not exist"],
+        ),
+        (HEAD + "s1,a.nii.gz,x.nii.gz,train\n", ["line 2", "subject s1", "label map", "x.nii.gz does not exist"]),
+        (HEAD + "s1,.,,train\n", ["line 2", "is not a file"]),
+        (
+            HEAD + "s1,loop.nii.gz,,train\n",
+            ["line 2", "loop.nii.gz cannot be reached (Too many levels of symbolic links)"],
+        ),
+        (HEAD + "s1,a.nii.gz,,train\n\ns1,b.nii.gz,,train\n", ["line 4", "subject s1", "twice", "line 2"]),
+        (HEAD + "s1,a.nii.gz,,tryin\n", ["line 2", "'tryin'", "validation"]),
+        (
+            HEAD + "s1,a.nii.gz,,test\ns2,c.nii.gz,b.nii.gz,test\n",
+            ["line 2", "subject s1", "test subject needs a label"],
+        ),
+        (HEAD + "s1,a.nii.gz,,val\ns2,c.nii.gz,b.nii.gz,train\n", ["validation subject needs a label map"]),
+        (HEAD + "s1,a.nii.gz,b.nii.gz,train\ns2,c.nii.gz,d.nii.gz,\n", ["line 3", "no split"]),
+        (HEAD + "s1,a.nii.gz,b.nii.gz,train\ns2,c.nii.gz,d.nii.gz,test\n", ["no row has split validation"]),
+        ("subject,image,labelled_classes\ns1,a.nii.gz,3\n", ["line 2", "no label map"]),
+    ],
+)
+def test_wrong_csv_is_one_line_with_file_and_line(tmp_path, table, text, words):
+    (tmp_path / "loop.nii.gz").symlink_to(tmp_path / "loop.nii.gz")
+    path = table(text)
+    with pytest.raises(DataError) as error:
+        check_table(read_table(path))
+    message = str(error.value)
+    assert str(path) in message and all(word in message for word in words) and "\n" not in message
+
+
+def test_csv_in_another_encoding(table):
+    path = table("subject,image\nJos\xe9,a.nii.gz\n", "latin-1")
+    with pytest.raises(DataError, match="is no CSV .*UTF-8"):
+        read_table(path)
+
+
+def test_labelled_classes_are_compared_with_the_declared_ones(tmp_path, table):
+    (tmp_path / "labels.csv").write_text("number,name\n1,femur\n2,tibia\n")
+    start = "subject,image,label,labelled_classes\n"
+    check_table(read_table(table(start + "s1,a.nii.gz,b.nii.gz,femur 2\n")))
+    with pytest.raises(DataError, match="line 2, subject s1: there is no class 'femr'; there are femur"):
+        check_table(read_table(table(start + "s1,a.nii.gz,b.nii.gz,femr\n")))
+
+
+def test_nnunet_folder(tmp_path, folder):
+    path = folder(
+        *(f"imagesTr/k_00{n}_0000.nii.gz" for n in range(4)),
+        *(f"labelsTr/k_00{n}.nii.gz" for n in range(3)),
+        *(f"imagesTs/k_00{n}_0000.nii.gz" for n in (5, 6)),
+        "labelsTs/k_005.nii.gz",
+        "imagesTr/._k_000_0000.nii.gz",
+        "imagesTr/notes.txt",
+        labels={"background": 0, "femur": 2, "tibia": 1},
+    )
+    found = read_table(path)
+    assert found.labels == {"background": (0,), "tibia": (1,), "femur": (2,)}
+    assert [row.subject for row in found.rows] == ["k_000", "k_001", "k_002", "k_003", "k_005"]
+    assert [row.label is None for row in found.rows] == [False, False, False, True, False]
+    assert [row.split for row in found.rows] == ["", "", "", "", "test"]
+    assert (
+        found.rows[0].image == path / "imagesTr/k_000_0000.nii.gz"
+        and found.rows[0].label == path / "labelsTr/k_000.nii.gz"
+    )
+    check_table(found)
+
+
+def test_decathlon_folder_whose_names_end_in_four_digits(folder):
+    found = read_table(
+        folder("imagesTr/k_0000.nii", "imagesTr/k_0001.nii", "labelsTr/k_0000.nii", "labelsTr/k_0001.nii")
+    )
+    assert [row.subject for row in found.rows] == ["k_0000", "k_0001"] and found.labels == {}
+    check_table(found)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["imagesTr/a.png"], ["imagesTr", "no .nii"]),
+        (["imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz"], ["subject a", "a_0001.nii.gz", "CSV"]),
+        (["imagesTr/a.nii", "imagesTr/a.nii.gz"], ["subject a", "imagesTr/a.nii.gz", "twice"]),
+        (["imagesTr/a.nii", "labelsTr/a.nii", "labelsTr/a.nii.gz"], ["subject a", "twice"]),
+        (["imagesTr/a.nii", "imagesTs/a.nii", "labelsTs/a.nii"], ["subject a", "twice", "imagesTr/a.nii"]),
+        (["imagesTr/a.nii", "labelsTr/b.nii"], ["subject b", "labelsTr/b.nii", "no image"]),
+    ],
+)
+def test_wrong_folder_is_one_line(folder, names, words):
+    with pytest.raises(DataError) as error:
+        check_table(read_table(folder(*names)))
+    message = str(error.value)
+    assert all(word in message for word in words) and "\n" not in message
+
+
+def test_neither_folder_nor_csv(tmp_path):
+    os.symlink(tmp_path / "loop", tmp_path / "loop")
+    for source, reason in ((tmp_path, "no imagesTr"), (tmp_path / "x.csv", "no such"), (tmp_path / "loop", "no such")):
+        with pytest.raises(MissingDataError) as error:
+            read_table(source)
+        assert reason in str(error.value) and f"Looked in: {source}" in str(error.value)
+
+
+def test_rows_are_listed_also_where_they_are_wrong(table):
+    found = read_table(table(HEAD + "s1,a.nii.gz,x.nii.gz,somewhere\ns1,b.nii.gz,,\n"))
+    assert [(row.subject, row.split) for row in found.rows] == [("s1", "somewhere"), ("s1", "")]
+
+
+def test_folder_that_may_not_be_read(folder, monkeypatch):
+    """As for another user than root."""
+    path = folder("imagesTr/a.nii")
+
+    def refuse(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr("pathlib.Path.iterdir", refuse)
+    with pytest.raises(DataError, match=f"{path}: cannot be read .Permission denied: .*imagesTr"):
+        read_table(path)
