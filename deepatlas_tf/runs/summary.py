@@ -5,9 +5,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from deepatlas_tf.messages import spoken_time
 from deepatlas_tf.runs.files import read_json, read_json_lines, read_rows, read_settings
 from deepatlas_tf.runs.folder import net_path
-from deepatlas_tf.messages import spoken_time
 
 TASKS = ("segmentation", "registration")
 
