@@ -1,7 +1,7 @@
 """Keep the results of runs, as they are quoted in docs/results.md.
 
-    python benchmarks/accuracy.py runs/hippo5 runs/brains1
-    python benchmarks/accuracy.py --together hippo5 pairs_hippo5_aligned
+    python benchmarks/accuracy.py runs/hippocampus_5_deepatlas runs/brains_1_deepatlas
+    python benchmarks/accuracy.py --together hippocampus_5_deepatlas hippocampus_5_deepatlas_aligned
 
 Copies settings, versions, the two CSV files and the summary of each run to ``benchmarks/results/<run>/``, with the
 machine, the training time of each stage, validation after every epoch, the worth of pseudo masks, and the paired tests

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-RUNS = ["pairs_hippo5_paper", "pairs_hippo5_aligned"]  # which share all stages but the last
+RUNS = ["hippocampus_5_deepatlas", "hippocampus_5_deepatlas_aligned"]  # which share all stages but the last
 
 
 @pytest.fixture

@@ -1,0 +1,147 @@
+"""The tables of README.md, docs/results.md and docs/experiments.md hold the numbers of ``benchmarks/results``."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from deepatlas_tf.methods import method_names
+from deepatlas_tf.recipes import recipe_names
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+README, PAGE, LOG = ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "experiments.md"
+FOLDERS = sorted(path.name for path in RESULTS.iterdir() if path.is_dir())
+RUNS = [name for name in FOLDERS if (RESULTS / name / "experiment.json").exists()]
+TIMINGS = {"data", "efficiency", "memory", "profile", "speed", "startup"}  # of the scripts with these names
+NAME = re.compile(r"(?P<data>[a-z0-9-]+)_(?P<labels>\d+)_(?P<method>[a-z-]+)(_(?P<variant>[a-z0-9-]+))?")
+NOTHING = "-"
+
+
+def table_after(page: Path, comment: str, number: int = 0) -> tuple[list[str], list[list[str]]]:
+    """Folders that the comment ``<!-- KIND of FOLDER, ... -->`` names, and the cells of the table below it."""
+    found = re.findall(rf"<!-- {comment}(?: of)? ?(.*?) -->\n\n((?:\|.*\n)+)", page.read_text(encoding="utf-8"))
+    folders, table = found[number]
+    rows = [[cell.strip(" *") for cell in line.strip().strip("|").split("|")] for line in table.splitlines()]
+    return [name for name in folders.split(", ") if name], rows
+
+
+def kept(folder: str, name: str):
+    return json.loads((RESULTS / folder / name).read_text(encoding="utf-8"))
+
+
+def mean(folder: str, method: str, task: str, measure: str = "dice") -> str:
+    """As in a table, or "-" where the method has none; of two contrasts the one that the method is named with."""
+    values = kept(folder, "summary.json").get(method, {}).get(task, {})
+    digits = 2 if measure == "hd95_mm" else 3
+    return f"{values[measure]['mean']:.{digits}f}" if values.get(measure, {}).get("mean") is not None else NOTHING
+
+
+def last_validation(folder: str, stage: str = "deepatlas") -> str:
+    row = kept(folder, "training.json")["validation"][stage][-1]
+    return f"{row['val_segmentation_dice']:.3f} / {row['val_registration_dice']:.3f}"
+
+
+@pytest.mark.parametrize("page", [README, PAGE], ids=["README", "results"])
+def test_dice_on_real_scans(page):
+    folders, (_, _, *rows) = table_after(page, "dice")
+    task, checked = "", 0
+    for first, method, *cells in rows:
+        task = first or task
+        name, _, variant = method.replace("`", "").partition(", ")
+        runs = [f"{folder}_{variant}" if variant else folder for folder in folders]
+        expected = [mean(run, name, task) for run in runs]
+        assert cells == expected, f"{task}, {method}"
+        checked += sum(cell != NOTHING for cell in cells)
+    assert len(folders) == 3 and checked >= 17
+
+
+def test_rows_of_the_demo():
+    (folder,), (_, _, *rows) = table_after(PAGE, "rows")
+    assert len(rows) == len(kept(folder, "summary.json"))
+    for method, *cells in rows:
+        columns = [("segmentation", "dice"), ("segmentation", "hd95_mm"), ("registration", "dice")]
+        columns += [("registration", "hd95_mm"), ("registration", "folds_percent")]
+        assert cells == [mean(folder, method, *column) for column in columns], method
+
+
+@pytest.mark.parametrize(("page", "suffix"), [(PAGE, "_"), (LOG, "-")], ids=["long", "short"])
+def test_validation_after_the_joint_stage(page, suffix):
+    folders, (_, _, *rows) = table_after(page, "validation")
+    for variant, *cells in rows:
+        name = variant.strip("`")
+        if name == "before the joint stage":
+            continue
+        runs = [folder if name == "paper" else f"{folder}{suffix}{name}" for folder in folders]
+        expected = [last_validation(run) if run in RUNS else NOTHING for run in runs]
+        assert [cell.replace("*", "") for cell in cells] == expected, name
+    assert {row[0].strip("`") for row in rows} >= {"paper", "weighted", "aligned", "confidence"}
+
+
+def test_rounds_of_uniseg_reg():
+    _, (_, _, *rows) = table_after(PAGE, "rounds")
+    for folder, *cells, registration in rows:
+        run = folder.strip("`")
+        methods = ("segmentation_baseline", "mean_teacher", "uniseg_reg_1", "uniseg_reg")
+        assert cells == [mean(run, method, "segmentation") for method in methods], run
+        ends = [mean(run, method, "registration") for method in ("registration_pretrained", "uniseg_reg")]
+        assert registration == " to ".join(ends), run
+    assert len(rows) == 4
+
+
+def test_two_contrasts():
+    folders, (_, _, *rows) = table_after(PAGE, "contrasts")
+    registration = ["identity", "registration_mi", "registration_mind", "registration_ngf", "seg_guided"]
+    segmentation = [("segmentation_a", 0), ("segmentation_a", 1), ("domain_adaptation", 1)]
+    for column, folder in enumerate(folders, start=1):
+        domains = kept(folder, "experiment.json")["experiment"]["data"]["domains"]
+        pair = f"({domains[0]} to {domains[1]})"
+        expected = [mean(folder, f"{method} {pair}", "registration") for method in registration]
+        expected += [mean(folder, f"{method} ({domains[of]})", "segmentation") for method, of in segmentation]
+        assert [row[column] for row in rows] == expected, folder
+    assert len(folders) == 4
+
+
+def test_complete_tables_are_what_the_benchmark_prints(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import accuracy
+
+    text = LOG.read_text(encoding="utf-8")
+    tables = re.findall(r"<!-- python benchmarks/accuracy.py --together (.*?) -->\n\n((?:\|.*\n)+)", text)
+    assert len(tables) >= 5
+    for names, table in tables:
+        assert table.strip() == accuracy.together(names.split()), names
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_name_of_a_run(name):
+    """<data>_<labels>_<method>[_variant]"""
+    parts = NAME.fullmatch(name)
+    assert parts, name
+    assert int(parts["labels"]) == kept(name, "experiment.json")["experiment"]["data"]["labels"]
+    assert parts["method"].replace("-", "_") in {*method_names(), *recipe_names()}
+
+
+def test_every_folder_is_listed_and_quoted():
+    assert set(FOLDERS) - set(RUNS) == TIMINGS
+    listed = re.findall(r"^\| `([^`]+)` \|.*\| ([\w, ]+) \|$", (RESULTS / "README.md").read_text("utf-8"), re.MULTILINE)
+    quoted = {folder: pages.split(", ") for folder, pages in listed if folder in FOLDERS}
+    assert sorted(quoted) == FOLDERS
+    for folder, pages in quoted.items():
+        for page in pages:
+            path = README if page == "README" else ROOT / "docs" / f"{page}.md"
+            assert _names(folder, path.read_text(encoding="utf-8")), f"{page} does not quote {folder}"
+
+
+def _names(folder: str, text: str) -> bool:
+    """A variant may be named by its ending: "`x`, with `_aligned`", or "deepatlas, `aligned`" in a table of `x`."""
+    if _stands_in(folder, text):
+        return True
+    parts = re.match(r"(.*)([_-])([a-z]+)$", folder)
+    endings = (parts[3], parts[2] + parts[3]) if parts else ()
+    return any(f"`{ending}`" in text for ending in endings) and _stands_in(parts[1], text)
+
+
+def _stands_in(folder: str, text: str) -> bool:
+    return re.search(rf"(?<![\w-]){re.escape(folder)}(?![\w-])", text) is not None
