@@ -15,13 +15,13 @@ import shutil
 import sys
 from pathlib import Path
 
-from deepatlas_tf.apply.runs import Run
 from deepatlas_tf.commands import train
 from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.datasets.prepare import quiet
 from deepatlas_tf.export.save import export_run
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.run import experiment_of, load
+from deepatlas_tf.runs.model import TrainedModel
 from deepatlas_tf.training.loop import train_experiment
 from deepatlas_tf.types import DataError, SettingError
 
@@ -72,7 +72,7 @@ def run_fn(fn_args) -> None:
     files = {"train": tuple(fn_args.train_files), "validation": tuple(fn_args.eval_files)}
     workdir = Path(fn_args.model_run_dir)
     train_experiment(experiment, imported(dataset, files), workdir)
-    exported = export_run(Run(workdir), workdir / "export")
+    exported = export_run(TrainedModel(workdir), workdir / "export")
     shutil.copytree(exported, fn_args.serving_model_dir, dirs_exist_ok=True)
 
 

@@ -9,10 +9,10 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
 from deepatlas_tf import tfx_pipeline
-from deepatlas_tf.apply.runs import open_model
 from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.keras_stack import tf
-from deepatlas_tf.training.stages import load_net
+from deepatlas_tf.models.build import load_net
+from deepatlas_tf.runs.model import open_model
 
 INSTALLED = importlib.util.find_spec("tfx") is not None
 SMALL = ["--tiny", "--method", "segmentation", "--set", "data.shape=(16, 16)", "--set", "data.spacing=(8, 8)"]

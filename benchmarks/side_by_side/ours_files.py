@@ -8,11 +8,11 @@ import numpy as np
 from deepatlas_tf.apply.fields import warp_volume, write_field
 from deepatlas_tf.apply.files import header_of, save
 from deepatlas_tf.apply.register import register_scans
-from deepatlas_tf.apply.runs import open_model
 from deepatlas_tf.apply.segment import segment_scan
 from deepatlas_tf.metrics.deformation import folds_percent
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.metrics.surface import surface_metrics
+from deepatlas_tf.runs.model import open_model
 from deepatlas_tf.scans import nifti
 from side_by_side import inputs
 from side_by_side.ours_nets import weights_of, write_run

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from deepatlas_tf.apply.runs import Grid
+from deepatlas_tf.runs.model import Grid
 from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.scans.nifti import Nifti
 

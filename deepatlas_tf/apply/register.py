@@ -10,9 +10,9 @@ from deepatlas_tf.apply.fields import Field, invert, jacobian, warp_labels, warp
 from deepatlas_tf.apply.files import check_outputs, check_scan, header_of, save, stem
 from deepatlas_tf.apply.grids import covering_transform, extent, mirrored
 from deepatlas_tf.apply.points import apply_affine, sample, transformed_voxels, voxels
-from deepatlas_tf.apply.runs import Grid, note_on_sides, open_model
 from deepatlas_tf.messages import detail, say
 from deepatlas_tf.metrics.blocks import by_blocks
+from deepatlas_tf.runs.model import Grid, note_on_sides, open_model
 from deepatlas_tf.scans import nifti
 from deepatlas_tf.scans.checks import check_same_grid
 from deepatlas_tf.scans.grid import GridTransform

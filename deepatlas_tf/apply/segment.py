@@ -11,9 +11,9 @@ import numpy as np
 
 from deepatlas_tf.apply.files import check_outputs, find_scans, header_of, save, stem, writing
 from deepatlas_tf.apply.grids import apply_in_tiles, covering_transform, mirrored
-from deepatlas_tf.apply.runs import Grid, note_on_sides, open_model
 from deepatlas_tf.messages import detail, progress, say
 from deepatlas_tf.metrics.blocks import by_blocks
+from deepatlas_tf.runs.model import Grid, note_on_sides, open_model
 from deepatlas_tf.scans import nifti
 from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.scans.intensity import rescale

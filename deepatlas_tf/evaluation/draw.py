@@ -10,7 +10,8 @@ from deepatlas_tf.evaluation.pseudo_figure import draw_pseudo
 from deepatlas_tf.evaluation.summary import method_order
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.runs.files import read_json, read_json_lines
-from deepatlas_tf.training.predict import read_samples, registration_pairs, warp_image, warp_label
+from deepatlas_tf.runs.predict import IDENTITY, Predictors, warp_image, warp_label
+from deepatlas_tf.streams.subjects import read_samples, registration_pairs
 from deepatlas_tf.training.unlabelled import first_labelled, registered_subjects
 
 SUBJECTS = 3
@@ -30,8 +31,9 @@ def draw(workdir: Path, evaluation, dataset, split: str = "test") -> list[Path]:
         The files, in the order in which they are best looked at.
     """
     folder = workdir / "figures"
-    segmented = first_labelled(dataset, split, [evaluation.domains[m][1] for m in evaluation.segmenters], SUBJECTS)
-    methods, pairs = _registrations(evaluation, dataset, split)
+    predictors = evaluation.predictors
+    segmented = first_labelled(dataset, split, [predictors.domains[m][1] for m in predictors.labellers], SUBJECTS)
+    methods, pairs = _registrations(predictors, dataset, split)
     samples = read_samples(dataset.samples(split), {*segmented, *(subject for pair in pairs for subject in pair)})
     pairs = [(samples[moving], samples[fixed]) for moving, fixed in pairs]
     name = f"{dataset.name}, synthetic" if dataset.synthetic else dataset.name
@@ -43,15 +45,15 @@ def draw(workdir: Path, evaluation, dataset, split: str = "test") -> list[Path]:
     return paths
 
 
-def _registrations(evaluation, dataset, split):
+def _registrations(predictors: Predictors, dataset, split):
     """The last method that there are pairs for, after those for the same domains; and the first of these pairs."""
-    methods = [method for method in method_order(evaluation.registrars) if method != "identity"]
+    methods = [method for method in method_order(predictors.registrars) if method != IDENTITY]
     for last in reversed(methods):
-        between = evaluation.domains[last]
+        between = predictors.domains[last]
         moving, fixed = (registered_subjects(dataset, split, domain)[:SUBJECTS] for domain in between)
         pairs = registration_pairs(moving, 1, fixed)
         if pairs:
-            return [method for method in methods if evaluation.domains[method] == between], pairs
+            return [method for method in methods if predictors.domains[method] == between], pairs
     return [], []
 
 
@@ -72,9 +74,9 @@ def _draw_segmentation(folder, evaluation, dataset, samples, name):
     classes = dataset.class_names[1:]
     boxes, panel = folder / "dice_segmentation.png", folder / "segmentation.png"
     figures.dice_boxplots(boxes, evaluation.segmentation_rows, classes, f"Segmentation Dice by subject ({name})")
-    subjects = []
+    subjects, labellers = [], evaluation.predictors.labellers
     for subject, sample in samples.items():
-        found = {m: evaluation.segmenters[m](sample["image"]) for m in method_order(evaluation.segmenters)}
+        found = {method: labellers[method](sample["image"]) for method in method_order(labellers)}
         notes = {
             method: f"Dice {mean_dice(label, sample, len(dataset.class_names)):.3f}" for method, label in found.items()
         }
@@ -90,12 +92,13 @@ def _draw_registration(folder, evaluation, dataset, methods, pairs, name):
     if any(not np.isnan(row["dice"]) for row in evaluation.registration_rows):
         figures.dice_boxplots(boxes, evaluation.registration_rows, classes, f"Registration Dice by pair ({name})")
         paths = [boxes, *paths]
-    register = evaluation.registrars[methods[-1]]
+    registrars = evaluation.predictors.registrars
+    register = registrars[methods[-1]]
     shown = [_registered(register, *pair, len(dataset.class_names)) for pair in pairs]
     title = f"Registration by {figures.spoken(methods[-1])} ({name})"
     panels.registration_panel(paths[-3], shown, classes, spacing, title)
     moving, fixed = pairs[0]
-    fields = {method: evaluation.registrars[method](moving["image"], fixed["image"]) for method in methods}
+    fields = {method: registrars[method](moving["image"], fixed["image"]) for method in methods}
     shown = f"{moving['subject'].decode()} onto {fixed['subject'].decode()} ({name})"
     panels.warped_grid(paths[-2], moving["image"], fixed["label"], fields, spacing, f"Warped grid, {shown}")
     panels.jacobian_map(paths[-1], fixed["label"], fields, spacing, f"Jacobian determinant, {shown}")

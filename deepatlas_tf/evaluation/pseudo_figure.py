@@ -12,7 +12,7 @@ from deepatlas_tf.evaluation.figures import figure_file, spoken
 from deepatlas_tf.evaluation.panels import PANEL_INCHES, Plane, class_colour, show_contours, show_image
 from deepatlas_tf.runs.files import read_json, read_rows
 from deepatlas_tf.streams.pseudo_masks import STEPS, mask_path, read_mask
-from deepatlas_tf.training.predict import read_samples
+from deepatlas_tf.streams.subjects import read_samples
 
 SUBJECTS = 3
 

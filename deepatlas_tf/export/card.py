@@ -2,14 +2,14 @@
 
 import importlib.metadata
 
-from deepatlas_tf.apply.runs import Run
 from deepatlas_tf.keras_stack import versions
 from deepatlas_tf.runs.files import read_json
+from deepatlas_tf.runs.model import TrainedModel
 
 ORIENTATION = "RAS"  # of the axes: the first index grows towards the right, the second anterior, the third superior
 
 
-def metadata(run: Run, stages: dict[str, str | None], version: int) -> dict:
+def metadata(run: TrainedModel, stages: dict[str, str | None], version: int) -> dict:
     """What a client must know, and where the model comes from; plain JSON types.
 
     Args:
@@ -37,7 +37,7 @@ def metadata(run: Run, stages: dict[str, str | None], version: int) -> dict:
     }
 
 
-def _measured(run: Run, stages) -> dict:
+def _measured(run: TrainedModel, stages) -> dict:
     """The run's own evaluation of the served networks: ``{task: {measure: {"mean", "per_class"}}}``; may be empty."""
     path = run.path / "evaluation" / "summary.json"
     summary = read_json(path) if path.exists() else {}

@@ -4,12 +4,12 @@ import os
 import shutil
 from pathlib import Path
 
-from deepatlas_tf.apply.runs import METADATA, TASKS, Run, open_model
 from deepatlas_tf.export.card import metadata, model_card
 from deepatlas_tf.export.graph import Served
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.messages import say
 from deepatlas_tf.runs.files import write_json
+from deepatlas_tf.runs.model import METADATA, TASKS, TrainedModel, open_model
 from deepatlas_tf.types import DataError, SettingError
 
 CARD = "MODEL_CARD.md"
@@ -18,14 +18,14 @@ CARD = "MODEL_CARD.md"
 def export(args) -> None:
     """``deepatlas export``; takes the parsed options of the command."""
     run = open_model(args.run_folder)
-    if not isinstance(run, Run):
+    if not isinstance(run, TrainedModel):
         raise DataError(f"{args.run_folder} is already an exported model: give the folder of a run")
     folder = export_run(run, args.output, args.version, args.stage, args.overwrite)
     say(f"{folder}: SavedModel, {METADATA}, {CARD}")
 
 
 def export_run(
-    run: Run, output: Path, version: int | None = None, stage: str | None = None, overwrite: bool = False
+    run: TrainedModel, output: Path, version: int | None = None, stage: str | None = None, overwrite: bool = False
 ) -> Path:
     """Write ``output/<version>/`` with the run's networks, and return it.
 
@@ -62,7 +62,7 @@ def export_run(
     return folder
 
 
-def _stages(run: Run, stage: str | None) -> dict[str, str | None]:
+def _stages(run: TrainedModel, stage: str | None) -> dict[str, str | None]:
     """Task -> the stage whose network is taken. A stage that is asked for need not have both."""
     finished = {task: run.stage_of(task) for task in TASKS}
     if not any(finished.values()):

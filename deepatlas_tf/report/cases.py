@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from deepatlas_tf.evaluation.compare import means_of_rows
-from deepatlas_tf.evaluation.evaluate import Evaluation, load_stages
 from deepatlas_tf.evaluation.summary import method_order
+from deepatlas_tf.runs.predict import IDENTITY, load_predictors
 from deepatlas_tf.runs.summary import RunSummary
-from deepatlas_tf.training.predict import read_samples
+from deepatlas_tf.streams.subjects import read_samples
 
 SPLITS = ("test", "validation", "train")
 
@@ -69,19 +69,19 @@ class Applied:
     """
 
     def __init__(self, run: RunSummary, dataset, split: str, cases: Sequence[Case]):
-        self.dataset, self.evaluation = dataset, Evaluation(*load_stages(run.path))
+        self.dataset, self.predictors = dataset, load_predictors(run.path)
         subjects = dict.fromkeys(subject for case in cases for subject in case.subjects)
         self.samples = read_samples(dataset.samples(split), list(subjects))
 
     def label_maps(self, case: Case) -> dict[str, np.ndarray]:
         """Predicted label map ``(*S,)`` by method; without methods whose network is no longer there."""
-        image, found = self.samples[case.subjects[0]]["image"], self.evaluation.segmenters
+        image, found = self.samples[case.subjects[0]]["image"], self.predictors.labellers
         return {name: found[stage](image) for name in case.methods if (stage := _stage(name)) in found}
 
     def fields(self, case: Case) -> dict[str, np.ndarray]:
         """Displacement field ``(*S, D)`` in voxels by method, without the identity."""
         moving, fixed = (self.samples[subject]["image"] for subject in case.subjects)
-        found = {name: function for name, function in self.evaluation.registrars.items() if name != "identity"}
+        found = {name: function for name, function in self.predictors.registrars.items() if name != IDENTITY}
         return {name: found[stage](moving, fixed) for name in case.methods if (stage := _stage(name)) in found}
 
 

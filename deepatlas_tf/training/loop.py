@@ -8,10 +8,10 @@ from deepatlas_tf.keras_stack import keras, tf, versions
 from deepatlas_tf.messages import say
 from deepatlas_tf.runs.files import read_json, through_json, write_json
 from deepatlas_tf.streams.pairs import WorkerShard
+from deepatlas_tf.streams.subjects import in_domain, read_samples, registration_pairs
 from deepatlas_tf.training.callbacks import EpochEnd
 from deepatlas_tf.training.experiment import Experiment, Stage, settings_dict
 from deepatlas_tf.training.panels import Panels
-from deepatlas_tf.training.predict import in_domain, read_samples, registration_pairs
 from deepatlas_tf.training.pseudo import write_pseudo_masks
 from deepatlas_tf.training.stages import build_method, build_stream, check_net_files, stage_seed, used_labels
 from deepatlas_tf.training.strategy import check_batch, chief_first, distribute, is_chief, value_of_chief

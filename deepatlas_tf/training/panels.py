@@ -3,7 +3,7 @@
 import numpy as np
 
 from deepatlas_tf.keras_stack import tf
-from deepatlas_tf.training.predict import registrar, segmenter, warp_image
+from deepatlas_tf.runs.predict import labeller, registrar, warp_image
 
 
 class Panels:
@@ -16,7 +16,7 @@ class Panels:
 
     def __init__(self, samples, nets):
         self.samples = samples
-        self.segment = segmenter(nets["segmentation"]) if "segmentation" in nets else None
+        self.segment = labeller(nets["segmentation"]) if "segmentation" in nets else None
         self.register = registrar(nets["registration"]) if "registration" in nets else None
 
     def __call__(self, stage: str) -> None:

@@ -18,15 +18,17 @@ import numpy as np
 
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.metrics.overlap import dice
+from deepatlas_tf.models.build import load_net
 from deepatlas_tf.ops.labels import mix
 from deepatlas_tf.ops.warp import warp
 from deepatlas_tf.runs.files import replacing, write_rows
 from deepatlas_tf.runs.folder import net_path
+from deepatlas_tf.runs.predict import registrar, segmenter
 from deepatlas_tf.streams.pairs import hide_labels
 from deepatlas_tf.streams.pseudo_masks import STEPS, encode, mask_path, read_mask
+from deepatlas_tf.streams.subjects import read_samples
 from deepatlas_tf.training.experiment import Experiment, Stage
-from deepatlas_tf.training.predict import class_probabilities, read_samples, registrar
-from deepatlas_tf.training.stages import load_net, pseudo_folder, stage_seed, used_labels
+from deepatlas_tf.training.stages import pseudo_folder, stage_seed, used_labels
 from deepatlas_tf.types import DataError
 
 ROTATION_DEGREES, SHIFT = 20.0, 0.1
@@ -63,7 +65,7 @@ def write_pseudo_masks(stage: Stage, experiment: Experiment, dataset, validation
     if not labelled:
         raise DataError(f"stage {stage.name}: pseudo masks need at least one labelled subject; see --labels")
     nets = Networks(
-        class_probabilities(load_net(net_path(workdir, stage.pseudo_from["segmentation"], "segmentation"))),
+        segmenter(load_net(net_path(workdir, stage.pseudo_from["segmentation"], "segmentation"))),
         registrar(load_net(net_path(workdir, stage.pseudo_from["registration"], "registration"))),
     )
     samples = hide_labels(dataset.samples("train"), labelled)

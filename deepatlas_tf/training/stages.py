@@ -2,23 +2,13 @@
 
 import contextlib
 import inspect
-from collections.abc import Mapping
 from pathlib import Path
 
 from deepatlas_tf.keras_stack import keras
-from deepatlas_tf.messages import detail
 from deepatlas_tf.methods import method_class
+from deepatlas_tf.models.build import load_net
 from deepatlas_tf.models.cascade import cascade_net
-from deepatlas_tf.models.layers import (
-    CropLike,
-    Dropout,
-    InstanceNormalization,
-    PadToMultiple,
-    SpatialTransformer,
-    VecInt,
-)
 from deepatlas_tf.models.pyramid import pyramid_net
-from deepatlas_tf.models.recompute import Recomputed
 from deepatlas_tf.models.translation import discriminator, generator
 from deepatlas_tf.models.unet import light_unet, voxelmorph_unet
 from deepatlas_tf.models.voxelmorph import registration_net
@@ -34,37 +24,9 @@ from deepatlas_tf.streams.pairs import (
     sample_stream,
 )
 from deepatlas_tf.streams.pseudo_masks import with_soft_labels
+from deepatlas_tf.streams.subjects import in_domain
 from deepatlas_tf.training.experiment import Experiment, Networks, Stage
-from deepatlas_tf.training.predict import in_domain
-from deepatlas_tf.types import DataError, SettingError
-
-CUSTOM_OBJECTS = {
-    layer.__name__: layer
-    for layer in (CropLike, Dropout, InstanceNormalization, PadToMultiple, Recomputed, SpatialTransformer, VecInt)
-}
-
-
-def load_net(path: Path, remedy: str | None = None):
-    """A network saved by a run, a Keras model without optimizer.
-
-    Raises DataError where the file is damaged, with the remedy, by default that of a stage's own file.
-    """
-    detail(f"reading {path}")
-    try:
-        return keras.models.load_model(path, custom_objects=CUSTOM_OBJECTS, compile=False)
-    except Exception as error:  # Keras, zipfile, h5py and json raise a dozen kinds for a damaged file
-        reason = (" ".join(str(error).split()) or type(error).__name__)[:120]
-        remedy = remedy or (
-            f"delete {path.parent} and run the training command again, which writes it from the stage's checkpoints"
-        )
-        raise DataError(f"cannot load the network {path} ({reason}); {remedy}") from error
-
-
-def trained_nets(stage: Mapping) -> set[str]:
-    """Names of the nets that a stage updates; ``stage`` as ``experiment.json`` has it."""
-    nets_of = method_class(stage["method"]).nets_of
-    return {name for turn, n in stage["turns"].items() if n for name in nets_of(turn)}
-
+from deepatlas_tf.types import SettingError
 
 NET_KINDS = ("registration", "label_registration", "segmentation", "generator", "discriminator")
 

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Iterable
 
 from deepatlas_tf.messages import say
+from deepatlas_tf.streams.subjects import in_domain
 from deepatlas_tf.training.experiment import Experiment, Stage
-from deepatlas_tf.training.predict import in_domain
 from deepatlas_tf.types import DataError
 
 

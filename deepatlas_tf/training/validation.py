@@ -4,7 +4,8 @@ import numpy as np
 
 from deepatlas_tf.metrics.deformation import folds_percent
 from deepatlas_tf.metrics.overlap import dice
-from deepatlas_tf.training.predict import registrar, registration_pairs, segmenter, warp_label
+from deepatlas_tf.runs.predict import labeller, registrar, warp_label
+from deepatlas_tf.streams.subjects import registration_pairs
 
 
 class Validation:
@@ -20,7 +21,7 @@ class Validation:
     def __init__(self, samples, n_classes: int, nets, sides=None):
         self.samples, self.n_classes = samples, n_classes
         self.moving, self.fixed = sides or (tuple(samples), tuple(samples))
-        self.segment = segmenter(nets["segmentation"]) if "segmentation" in nets else None
+        self.segment = labeller(nets["segmentation"]) if "segmentation" in nets else None
         self.register = registrar(nets["registration"]) if "registration" in nets else None
 
     def __call__(self) -> dict[str, float]:

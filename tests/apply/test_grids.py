@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from deepatlas_tf.apply.grids import OVERLAP, apply_in_tiles, covering_transform, extent, split
-from deepatlas_tf.apply.runs import Grid
+from deepatlas_tf.runs.model import Grid
 from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.scans.nifti import Nifti
 

@@ -9,7 +9,7 @@ from deepatlas_tf.apply import register as register_module
 from deepatlas_tf.apply.fields import warp_volume
 from deepatlas_tf.apply.points import apply_affine, sample, transformed_voxels, voxels
 from deepatlas_tf.apply.register import register_scans
-from deepatlas_tf.apply.runs import Grid
+from deepatlas_tf.runs.model import Grid
 from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.scans.nifti import Nifti
 

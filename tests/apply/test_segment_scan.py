@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from deepatlas_tf.apply.grids import covering_transform
-from deepatlas_tf.apply.runs import Grid
 from deepatlas_tf.apply.segment import segment_scan
+from deepatlas_tf.runs.model import Grid
 from deepatlas_tf.scans.nifti import Nifti
 
 GRID = Grid(tuple("abcde"), (12, 14, 10), (2.0, 2.0, 2.0))

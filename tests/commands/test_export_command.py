@@ -7,10 +7,10 @@ import sys
 import nibabel as nib
 import numpy as np
 
-from deepatlas_tf.apply.runs import Run, open_model
 from deepatlas_tf.cli import main
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.ops.warp import warp
+from deepatlas_tf.runs.model import TrainedModel, open_model
 from deepatlas_tf.scans.intensity import rescale
 
 RELOAD = """
@@ -37,7 +37,7 @@ def test_it_gives_the_same_numbers_without_the_package(exported, run_folder, tmp
     call = [sys.executable, "-c", RELOAD, exported / "1", tmp_path / "in.npz", tmp_path / "out.npz"]
     result = subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    found, run = np.load(tmp_path / "out.npz"), Run(run_folder)
+    found, run = np.load(tmp_path / "out.npz"), TrainedModel(run_folder)
     scaled = {name: np.stack([rescale(image) for image in images]) for name, images in given.items()}
     probabilities = _compiled(run.net("segmentation"), scaled["image"])
     u = _compiled(run.net("registration"), scaled["moving"], scaled["fixed"])

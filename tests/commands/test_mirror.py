@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from deepatlas_tf.apply.grids import mirrored
-from deepatlas_tf.apply.runs import note_on_sides
 from deepatlas_tf.cli import main
+from deepatlas_tf.runs.model import note_on_sides
 from deepatlas_tf.scans.nifti import Nifti
 
 MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])

@@ -9,8 +9,8 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
-from deepatlas_tf.apply import runs
 from deepatlas_tf.cli import main
+from deepatlas_tf.runs import predict
 
 FILES = {"warped.nii.gz", "displacement_field.nii.gz", "inverse_displacement_field.nii.gz", "jacobian.nii.gz"}
 
@@ -98,7 +98,7 @@ def test_instance_steps_reach_the_optimisation(run_folder, scans, tmp_path, monk
         seen.append(settings)
         return lambda moving, fixed: np.zeros((*fixed.shape[:-1], 3), np.float32)
 
-    monkeypatch.setattr(runs, "refiner", refiner)
+    monkeypatch.setattr(predict, "refiner", refiner)
     call = ["register", scans["flipped"], scans["permuted"], "--model", run_folder, "-o", tmp_path / "out", "-q"]
     assert run(*call, "--instance-steps", 3) == 0
     assert [(s.steps, s.similarity, s.weights["smoothness"]) for s in seen] == [(3, "ncc", 1.0)]

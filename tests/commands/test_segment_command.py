@@ -9,10 +9,10 @@ import SimpleITK as sitk
 
 from deepatlas_tf.apply import segment as segment_module
 from deepatlas_tf.cli import main
+from deepatlas_tf.models.build import load_net
 from deepatlas_tf.runs.folder import net_path
+from deepatlas_tf.runs.predict import labeller
 from deepatlas_tf.scans.intensity import rescale
-from deepatlas_tf.training.predict import segmenter
-from deepatlas_tf.training.stages import load_net
 
 
 def labels_of(path):
@@ -26,7 +26,7 @@ def segment(*arguments):
 def test_on_the_grid_of_training_it_is_what_evaluation_measures(run_folder, scans, tmp_path):
     assert segment(scans["training"], "--model", run_folder, "-o", tmp_path / "out", "-q") == 0
     net = load_net(net_path(run_folder, "deepatlas", "segmentation"))
-    expected = segmenter(net)(rescale(labels_of(scans["training"]))[..., None])
+    expected = labeller(net)(rescale(labels_of(scans["training"]))[..., None])
     found = labels_of(tmp_path / "out" / "training.nii.gz")
     assert len(np.unique(expected)) == 3 and (found != expected).mean() < 1e-3  # two ways to the same float32
 
@@ -137,7 +137,7 @@ def test_a_wrong_call_is_one_line(scan, options, status, hint, run_folder, scans
     (tmp_path / "registration").mkdir()
     for name in ("experiment.json", "model.json"):
         (tmp_path / "registration" / name).write_text((run_folder / name).read_text())
-    monkeypatch.setattr("deepatlas_tf.apply.runs.net_path", net_path)
+    monkeypatch.setattr("deepatlas_tf.runs.model.net_path", net_path)
     if scan.endswith(".dcm"):
         (tmp_path / scan).touch()
     assert segment(scan, "--model", run_folder, *options, "-o", "out") == status

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from deepatlas_tf.apply.grids import covering_transform
-from deepatlas_tf.apply.runs import Run
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.runs.model import TrainedModel
 from deepatlas_tf.scans import nifti
 from deepatlas_tf.scans.intensity import rescale
 
@@ -132,7 +132,7 @@ def test_rest_client(rest_server, exported, scans, signatures):
 @pytest.mark.parametrize("name", ["flipped", "permuted", "oblique", "training"])
 def test_the_clients_grid_is_that_of_deepatlas_segment(name, exported, run_folder, scans):
     image = nifti.read_image(scans[name], name)
-    transform = covering_transform(image, Run(run_folder).grid)
+    transform = covering_transform(image, TrainedModel(run_folder).grid)
     grid = to_model_grid(nib.load(scans[name]), read_metadata(exported / "1" / "assets" / "metadata.json"))
     assert grid.shape == transform.shape
     np.testing.assert_allclose(grid.affine, transform.affine, atol=1e-4)

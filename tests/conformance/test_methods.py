@@ -17,8 +17,9 @@ from scipy.ndimage import gaussian_filter
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.methods import method_class, method_names
+from deepatlas_tf.models.build import load_net
 from deepatlas_tf.training.experiment import Networks, Stage
-from deepatlas_tf.training.stages import build_method, load_net
+from deepatlas_tf.training.stages import build_method
 
 CLASSES = ("background", "one", "two")
 SHAPES = {"2D": (12, 10), "3D": (8, 9, 7)}

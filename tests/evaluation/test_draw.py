@@ -9,6 +9,7 @@ from scipy import ndimage
 from deepatlas_tf.evaluation.draw import draw
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.phantoms.knee import CLASS_NAMES, knee
+from deepatlas_tf.runs.predict import Predictors
 
 REGISTRATION = ("dice_registration", "registration", "warped_grid", "jacobian")
 SEGMENTATION = ("dice_segmentation", "segmentation")
@@ -45,9 +46,9 @@ def made_up_field(scale, seed=0):
     return register
 
 
-def made_up_evaluation(segmenters, registrars, subjects):
+def made_up_evaluation(labellers, registrars, subjects):
     rng = np.random.RandomState(0)
-    quality = {name: 0.5 + 0.1 * i for i, name in enumerate([*registrars, *segmenters])}
+    quality = {name: 0.5 + 0.1 * i for i, name in enumerate([*registrars, *labellers])}
     segmentation, registration = [], []
 
     def some_dice(method):
@@ -55,14 +56,12 @@ def made_up_evaluation(segmenters, registrars, subjects):
 
     for subject in subjects:
         for name in CLASS_NAMES[1:]:
-            segmentation += [{"method": m, "subject": subject, "class": name, "dice": some_dice(m)} for m in segmenters]
+            segmentation += [{"method": m, "subject": subject, "class": name, "dice": some_dice(m)} for m in labellers]
             registration += [
                 {"method": m, "moving": subject, "fixed": "x", "class": name, "dice": some_dice(m)} for m in registrars
             ]
     return SimpleNamespace(
-        segmenters=segmenters,
-        registrars=registrars,
-        domains=dict.fromkeys([*segmenters, *registrars], (None, None)),
+        predictors=Predictors(labellers, registrars, dict.fromkeys([*labellers, *registrars], (None, None))),
         segmentation_rows=segmentation,
         registration_rows=registration,
     )
@@ -94,13 +93,13 @@ def threshold(image):
 def test_a_run_is_drawn(tmp_path, shape, spacing):
     made_up_run(tmp_path)
     dataset = made_up_dataset(shape, spacing)
-    segmenters = {"segmentation_baseline": threshold, "deepatlas": threshold}
+    labellers = {"segmentation_baseline": threshold, "deepatlas": threshold}
     registrars = {
         "identity": made_up_field(0),
         "registration_unsupervised": made_up_field(1),
         "deepatlas": made_up_field(3),
     }
-    evaluation = made_up_evaluation(segmenters, registrars, dataset.labelled["test"])
+    evaluation = made_up_evaluation(labellers, registrars, dataset.labelled["test"])
     paths = draw(tmp_path, evaluation, dataset)
     names = ("training_curves", *SEGMENTATION, *REGISTRATION)
     assert paths == [tmp_path / "figures" / f"{name}.png" for name in names]
@@ -136,10 +135,10 @@ def test_subjects_sorted_by_domain(tmp_path, n_second, monkeypatch):
     dataset.subjects = dataset.labelled
     dataset.domains = {f"knee{i}": "t1" if i < 3 else "t2" for i in range(6)}
     registrars = {name: made_up_field(1) for name in ("identity", "registration_a", "registration_mi", "seg_guided")}
-    segmenters = {"segmentation_a": threshold, "domain_adaptation": threshold}
-    evaluation = made_up_evaluation(segmenters, registrars, dataset.labelled["test"])
-    evaluation.domains = dict.fromkeys([*segmenters, *registrars], ("t1", "t2"))
-    evaluation.domains |= {"registration_a": ("t1", "t1"), "segmentation_a": ("t1", "t1")}
+    labellers = {"segmentation_a": threshold, "domain_adaptation": threshold}
+    evaluation = made_up_evaluation(labellers, registrars, dataset.labelled["test"])
+    evaluation.predictors.domains.update(dict.fromkeys([*labellers, *registrars], ("t1", "t2")))
+    evaluation.predictors.domains.update({"registration_a": ("t1", "t1"), "segmentation_a": ("t1", "t1")})
     shown = {}
     for name in ("registration_panel", "segmentation_panel", "warped_grid"):
         monkeypatch.setattr(f"deepatlas_tf.evaluation.panels.{name}", lambda *a, name=name: shown.update({name: a}))

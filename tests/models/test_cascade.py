@@ -5,9 +5,9 @@ import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.models.build import load_net
 from deepatlas_tf.models.cascade import MostProbable, UpsampleField, cascade_net, on_label_maps
 from deepatlas_tf.models.unet import light_unet
-from deepatlas_tf.training.stages import load_net
 
 SHAPES = [(13, 18), (9, 12, 7)]
 WIDTHS = ((4, 4), (4, 4, 4))

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.models.build import CUSTOM_OBJECTS, load_net
 from deepatlas_tf.models.layers import CropLike, InstanceNormalization, LeakyReLU, PadToMultiple, Softmax
 from deepatlas_tf.models.unet import light_unet, voxelmorph_unet
 from deepatlas_tf.models.voxelmorph import registration_net
-from deepatlas_tf.training.stages import CUSTOM_OBJECTS, load_net
 
 SHAPES = [(13, 18), (9, 12, 7)]
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from deepatlas_tf.apply.runs import any_size
 from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.models.build import load_net
 from deepatlas_tf.models.unet import light_unet
 from deepatlas_tf.models.voxelmorph import registration_net
-from deepatlas_tf.training.stages import load_net
+from deepatlas_tf.runs.predict import any_size
 
 MAKERS = {
     "segmentation": lambda shape, again: light_unet(shape, 3, (4, 8), dropout=0.2, recompute=again),

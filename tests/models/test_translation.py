@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.models.build import load_net
 from deepatlas_tf.models.translation import discriminator, generator
-from deepatlas_tf.training.stages import load_net
 
 SHAPES = [(13, 18), (9, 12, 7)]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from deepatlas_tf.keras_stack import keras, tf, vxm
+from deepatlas_tf.models.build import load_net
 from deepatlas_tf.models.upsampling import UpsampledConvolution, fold_upsampling
-from deepatlas_tf.training.stages import load_net
 
 SHAPES = [(5, 4), (3, 4, 2)]
 

@@ -8,8 +8,8 @@ import pytest
 from deepatlas_tf.experiments import experiment_names, get_experiment
 from deepatlas_tf.recipes import get_recipe, recipe_names
 from deepatlas_tf.run import experiment_of
+from deepatlas_tf.runs.predict import trained_nets
 from deepatlas_tf.training.experiment import Stage
-from deepatlas_tf.training.stages import trained_nets
 from deepatlas_tf.types import SettingError
 
 

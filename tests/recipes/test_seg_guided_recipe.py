@@ -9,9 +9,9 @@ import pytest
 from deepatlas_tf.evaluation.evaluate import _Pairs
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.recipes.seg_guided import recipe
+from deepatlas_tf.streams.subjects import in_domain, registration_pairs
 from deepatlas_tf.training.experiment import Stage
 from deepatlas_tf.training.loop import selects
-from deepatlas_tf.training.predict import in_domain, registration_pairs
 from deepatlas_tf.training.stages import used_labels
 from deepatlas_tf.types import SettingError
 

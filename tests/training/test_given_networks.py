@@ -9,8 +9,8 @@ from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.unet import light_unet
 from deepatlas_tf.models.voxelmorph import registration_net
+from deepatlas_tf.runs.predict import labeller, registrar
 from deepatlas_tf.training.experiment import Networks, Stage, set_value
-from deepatlas_tf.training.predict import registrar, segmenter
 from deepatlas_tf.training.stages import build_method, build_net
 from deepatlas_tf.types import DataError, SettingError
 
@@ -51,7 +51,7 @@ def test_a_stage_begins_with_the_networks_of_files(kind, tmp_path):
     networks = Networks(segmentation=f"{tmp_path}/{kind}.keras", registration=f"{tmp_path}/registration.keras")
     dataset = SimpleNamespace(shape=SHAPE, class_names=CLASSES, partial_labels=True)
     method = build_method(Stage("joint", "deepatlas", steps=10), networks, dataset, tmp_path)
-    found = segmenter(method.nets["segmentation"])(images[0, 0])
+    found = labeller(method.nets["segmentation"])(images[0, 0])
     np.testing.assert_array_equal(found, np.argmax(nets[kind](images[0])[0], axis=-1))
     u = registrar(method.nets["registration"])(images[0, 0], images[1, 0])
     np.testing.assert_allclose(u, nets["registration"]([images[0], images[1]])[0], atol=1e-5)

@@ -9,12 +9,12 @@ import pytest
 from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.models.build import load_net
 from deepatlas_tf.runs.folder import net_path
 from deepatlas_tf.streams.augment import Augmentation
 from deepatlas_tf.training import loop
 from deepatlas_tf.training.callbacks import EpochEnd
 from deepatlas_tf.training.experiment import set_value
-from deepatlas_tf.training.stages import load_net
 from deepatlas_tf.types import DataError, DivergedError
 
 

@@ -7,8 +7,9 @@ import pytest
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.methods import base
+from deepatlas_tf.models.build import load_net
 from deepatlas_tf.training.experiment import Networks, Stage
-from deepatlas_tf.training.stages import build_method, build_net, load_net
+from deepatlas_tf.training.stages import build_method, build_net
 from deepatlas_tf.types import SettingError
 
 CLASSES = ("background", "one", "two")

@@ -19,11 +19,11 @@ from deepatlas_tf.cli import main
 from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.models.build import load_net
 from deepatlas_tf.runs.folder import net_path
 from deepatlas_tf.streams.augment import Augmentation
 from deepatlas_tf.training import strategy as strategies
 from deepatlas_tf.training.loop import train_experiment
-from deepatlas_tf.training.stages import load_net
 from deepatlas_tf.types import SettingError
 
 # Sums in another order differ in the last bit, and Adam makes more of it: 2e-6 after 8 steps at a rate of 1e-3.

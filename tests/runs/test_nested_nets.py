@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from deepatlas_tf.apply.runs import any_size
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.models.cascade import cascade_net, on_label_maps
 from deepatlas_tf.models.unet import light_unet
+from deepatlas_tf.runs.predict import any_size
 
 
 def test_a_registration_by_label_maps_takes_images_of_another_size():

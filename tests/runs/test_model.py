@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from deepatlas_tf.apply.runs import Run, newest_version, open_model
+from deepatlas_tf.runs.model import TrainedModel, newest_version, open_model
 from deepatlas_tf.types import DataError, SettingError
 
 
@@ -19,7 +19,7 @@ def run(tmp_path):
         (tmp_path / stage / "nets").mkdir(parents=True)
         for name in names:
             (tmp_path / stage / "nets" / f"{name}.keras").touch()
-    return Run(tmp_path)
+    return TrainedModel(tmp_path)
 
 
 def test_the_last_stage_that_trained_a_network_is_taken(run):

@@ -1,15 +1,22 @@
-"""A trained model, from the folder of a run or from an exported SavedModel, as functions on the network's grid."""
+"""A trained model, from the folder of a run or from an exported SavedModel."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.messages import detail, say
+from deepatlas_tf.models.build import load_net
 from deepatlas_tf.runs.files import read_json, read_settings, remedy
 from deepatlas_tf.runs.folder import net_path
-from deepatlas_tf.training.instance import InstanceOptimisation, refiner
-from deepatlas_tf.training.stages import CUSTOM_OBJECTS, load_net, trained_nets
+from deepatlas_tf.runs.predict import (
+    Registrar,
+    Segmenter,
+    any_size,
+    refined_registrar,
+    registrar,
+    segmenter,
+    trained_nets,
+)
 from deepatlas_tf.types import DataError, SettingError
 
 METADATA = Path("assets") / "metadata.json"
@@ -24,8 +31,8 @@ class Grid(NamedTuple):
     spacing: tuple[float, ...]
 
 
-class Run:
-    """The folder of a run. Raises DataError where it is not one."""
+class TrainedModel:
+    """The networks of a run. Raises DataError where ``path`` is not the folder of one."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -47,35 +54,31 @@ class Run:
         trained = [s["name"] for s in stages if task in trained_nets(s)]
         return stage or (trained[-1] if trained else None)
 
-    def net(self, task: str, stage: str | None = None):
+    def net(self, task: str, stage: str | None = None) -> keras.Model:
         """The network of a task for images of any size. Raises DataError where the run has none."""
         name = self.stage_of(task, stage)
         if name is None:
             raise DataError(f"{self.path} has no finished {task} network; train one, or choose another --model")
         return any_size(load_net(net_path(self.path, name, task)))
 
-    def segmenter(self, stage: str | None = None) -> Callable:
+    def segmenter(self, stage: str | None = None) -> Segmenter:
         """A function ``image (*S, 1) -> class probabilities (*S, C)``, NumPy in and out, for any size."""
-        net = self.net("segmentation", stage)
-        predict = tf.function(lambda image: net(image, training=False), input_signature=[_image(self.grid)])
-        return lambda image: predict(tf.constant(image[None])).numpy()[0]
+        return segmenter(self.net("segmentation", stage))
 
-    def registrar(self, stage: str | None = None, instance_steps: int = 0) -> Callable:
+    def registrar(self, stage: str | None = None, instance_steps: int = 0) -> Registrar:
         """A function ``moving (*S, 1), fixed (*S, 1) -> u (*S, D)`` in voxels, NumPy in and out, for any size.
 
         instance_steps: the network's field is refined for the two images by so many steps on the loss of its stage.
         """
         net, name = self.net("registration", stage), self.stage_of("registration", stage)
-        if instance_steps:
-            values = next(s for s in self.settings["stages"] if s["name"] == name)
-            return refiner(net, InstanceOptimisation.of_settings(values, steps=instance_steps))
-        specs = [_image(self.grid), _image(self.grid)]
-        predict = tf.function(lambda moving, fixed: net([moving, fixed], training=False), input_signature=specs)
-        return lambda moving, fixed: predict(tf.constant(moving[None]), tf.constant(fixed[None])).numpy()[0]
+        if not instance_steps:
+            return registrar(net)
+        settings = next(s for s in self.settings["stages"] if s["name"] == name)
+        return refined_registrar(net, settings, instance_steps)
 
 
-class Exported:
-    """A SavedModel written by ``deepatlas export``; the same functions as of a run."""
+class ExportedModel:
+    """A SavedModel written by ``deepatlas export``, with the functions that a :class:`TrainedModel` has."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -83,13 +86,16 @@ class Exported:
         self.grid = _grid(self.about, path / METADATA)
         self.signatures = _signatures(path)
 
-    def segmenter(self, stage: str | None = None) -> Callable:
-        """As :meth:`Run.segmenter`."""
+    def segmenter(self, stage: str | None = None) -> Segmenter:
+        """A function ``image (*S, 1) -> class probabilities (*S, C)``, NumPy in and out, for any size."""
         function = self._signature("segment", stage)
         return lambda image: function(image=tf.constant(image[None]))["probabilities"].numpy()[0]
 
-    def registrar(self, stage: str | None = None, instance_steps: int = 0) -> Callable:
-        """As :meth:`Run.registrar`, without instance optimisation."""
+    def registrar(self, stage: str | None = None, instance_steps: int = 0) -> Registrar:
+        """A function ``moving (*S, 1), fixed (*S, 1) -> u (*S, D)`` in voxels, NumPy in and out, for any size.
+
+        Raises SettingError for ``instance_steps``, as an exported model has no loss, and for a ``stage``.
+        """
         if instance_steps:
             raise SettingError("--instance-steps needs the folder of the run: an exported model has no loss")
         function = self._signature("register", stage)
@@ -105,7 +111,7 @@ class Exported:
         return self.signatures[name]
 
 
-def open_model(path: Path) -> Run | Exported:
+def open_model(path: Path) -> TrainedModel | ExportedModel:
     """A run (it has ``experiment.json``), a SavedModel, or a folder of its versions, of which the newest is taken.
 
     Raises DataError where it is none of these.
@@ -115,16 +121,16 @@ def open_model(path: Path) -> Run | Exported:
             raise DataError(
                 f"{path} has no model.json: run its training command again, which adds it to a finished run"
             )
-        return Run(path)
+        return TrainedModel(path)
     found = path if (path / "saved_model.pb").exists() else newest_version(path)
     if found is None:
         raise DataError(f"{path} is neither the folder of a run (experiment.json) nor a SavedModel (saved_model.pb)")
     if not (found / METADATA).exists():
         raise DataError(f"{found} has no {METADATA}: export it with deepatlas export")
-    return Exported(found)
+    return ExportedModel(found)
 
 
-def note_on_sides(model: Run | Exported, mirror: bool) -> None:
+def note_on_sides(model: TrainedModel | ExportedModel, mirror: bool) -> None:
     """Say that left scans have to be mirrored, where those of training were and these are not."""
     if model.about.get("left_mirrored") and not mirror:
         say("this model knows right sides only, left ones were mirrored in training: pass --mirror for left ones")
@@ -135,25 +141,6 @@ def newest_version(path: Path) -> Path | None:
     folders = path.iterdir() if path.is_dir() else ()
     versions = [folder for folder in folders if folder.name.isdigit() and (folder / "saved_model.pb").exists()]
     return max(versions, key=lambda folder: int(folder.name), default=None)
-
-
-def any_size(net):
-    """The same network, with the same weights, for images of any size."""
-    config = net.get_config()
-    _free_sizes(config)
-    free = keras.Model.from_config(config, custom_objects=CUSTOM_OBJECTS)
-    free.set_weights(net.get_weights())
-    return free
-
-
-def _free_sizes(config: dict) -> None:
-    """Change the inputs of a network's configuration, and those of the networks within it."""
-    for layer in config["layers"]:
-        if layer["class_name"] == "InputLayer":
-            shape = layer["config"]["batch_input_shape"]
-            layer["config"]["batch_input_shape"] = (None,) * (len(shape) - 1) + (shape[-1],)
-        elif "layers" in layer["config"]:
-            _free_sizes(layer["config"])
 
 
 def _grid(about: dict, path: Path) -> Grid:
@@ -170,7 +157,3 @@ def _signatures(path: Path):
     except Exception as error:  # TensorFlow and protobuf raise several kinds for a damaged file
         reason = (" ".join(str(error).split()) or type(error).__name__)[:120]
         raise DataError(f"cannot load the SavedModel {path} ({reason}); export it again") from error
-
-
-def _image(grid: Grid):
-    return tf.TensorSpec((1, *[None] * len(grid.shape), 1), tf.float32)

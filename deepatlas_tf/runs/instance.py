@@ -23,7 +23,6 @@ from deepatlas_tf.methods.uniseg_reg import residual_penalty
 from deepatlas_tf.methods.voxelmorph import regularity_terms
 from deepatlas_tf.models.velocity import split_integration
 from deepatlas_tf.ops.warp import warp
-from deepatlas_tf.training.experiment import Stage
 from deepatlas_tf.types import SettingError
 
 CONSISTENCIES = ("inverse_consistency", "gradient_inverse_consistency")
@@ -66,39 +65,33 @@ class InstanceOptimisation:
         return any(self.weights.get(term) for term in CONSISTENCIES)
 
     @classmethod
-    def of_stage(cls, stage, **settings) -> "InstanceOptimisation":
+    def of_stage(cls, stage: Mapping[str, Any], **settings) -> "InstanceOptimisation":
         """The loss of a stage that trained a registration network; its other terms are left out.
 
         Args:
-            stage: a stage of an experiment.
+            stage: the settings of a stage as ``experiment.json`` has them.
             settings: ``steps``, ``learning_rate``.
 
         Raises:
             SettingError: if the stage has no similarity of images in its loss, or no regulariser.
         """
-        weights = {term: w for term, w in stage.weights.get("registration", {}).items() if w and term in TERMS}
+        weights = {term: w for term, w in stage["weights"].get("registration", {}).items() if w and term in TERMS}
         if "similarity" not in weights:
             raise SettingError(
-                f"stage {stage.name} has no similarity to refine a registration by: choose another stage"
+                f"stage {stage['name']} has no similarity to refine a registration by: choose another stage"
             )
         if not set(weights) & set(REGULARISERS):
             raise SettingError(
-                f"stage {stage.name} has no regulariser, without which a refined field folds: choose another stage"
+                f"stage {stage['name']} has no regulariser, without which a refined field folds: choose another stage"
             )
-        loss = {"similarity": stage.similarity, "similarity_settings": stage.similarity_settings, "weights": weights}
-        return cls(method=stage.method, **loss, **settings)
-
-    @classmethod
-    def of_settings(cls, stage: Mapping[str, Any], **settings) -> "InstanceOptimisation":
-        """As :meth:`of_stage`, of a stage as ``experiment.json`` has it."""
-        kept = ("name", "method", "steps", "epochs", "turns", "weights", "similarity", "similarity_settings")
-        return cls.of_stage(Stage(**{name: stage[name] for name in kept if name in stage}), **settings)
+        loss = {name: stage[name] for name in ("method", "similarity", "similarity_settings") if name in stage}
+        return cls(weights=weights, **loss, **settings)
 
 
 def refiner(net, settings: InstanceOptimisation) -> Callable:
     """A function ``moving (*S, 1), fixed (*S, 1) -> displacement field (*S, D)`` in voxels, NumPy in and out.
 
-    It takes the place of :func:`~deepatlas_tf.training.predict.registrar`. A keyword ``anatomies``, class probabilities
+    It takes the place of :func:`~deepatlas_tf.runs.predict.registrar`. A keyword ``anatomies``, class probabilities
     ``(*S, C)`` of both images, brings in the term ``anatomy``. It is compiled once for each image size.
 
     Args:

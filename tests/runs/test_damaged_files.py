@@ -4,10 +4,10 @@ import zipfile
 
 import pytest
 
-from deepatlas_tf.apply.runs import Run
 from deepatlas_tf.keras_stack import keras
+from deepatlas_tf.models.build import load_net
 from deepatlas_tf.runs.files import read_json, read_json_lines, read_rows, read_settings, write_rows
-from deepatlas_tf.training.stages import load_net
+from deepatlas_tf.runs.model import TrainedModel
 from deepatlas_tf.types import DataError
 
 ROW = {"method": "deepatlas", "subject": "s", "class": "femur", "dice": 0.5}
@@ -43,13 +43,13 @@ def test_settings_of_nothing(content, tmp_path):
     (tmp_path / "experiment.json").write_text(content)
     assert "it has no settings of an experiment" in line_of(read_settings, tmp_path)
     (tmp_path / "model.json").write_text("{}")
-    assert "experiment.json" in line_of(Run, tmp_path)
+    assert "experiment.json" in line_of(TrainedModel, tmp_path)
 
 
 def test_a_model_file_without_its_grid(tmp_path):
     (tmp_path / "experiment.json").write_text('{"experiment": {"data": {}, "stages": []}}')
     (tmp_path / "model.json").write_text('{"class_names": ["background"]}')
-    assert "model.json (it has no class_names, shape, spacing)" in line_of(Run, tmp_path)
+    assert "model.json (it has no class_names, shape, spacing)" in line_of(TrainedModel, tmp_path)
 
 
 @pytest.mark.parametrize(

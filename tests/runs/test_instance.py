@@ -1,5 +1,6 @@
 """Instance optimisation on a small synthetic pair: better and no folds, for displacement and velocity fields."""
 
+import dataclasses
 from functools import partial
 from types import SimpleNamespace
 
@@ -15,9 +16,9 @@ from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.models.velocity import split_integration
 from deepatlas_tf.models.voxelmorph import registration_net
 from deepatlas_tf.ops.velocity import integrate
+from deepatlas_tf.runs.instance import InstanceOptimisation, instance_loss, optimise, refiner
+from deepatlas_tf.runs.predict import registrar, warp_image, warp_label
 from deepatlas_tf.training.experiment import Networks, Stage
-from deepatlas_tf.training.instance import InstanceOptimisation, instance_loss, optimise, refiner
-from deepatlas_tf.training.predict import registrar, warp_image, warp_label
 from deepatlas_tf.training.stages import build_method
 from deepatlas_tf.types import SettingError
 
@@ -148,7 +149,7 @@ def test_the_loss_is_that_of_the_stage(method, shape, networks):
     nothing = {"label": np.zeros((1, *shape), np.int32), "label_weight": np.zeros((1, N_CLASSES), np.float32)}
     found = trained.registration_terms({"moving": {"image": moving, **nothing}, "fixed": {"image": fixed, **nothing}})
     expected = sum(weight * found[name] for name, weight in weights.items())
-    settings = InstanceOptimisation.of_stage(stage)
+    settings = InstanceOptimisation.of_stage(dataclasses.asdict(stage))
     assert settings.both_directions == (method == "voxelmorph")
     head, integration = split_integration(trained.nets["registration"])
     both = [head(images) for images in ([moving, fixed], [fixed, moving])]
@@ -193,15 +194,15 @@ def test_both_directions_begin_with_those_of_the_network():
 def test_settings_of_a_stage():
     weights = {"registration": {"similarity": 2.0, "gradient_inverse_consistency": 1.0}}
     stage = Stage("vxm", "voxelmorph", 10, weights=weights, similarity="mse", similarity_settings={"image_sigma": 0.1})
-    settings = InstanceOptimisation.of_stage(stage, steps=7)
+    settings = InstanceOptimisation.of_stage(dataclasses.asdict(stage), steps=7)
     assert settings.weights == weights["registration"] and settings.both_directions
     assert (settings.steps, settings.similarity, settings.similarity_settings) == (7, "mse", {"image_sigma": 0.1})
-    assert InstanceOptimisation.of_stage(Stage("round", "uniseg_reg", 10)).method == "uniseg_reg"
+    assert InstanceOptimisation.of_stage(dataclasses.asdict(Stage("round", "uniseg_reg", 10))).method == "uniseg_reg"
     with pytest.raises(SettingError, match="stage seg has no similarity"):
-        InstanceOptimisation.of_stage(Stage("seg", "segmentation", 10))
+        InstanceOptimisation.of_stage(dataclasses.asdict(Stage("seg", "segmentation", 10)))
     free = Stage("free", "voxelmorph", 10, weights={"registration": {"similarity": 1.0, "anatomy": 1.0}})
     with pytest.raises(SettingError, match="stage free has no regulariser"):
-        InstanceOptimisation.of_stage(free)
+        InstanceOptimisation.of_stage(dataclasses.asdict(free))
 
 
 @pytest.mark.parametrize(

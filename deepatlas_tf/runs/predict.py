@@ -1,0 +1,159 @@
+"""Trained networks as functions on the network's grid, NumPy in and out: the one place where they are made.
+
+A *segmenter* gives class probabilities, a *labeller* the most probable class of each voxel, a *registrar* a
+displacement field.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.methods import method_class
+from deepatlas_tf.models.build import CUSTOM_OBJECTS, load_net
+from deepatlas_tf.ops.warp import warp
+from deepatlas_tf.runs.files import read_settings
+from deepatlas_tf.runs.folder import net_path
+from deepatlas_tf.runs.instance import InstanceOptimisation, refiner
+from deepatlas_tf.types import DataError, SettingError
+
+Segmenter = Callable[[np.ndarray], np.ndarray]
+Labeller = Callable[[np.ndarray], np.ndarray]
+Registrar = Callable[[np.ndarray, np.ndarray], np.ndarray]
+IDENTITY = "identity"  # the name in the tables of no registration at all
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictors:
+    """What the finished stages of a run have learned, as functions by the name of the method in the tables.
+
+    labellers: function ``image (*S, 1) -> label map (*S,)``. registrars: function ``moving (*S, 1), fixed (*S, 1) ->
+    u (*S, D)`` in voxels; ``identity`` is always among them. domains: the domains of the stage's (moving, fixed) side,
+    None for all.
+    """
+
+    labellers: dict[str, Labeller]
+    registrars: dict[str, Registrar]
+    domains: dict[str, tuple[str | None, str | None]]
+
+
+def segmenter(net: keras.Model) -> Segmenter:
+    """A function ``image (*S, 1) -> class probabilities (*S, C)``."""
+    predict = _compiled(lambda image: net(image, training=False), net)
+    return lambda image: predict(tf.constant(image[None])).numpy()[0]
+
+
+def labeller(net: keras.Model) -> Labeller:
+    """A function ``image (*S, 1) -> label map (*S,)``, the index of the most probable class, of a segmentation net."""
+
+    def predict(image):
+        return tf.argmax(net(image, training=False), axis=-1, output_type=tf.int32)
+
+    predict = _compiled(predict, net)
+    return lambda image: predict(tf.constant(image[None])).numpy()[0]
+
+
+def registrar(net: keras.Model) -> Registrar:
+    """A function ``moving (*S, 1), fixed (*S, 1) -> displacement field (*S, D)`` in voxels."""
+    predict = _compiled(lambda moving, fixed: net([moving, fixed], training=False), net)
+    return lambda moving, fixed: predict(tf.constant(moving[None]), tf.constant(fixed[None])).numpy()[0]
+
+
+def refined_registrar(net: keras.Model, stage: Mapping[str, Any], steps: int) -> Registrar:
+    """A registrar whose field is refined for each pair by ``steps`` of instance optimisation on the loss of ``stage``.
+
+    Args:
+        net: the registration network of the stage.
+        stage: the settings of the stage as ``experiment.json`` has them.
+        steps: of Adam.
+
+    Raises:
+        SettingError: if the loss of the stage cannot be used for it.
+    """
+    return refiner(net, InstanceOptimisation.of_stage(stage, steps=steps))
+
+
+def warp_image(image: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Warp ``(*S, 1)`` by ``u (*S, D)`` in voxels, linearly."""
+    return warp(tf.constant(image[None]), tf.constant(u[None])).numpy()[0]
+
+
+def warp_label(label: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Warp a label map ``(*S,)`` by ``u (*S, D)`` in voxels, with nearest neighbours; same classes, same type."""
+    warped = warp(tf.constant(label[None, ..., None]), tf.constant(u[None]), "nearest")
+    return warped.numpy()[0, ..., 0]
+
+
+def load_predictors(workdir: Path, instance_steps: int = 0) -> Predictors:
+    """The functions of each finished stage, of the networks that it trained itself.
+
+    Args:
+        workdir: folder of the run.
+        instance_steps: if not 0, ``<stage>_instance`` is among the registrars, which refines the field of the stage for
+            each pair by so many steps.
+
+    Raises:
+        DataError: if no stage of the run is finished.
+        SettingError: if there is no registration to be refined.
+    """
+    found = Predictors({}, {IDENTITY: _no_displacement}, {})
+    for stage in read_settings(workdir)["stages"]:
+        name, trained = stage["name"], trained_nets(stage)
+        nets = {task: net_path(workdir, name, task) for task in ("segmentation", "registration")}
+        found.domains[name] = tuple(stage.get("domains", (None, None)))
+        if "segmentation" in trained and nets["segmentation"].exists():
+            found.labellers[name] = labeller(load_net(nets["segmentation"]))
+        if "registration" in trained and nets["registration"].exists():
+            found.registrars[name] = registrar(load_net(nets["registration"]))
+            if instance_steps and _compares_images(stage):
+                refined = f"{name}_instance"
+                found.registrars[refined] = refined_registrar(load_net(nets["registration"]), stage, instance_steps)
+                found.domains[refined] = found.domains[name]
+    if not found.labellers and len(found.registrars) == 1:
+        raise DataError(f"{workdir}: no stage of this run is finished; run the training command again to resume it")
+    if instance_steps and not any(name.endswith("_instance") for name in found.registrars):
+        raise SettingError(f"--instance-steps: no finished stage of {workdir} has learned to register images")
+    return found
+
+
+def trained_nets(stage: Mapping[str, Any]) -> set[str]:
+    """Names of the nets that a stage updates; ``stage`` is its settings as ``experiment.json`` has them."""
+    nets_of = method_class(stage["method"]).nets_of
+    return {name for turn, n in stage["turns"].items() if n for name in nets_of(turn)}
+
+
+def any_size(net: keras.Model) -> keras.Model:
+    """A copy of the network, with its weights, for images of any size."""
+    config = net.get_config()
+    _free_sizes(config)
+    free = keras.Model.from_config(config, custom_objects=CUSTOM_OBJECTS)
+    free.set_weights(net.get_weights())
+    return free
+
+
+def _free_sizes(config: dict) -> None:
+    """Change the inputs of a network's configuration, and those of the networks within it."""
+    for layer in config["layers"]:
+        if layer["class_name"] == "InputLayer":
+            shape = layer["config"]["batch_input_shape"]
+            layer["config"]["batch_input_shape"] = (None,) * (len(shape) - 1) + (shape[-1],)
+        elif "layers" in layer["config"]:
+            _free_sizes(layer["config"])
+
+
+def _compares_images(stage) -> bool:
+    """Whether a stage has a similarity of images to go on with; one that registers label maps has none."""
+    return bool(stage["weights"].get("registration", {}).get("similarity"))
+
+
+def _no_displacement(moving, fixed):
+    return np.zeros((*fixed.shape[:-1], fixed.ndim - 1), np.float32)
+
+
+def _compiled(function, net):
+    """Traced once for one image of the net's size: TensorFlow takes several nets' functions for one that retraces."""
+    specs = [tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype) for tensor in net.inputs]
+    return tf.function(function).get_concrete_function(*specs)
