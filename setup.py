@@ -21,7 +21,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["deepatlas_tf", "deepatlas_tf.*"]) + dataset_packages,
     package_dir={DATASETS: "datasets"},
-    package_data={"": ["*.md", "*.bib", "*.txt", "*.tsv", "*.csv", "*.json", "*.npz"]},
+    package_data={"": ["*.md", "*.bib", "*.txt", "*.tsv", "*.csv", "*.json", "*.npz", "py.typed"]},
     entry_points={"console_scripts": ["deepatlas = deepatlas_tf.cli:main"]},
     python_requires=">=3.10,<3.14",
     install_requires=[
@@ -66,6 +66,7 @@ setup(
             "nbformat>=5.10",
             "ipykernel>=6.29",
             "ruff>=0.17,<0.18",
+            "mypy>=2.4,<2.5",
             "surface-distance==0.1",
             "SimpleITK>=2.3",
             "setuptools>=64",  # with wheel: a test builds the wheel without the network

@@ -23,7 +23,7 @@ def bending_energy(u):
 
 
 @compiled
-def gradient(u, penalty: str = "l2", loss_mult: float = 1.0):
+def gradient_penalty(u, penalty: str = "l2", loss_mult: float = 1.0):
     """Mean squared (``l2``) or absolute (``l1``) first derivative of the field, as voxelmorph's ``Grad``.
 
     ``loss_mult / D sum_i mean_x,c |du_c / dx_i|^p`` with forward differences: the mean over the axes, components and

@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.losses.overlap import cross_entropy, soft_dice
 from deepatlas_tf.losses.similarity import similarity_function
-from deepatlas_tf.losses.smoothness import gradient
+from deepatlas_tf.losses.smoothness import gradient_penalty
 from deepatlas_tf.methods.base import Method
 from deepatlas_tf.models.pyramid import split_levels
 from deepatlas_tf.ops.labels import mix, one_hot
@@ -121,7 +121,7 @@ def residual_penalty(residuals):
         raise ValueError(
             f"there are {len(weights)} weights for the {len(residuals)} levels of the registration network"
         )
-    return tf.add_n([w * gradient(r) for w, r in zip(weights, residuals, strict=True)]) / len(residuals)
+    return tf.add_n([w * gradient_penalty(r) for w, r in zip(weights, residuals, strict=True)]) / len(residuals)
 
 
 def _overlap(warped, fixed, class_weight):

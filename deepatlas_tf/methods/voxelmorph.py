@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.losses.consistency import gradient_inverse_consistency, inverse_consistency
 from deepatlas_tf.losses.similarity import similarity_function
-from deepatlas_tf.losses.smoothness import bending_energy, gradient
+from deepatlas_tf.losses.smoothness import bending_energy, gradient_penalty
 from deepatlas_tf.losses.warped_overlap import Anatomy, warped_soft_dice
 from deepatlas_tf.methods.base import Method
 from deepatlas_tf.models.velocity import split_integration
@@ -111,6 +111,6 @@ def regularity_terms(field):
     """The regularisers of a displacement or velocity field ``(B, *S, D)`` by name, ``(B,)``."""
     return {
         "smoothness": bending_energy(field),
-        "gradient": gradient(field),
-        "gradient_l1": gradient(field, "l1"),
+        "gradient": gradient_penalty(field),
+        "gradient_l1": gradient_penalty(field, "l1"),
     }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deepatlas_tf.keras_stack import tf, vxm
-from deepatlas_tf.losses.smoothness import bending_energy, gradient
+from deepatlas_tf.losses.smoothness import bending_energy, gradient_penalty
 
 SHAPES = [(11, 12), (6, 7, 8)]
 
@@ -38,8 +38,8 @@ def test_bending_energy_equals_numpy_differences(shape):
 def test_gradient_equals_voxelmorphs(shape, penalty):
     u = field(shape)
     reference = vxm.losses.Grad(penalty, loss_mult=2).loss(None, tf.constant(u))
-    np.testing.assert_allclose(gradient(u, penalty, loss_mult=2.0), reference, rtol=1e-5)
-    np.testing.assert_allclose(2 * tf.function(lambda v: gradient(v, penalty))(u), reference, rtol=1e-5)
+    np.testing.assert_allclose(gradient_penalty(u, penalty, loss_mult=2.0), reference, rtol=1e-5)
+    np.testing.assert_allclose(2 * tf.function(lambda v: gradient_penalty(v, penalty))(u), reference, rtol=1e-5)
 
 
 @pytest.mark.parametrize("in_graph", [False, True])
@@ -70,12 +70,12 @@ def test_gradient_with_a_size_that_is_not_known(shape):
     def both(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            value = bending_energy(x) + gradient(x)
+            value = bending_energy(x) + gradient_penalty(x)
         return value, tape.gradient(value, x)
 
     with tf.GradientTape() as tape:
         tape.watch(u)
-        expected = bending_energy(u) + gradient(u)
+        expected = bending_energy(u) + gradient_penalty(u)
     for found, other in zip(both(u), (expected, tape.gradient(expected, u)), strict=True):
         np.testing.assert_allclose(found, other, rtol=1e-4, atol=1e-6)
 
@@ -83,14 +83,14 @@ def test_gradient_with_a_size_that_is_not_known(shape):
 def test_gradient_of_a_linear_field():
     x, y = np.meshgrid(np.arange(11.0), np.arange(12.0), indexing="ij")
     u = np.stack([0.3 * x - 0.1 * y + 5, 0 * x], -1)[None].astype(np.float32)
-    np.testing.assert_allclose(gradient(u, "l2"), [(0.3**2 / 2 + 0.1**2 / 2) / 2], rtol=1e-4)
-    np.testing.assert_allclose(gradient(u, "l1"), [(0.3 / 2 + 0.1 / 2) / 2], rtol=1e-4)
+    np.testing.assert_allclose(gradient_penalty(u, "l2"), [(0.3**2 / 2 + 0.1**2 / 2) / 2], rtol=1e-4)
+    np.testing.assert_allclose(gradient_penalty(u, "l1"), [(0.3 / 2 + 0.1 / 2) / 2], rtol=1e-4)
     np.testing.assert_allclose(bending_energy(u), [0], atol=1e-10)
     with pytest.raises(ValueError, match="'l1' or 'l2', not 'l3'"):
-        gradient(u, "l3")
+        gradient_penalty(u, "l3")
 
 
-@pytest.mark.parametrize("loss", [bending_energy, gradient, lambda u: gradient(u, "l1")])
+@pytest.mark.parametrize("loss", [bending_energy, gradient_penalty, lambda u: gradient_penalty(u, "l1")])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gradient_equals_finite_differences(loss, shape):
     u = field(shape, np.float64)
