@@ -1,6 +1,8 @@
-"""Extension of griffe: cross-references of docstrings, written as in Sphinx, for mkdocstrings.
+"""Extension of griffe, which reads the package for mkdocstrings.
 
-:func:`dice`, :class:`~deepatlas_tf.types.Sample` become links where a page in docs/api/ shows the object, else code.
+Cross-references of docstrings, written as in Sphinx (:func:`dice`, :class:`~deepatlas_tf.types.Sample`), become links
+where a page in docs/api/ shows the object, else code. The folder ``datasets/`` is read as ``deepatlas_tf.datasets``,
+which it is once it is installed.
 """
 
 import re
@@ -21,8 +23,11 @@ SHOWN = tuple(
 class Roles(griffe.Extension):
     """Rewrites the docstrings when the whole package has been read."""
 
-    def on_package(self, *, pkg: griffe.Module, **kwargs) -> None:
-        """Called once."""
+    def on_package(self, *, pkg: griffe.Module, loader: griffe.GriffeLoader, **kwargs) -> None:
+        """Called for the package, and for the data sets that it takes in."""
+        if pkg.name == "datasets":
+            return
+        pkg.set_member("datasets", loader.load("datasets"))
         _rewrite(pkg, pkg)
 
 

@@ -114,6 +114,20 @@ def test_complete_tables_are_what_the_benchmark_prints(monkeypatch):
         assert table.strip() == accuracy.together(names.split()), names
 
 
+def test_speed_is_that_of_the_raw_results(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from side_by_side.table import markdown
+
+    def cells(line):
+        return tuple(cell.strip() for cell in line.strip("|").split("|"))[:4]
+
+    raw = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((RESULTS / "speed").glob("*.json"))]
+    measured = {cells(line) for line in markdown(raw).splitlines()[2:] if line.startswith("|")}
+    page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8").partition("### What is defined differently")[0]
+    shown = [cells(line) for line in page.splitlines() if line.startswith("| ") and "| ratio |" not in line]
+    assert len(shown) == len(measured) > 30 and set(shown) == measured
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_name_of_a_run(name):
     """<data>_<labels>_<method>[_variant]"""
