@@ -1,8 +1,14 @@
 """DeepAtlas on the hippocampus (Medical Segmentation Decathlon, Task04) with five labelled scans.
 
-    deepatlas train --dataset hippocampus --manual-dir DATA --labels 5 --workdir runs/hippo5
+    deepatlas train --dataset hippocampus --manual-dir DATA --labels 5 --workdir runs/hippocampus
 
-Grid: 48 x 64 x 48 voxels of 1 mm; the weight of the bending energy is for 1 mm.
+The grid has 48 x 64 x 48 voxels of 1 mm, to which the weight of the bending energy belongs.
+
+Time: 97 minutes of training on two CPU cores, beside other jobs and with pauses.
+Measured (mean Dice, 40 test subjects, 80 test pairs, seed 0): segmentation .856 for the baseline, .857 for DeepAtlas;
+registration .666 without labels, .758 after Semi-DeepAtlas, .744 for DeepAtlas. Raw results:
+``benchmarks/results/hippocampus_5_deepatlas``. With one label, the command is in ``benchmarks/results/README.md``:
+.790 and .818; .666, .713 and .697 (``benchmarks/results/hippocampus_1_deepatlas``).
 """
 
 from deepatlas_tf.streams.augment import Augmentation

@@ -6,6 +6,8 @@ The stages are the hippocampus'. Their weight of the bending energy is for voxel
 show many folds raise ``stages.*.weights.registration.smoothness``, where there are none at all lower it. A grid that is
 chosen for you has up to a million voxels: for a GPU. On a CPU take a coarser one first, such as
 ``--set data.spacing=(3,3,3)``, or ``--steps-scale 0.1``.
+
+Time and scores: not measured; they depend on the scans.
 """
 
 import dataclasses

@@ -1,11 +1,13 @@
 """DeepAtlas on the synthetic brain phantom: eight structures with a folded cortex, without a download. Not tuned.
 
     deepatlas train --dataset phantom_brain --workdir runs/phantom_brain
-    deepatlas train --dataset phantom_brain/t1_t2 --method seg_guided
+    deepatlas train --dataset phantom_brain/t1_t2 --method seg_guided --workdir runs/phantom_brain_t1_t2
 
-The images are synthetic: the results say that the method works, not how well it works on brains. Augmentation and
-unsupervised registration are those of the knee phantom; no number was measured.
-Grid: 48 x 64 x 48 voxels of 3.3 mm, for which the weight of the bending energy is.
+The images are synthetic: results say that the method works, not how well it works on brains. Augmentation and
+unsupervised registration are those of the knee phantom. The grid has 48 x 64 x 48 voxels of 3.3 mm, to which the weight
+of the bending energy belongs.
+
+Time and scores: not measured.
 """
 
 import dataclasses

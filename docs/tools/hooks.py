@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from latex2mathml.converter import convert
 from mkdocs.structure.files import File, InclusionLevel
-from notebooks import as_markdown
+from notebook_pages import as_markdown
 
 ROOT = Path(__file__).parents[2]
 SOURCE = PurePosixPath("source")  # folder of the pages that are made
@@ -88,7 +88,7 @@ def _target(path: Path, link: str) -> Path | None:
 
 
 def _page_of(path: Path) -> str:
-    """``datasets/nifti/README.md`` -> ``source/datasets/nifti/README.md``; any other file's page ends in ``.md`` too."""
+    """``datasets/nifti/README.md`` -> ``source/datasets/nifti/README.md``; ``x.py`` -> ``source/x.py.md``."""
     name = str(SOURCE / path.relative_to(ROOT).as_posix())
     return name if path.suffix == ".md" else f"{name}.md"
 
