@@ -13,7 +13,7 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 
-from deepatlas_tf.datasets.listing import Row
+from deepatlas_tf.datasets.listing import ListedScan
 from deepatlas_tf.messages import progress
 from deepatlas_tf.scans import checks, nifti
 from deepatlas_tf.types import DataError
@@ -27,43 +27,43 @@ DARK = 0.01  # of the 99.5 percentile; below is air, also where a resampled scan
 class Fingerprint(NamedTuple):
     """Of N scans, in canonical order of axes.
 
-    spacings (N, D): voxel sizes in mm. foreground, labelled (N, D): size in mm of the box about the centre that holds
-    what is not air, and what is labelled (0 where there is no label map). numbers: all that occur in label maps.
+    spacings (N, D): voxel sizes in mm. foreground, anatomy (N, D): size in mm of the box about the centre that holds
+    what is not air, and what has a label (0 where there is no label map). numbers: all that occur in label maps.
     """
 
     spacings: np.ndarray
     foreground: np.ndarray
-    labelled: np.ndarray
+    anatomy: np.ndarray
     numbers: frozenset[int]
 
 
-def common_axes(rows: Sequence[Row]) -> int:
+def common_axes(scans: Sequence[ListedScan]) -> int:
     """3, or 2 where all images are slices. Raises DataError where there are both."""
-    axes = {row.subject: nifti.count_axes(row.image, row.subject) for row in rows}
-    slices = [row for row in rows if axes[row.subject] == 2]
-    if slices and len(slices) < len(rows):
+    axes = {scan.subject: nifti.count_axes(scan.image, scan.subject) for scan in scans}
+    slices = [scan for scan in scans if axes[scan.subject] == 2]
+    if slices and len(slices) < len(scans):
         raise DataError(
             f"subject {slices[0].subject}: {slices[0].image} is a slice, but others are volumes; remove one kind"
         )
     return 2 if slices else 3
 
 
-def fingerprint(rows: Sequence[Row], n_axes: int) -> Fingerprint:
+def fingerprint(scans: Sequence[ListedScan], n_axes: int) -> Fingerprint:
     """Read all scans once. Raises DataError for the first that cannot be used."""
     found, numbers = [], set()
-    for row in progress(rows, desc="looking at the scans", unit="scan"):
-        image = nifti.read_image(row.image, row.subject, n_axes)
+    for scan in progress(scans, desc="looking at the scans", unit="scan"):
+        image = nifti.read_image(scan.image, scan.subject, n_axes)
         order = np.argsort(nib.io_orientation(image.affine)[:, 0])  # canonical axis -> axis of the file
         spacing = nib.affines.voxel_sizes(image.affine)
-        labelled = np.zeros(n_axes)
-        if row.label is not None:
-            label = nifti.read_label(row.label, row.subject, n_axes)
-            checks.check_same_grid(row.subject, (row.image, image), (row.label, label))
-            checks.check_not_negative(row.subject, row.label, label.volume)
+        anatomy = np.zeros(n_axes)
+        if scan.label is not None:
+            label = nifti.read_label(scan.label, scan.subject, n_axes)
+            checks.check_same_grid(scan.subject, (scan.image, image), (scan.label, label))
+            checks.check_not_negative(scan.subject, scan.label, label.volume)
             numbers |= set(np.unique(label.volume).tolist())
-            labelled = _central_box(label.volume != 0) * spacing
+            anatomy = _central_box(label.volume != 0) * spacing
         box = _central_box(_foreground(image.volume)) * spacing
-        found.append([sizes[order] for sizes in (spacing, box, labelled)])
+        found.append([sizes[order] for sizes in (spacing, box, anatomy)])
     return Fingerprint(*np.stack(found, axis=1), frozenset(numbers))
 
 
@@ -75,7 +75,7 @@ def choose_grid(
     For a given shape the spacing is the median, made coarser until the shape holds the foreground.
     """
     most = np.percentile(found.foreground, COVERED, axis=0, method="inverted_cdf")
-    extent = np.maximum(most, found.labelled.max(axis=0))
+    extent = np.maximum(most, found.anatomy.max(axis=0))
     median = np.array([float(f"{value:.4g}") for value in np.median(found.spacings, axis=0)])
     if spacing is not None:
         return _shape(extent, np.asarray(spacing)), tuple(spacing)

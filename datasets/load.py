@@ -146,6 +146,7 @@ def _sample(record) -> Sample:
     return {
         "image": record["image"],
         "label": tf.cast(record["label"], tf.int32),
+        # the stored feature is called "labelled" so that data sets prepared by earlier versions still open
         "label_weight": tf.cast(record["labelled"], tf.float32),
         "subject": record["subject"],
     }

@@ -72,14 +72,14 @@ class ScanBuilder(VolumeBuilder, skip_registration=True):
 
     def read(self, subject):
         scan = self._scans[subject]
-        image, source = self.load(scan)
+        image, label_map = self.load(scan)
         transform = GridTransform(
             image.affine, image.volume.shape, self.builder_config.shape, self.builder_config.spacing
         )
         label, numbers = None, self.label_numbers()
-        if source is not None:
-            checks.check_values(subject, scan.label, source.volume, self.declared_numbers())
-            label = transform.label_to_network(merge(source.volume, numbers.values()), 1 + len(numbers))
+        if label_map is not None:
+            checks.check_values(subject, scan.label, label_map.volume, self.declared_numbers())
+            label = transform.label_to_network(merge(label_map.volume, numbers.values()), 1 + len(numbers))
         return {
             "image": transform.image_to_network(rescale(image.volume)),
             "label": label,

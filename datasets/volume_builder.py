@@ -95,8 +95,9 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def read(self, subject: str) -> dict:
         """image (*S) float32 in [0, 1], label (*S) uint8 or None, affine (D+1, D+1), and what is not as usual.
 
-        source_affine, source_shape, source_file: where the scan's own grid is not the network's. labelled: names of the
-        classes that the label map holds, where it does not hold all. Then what ``extra_features`` declares.
+        source_affine, source_shape, source_file: where the scan's own grid is not the network's. labelled_classes:
+        names of the classes that the label map holds, where it does not hold all. Then what
+        ``extra_features`` declares.
         """
         raise NotImplementedError
 
@@ -222,7 +223,7 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         record = {
             "image": found["image"][..., None].astype(np.float32),
             "label": np.zeros(shape, np.uint8) if label is None else label.astype(np.uint8),
-            "labelled": self._labelled(found),
+            "labelled": self._labelled_classes(found),  # the name in data sets that earlier versions prepared
             "subject": subject,
             "domain": self._domains[subject],
             "spacing": np.array(self.builder_config.spacing, np.float64),
@@ -233,10 +234,10 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         }
         return record | {name: found[name] for name in self.extra_features()}
 
-    def _labelled(self, found: dict) -> np.ndarray:
-        """(C,) bool: which classes are labelled; the background is where all others are."""
+    def _labelled_classes(self, found: dict) -> np.ndarray:
+        """(C,) bool: which classes the label map holds. The background counts as labelled where all the others are."""
         names = self.class_names()[1:] if found["label"] is not None else ()
-        kept = found.get("labelled", names)
+        kept = found.get("labelled_classes", names)
         flags = [name in kept for name in names] or [False] * (len(self.class_names()) - 1)
         return np.array([all(flags), *flags])
 

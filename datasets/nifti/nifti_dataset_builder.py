@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Sequence
 
 from deepatlas_tf.datasets.choose_grid import choose_grid, common_axes, fingerprint
-from deepatlas_tf.datasets.listing import LAYOUTS, Table, check_table, labelled_domains, read_table
+from deepatlas_tf.datasets.listing import LAYOUTS, Listing, check_listing, labelled_domains, read_listing
 from deepatlas_tf.datasets.prepare import is_prepared, prepare, quiet
 from deepatlas_tf.datasets.scan_builder import Scan, ScanBuilder
 from deepatlas_tf.datasets.volume_builder import SPLITS, VolumeConfig, split_subjects, volume_config
@@ -22,9 +22,9 @@ MAX_CLASSES = 256  # records hold the index as uint8
 
 @dataclasses.dataclass(eq=False)
 class NiftiConfig(VolumeConfig):
-    """table: what is prepared, with all of its classes."""
+    """listing: what is prepared, with all of its classes."""
 
-    table: Table | None = None
+    listing: Listing | None = None
 
 
 class Builder(ScanBuilder):
@@ -38,32 +38,32 @@ class Builder(ScanBuilder):
         raise SettingError("nifti reads your own scans: name the folder or the CSV that lists them with --data-dir")
 
     def label_numbers(self):
-        labels = self.builder_config.table.labels
+        labels = self.builder_config.listing.labels
         return {name: numbers for name, numbers in labels.items() if name != BACKGROUND}
 
     def declared_numbers(self):
-        return {number for numbers in self.builder_config.table.labels.values() for number in numbers}
+        return {number for numbers in self.builder_config.listing.labels.values() for number in numbers}
 
     def domains(self, subjects):
-        domain = {row.subject: row.domain for row in self.builder_config.table.rows}
+        domain = {scan.subject: scan.domain for scan in self.builder_config.listing.scans}
         return {subject: domain[subject] for subject in subjects}
 
     def find_subjects(self, manual_dir):
-        rows = self.builder_config.table.rows
-        self._rows = {row.subject: row for row in rows}
-        self._scans = {row.subject: Scan(row.subject, row.image, row.label) for row in rows}
-        return split_rows(rows), {row.subject for row in rows if row.label is not None}
+        scans = self.builder_config.listing.scans
+        self._listed = {scan.subject: scan for scan in scans}
+        self._scans = {scan.subject: Scan(scan.subject, scan.image, scan.label) for scan in scans}
+        return split_listed(scans), {scan.subject for scan in scans if scan.label is not None}
 
     def read(self, subject):
-        found, row = super().read(subject), self._rows[subject]
-        if row.labelled:
-            labels = self.builder_config.table.labels
-            found["labelled"] = tuple(find_class(labels, word) for word in row.labelled)
+        found, scan = super().read(subject), self._listed[subject]
+        if scan.labelled_classes:
+            labels = self.builder_config.listing.labels
+            found["labelled_classes"] = tuple(find_class(labels, word) for word in scan.labelled_classes)
             present = [name for index, name in enumerate(labels) if index and (found["label"] == index).any()]
-            extra = [name for name in present if name not in found["labelled"]]
+            extra = [name for name in present if name not in found["labelled_classes"]]
             if extra:
-                where = self.builder_config.table.where(row)
-                raise DataError(f"{where}: label map {row.label} holds {extra[0]}, which labelled_classes leaves out")
+                where = self.builder_config.listing.where(scan)
+                raise DataError(f"{where}: label map {scan.label} holds {extra[0]}, which labelled_classes leaves out")
         return found
 
 
@@ -90,74 +90,74 @@ def prepared_builder(
     if source is None:
         folder = _only_copy(prepared_dir)
     else:
-        table = read_table(source)
-        check_table(table)
-        prefix, name = _names(table, shape, spacing)
+        listing = read_listing(source)
+        check_listing(listing)
+        prefix, name = _names(listing, shape, spacing)
         folder = prepared_dir / Builder.name / name / str(Builder.VERSION)
         if not is_prepared(folder):
-            prepare(Builder, _config(name, table, shape, spacing), prepared_dir, beam_options=beam)
+            prepare(Builder, _config(name, listing, shape, spacing), prepared_dir, beam_options=beam)
             _remove_others(prepared_dir / Builder.name, prefix, name.rpartition("_")[2])
     with quiet():
         return tfds.builder_from_directory(folder)
 
 
-def split_rows(rows) -> dict[str, list[str]]:
+def split_listed(scans) -> dict[str, list[str]]:
     """Subjects of each split, as given; where not, 20 % of the labelled ones to test and 10 % to validate.
 
     From eight on it is two of each at least: a registration is measured on a pair. The rest and those without a label
     map are for training; where no subject of a domain has one, its subjects count as labelled ones, since folds can
     be measured without. Given test subjects stay the only ones.
     """
-    given = {split: [row.subject for row in rows if row.split == split] for split in SPLITS}
-    free = [row for row in rows if not row.split]
+    given = {split: [scan.subject for scan in scans if scan.split == split] for split in SPLITS}
+    free = [scan for scan in scans if not scan.split]
     if not free:
         return given
-    with_maps = labelled_domains(rows)
-    measured = [row.subject for row in free if row.label is not None or row.domain not in with_maps]
+    with_maps = labelled_domains(scans)
+    measured = [scan.subject for scan in free if scan.label is not None or scan.domain not in with_maps]
     n = len(measured)
     n_test, n_validation = (max(n // part, 2 if n >= 8 else 1) for part in (5, 10))
     splits = split_subjects(measured, 0 if given["test"] else n_test, n_validation, full=n)
-    others = sorted({row.subject for row in free} - set(measured))
+    others = sorted({scan.subject for scan in free} - set(measured))
     return {**splits, "train": [*splits["train"], *others], "test": given["test"] or splits["test"]}
 
 
-def _config(name: str, table: Table, shape, spacing) -> NiftiConfig:
-    n_axes = common_axes(table.rows)
+def _config(name: str, listing: Listing, shape, spacing) -> NiftiConfig:
+    n_axes = common_axes(listing.scans)
     for values in (shape, spacing):
         if values is not None:
             volume_config(values, values)  # raises for values that are no grid
             if len(values) != n_axes:
-                raise DataError(f"{table.source}: the scans have {n_axes} axes, but {tuple(values)} is asked for")
-    if shape is None or spacing is None or not table.labels:
-        found = fingerprint(table.rows, n_axes)
+                raise DataError(f"{listing.path}: the scans have {n_axes} axes, but {tuple(values)} is asked for")
+    if shape is None or spacing is None or not listing.labels:
+        found = fingerprint(listing.scans, n_axes)
         if shape is None or spacing is None:
             shape, spacing = choose_grid(found, shape, spacing)
-        table = table._replace(labels=table.labels or _found_labels(table, found.numbers))
-        check_table(table)  # labelled_classes can be compared with the classes only now
-    if len(table.labels) > MAX_CLASSES:
+        listing = listing._replace(labels=listing.labels or _found_labels(listing, found.numbers))
+        check_listing(listing)  # labelled_classes can be compared with the classes only now
+    if len(listing.labels) > MAX_CLASSES:
         raise DataError(
-            f"{table.source}: {len(table.labels) - 1} classes are more than {MAX_CLASSES - 1}; "
+            f"{listing.path}: {len(listing.labels) - 1} classes are more than {MAX_CLASSES - 1}; "
             "merge some by giving them one name (labels.csv)"
         )
     grid = volume_config(shape, spacing)
-    return NiftiConfig(name=name, shape=grid.shape, spacing=grid.spacing, table=table)
+    return NiftiConfig(name=name, shape=grid.shape, spacing=grid.spacing, listing=listing)
 
 
-def _found_labels(table: Table, numbers) -> dict[str, tuple[int, ...]]:
+def _found_labels(listing: Listing, numbers) -> dict[str, tuple[int, ...]]:
     classes = sorted(set(numbers) - {0})
-    if not classes and labelled_domains(table.rows):
-        raise DataError(f"{table.source}: no label map holds anything but background; give label maps to some subjects")
+    if not classes and labelled_domains(listing.scans):
+        raise DataError(f"{listing.path}: no label map holds anything but background; give label maps to some subjects")
     return {BACKGROUND: (0,), **{f"class_{number}": (number,) for number in classes}}
 
 
-def _names(table: Table, shape, spacing) -> tuple[str, str]:
+def _names(listing: Listing, shape, spacing) -> tuple[str, str]:
     """(start of the names of all copies of this source, name of this one); the last part is of what it is made from."""
-    path = os.path.realpath(table.source)
+    path = os.path.realpath(listing.path)
     stem = re.sub(r"\W+", "_", pathlib.Path(path).stem).strip("_") or "scans"
     prefix = f"{stem}-{_digest(path)[:6]}_"
     grid = ["x".join(f"{value:g}" for value in values or ()) or "auto" for values in (shape, spacing)]
-    state = [[*row[:1], *row[3:6], *map(_file_state, row[1:3])] for row in table.rows]
-    return prefix, f"{prefix}{grid[0]}_{grid[1]}_{_digest((state, dict(table.labels)))[:10]}"
+    state = [[*scan[:1], *scan[3:6], *map(_file_state, scan[1:3])] for scan in listing.scans]
+    return prefix, f"{prefix}{grid[0]}_{grid[1]}_{_digest((state, dict(listing.labels)))[:10]}"
 
 
 def _file_state(path: pathlib.Path | None):

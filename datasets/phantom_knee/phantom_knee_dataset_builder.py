@@ -63,4 +63,4 @@ class Builder(PhantomBuilder):
         image, label = knee.knee(self.seed(subject), config.shape, config.spacing)
         kept = self._kept[subject]
         label[~np.isin(label, [self.CLASS_NAMES.index(name) for name in kept])] = 0
-        return {"image": image, "label": label if kept else None, "labelled": kept, "affine": self.affine()}
+        return {"image": image, "label": label if kept else None, "labelled_classes": kept, "affine": self.affine()}

@@ -13,7 +13,7 @@ from deepatlas_tf.types import DataError
 # random rotations of 256 x 256 x 200 voxels 99.9 % come back within 0.08 voxels. Real mistakes begin at half a voxel.
 AFFINE_TOLERANCE = 0.1
 INTEGER_TOLERANCE = 1e-3  # stored scale factors leave 3 as 2.9999998
-FLAT = 1e-6  # volume of the axes' unit vectors; below, two of them are parallel
+MIN_AXES_VOLUME = 1e-6  # of the axes' unit vectors; where it is less, two of them are parallel
 
 
 def check_voxel_sizes(subject: str, path: Path, sizes: np.ndarray) -> None:
@@ -42,7 +42,7 @@ def check_grid(subject: str, path: Path, volume: np.ndarray, affine: np.ndarray,
         raise DataError(f"subject {subject}: {path} has shape {volume.shape}; {needed}")
     axes = affine[:-1, :-1]
     sizes = np.linalg.norm(axes, axis=0)
-    if not np.isfinite(affine).all() or not sizes.all() or abs(np.linalg.det(axes / sizes)) < FLAT:
+    if not np.isfinite(affine).all() or not sizes.all() or abs(np.linalg.det(axes / sizes)) < MIN_AXES_VOLUME:
         raise DataError(f"subject {subject}: {path} has an affine without a valid voxel size; repair its header")
 
 

@@ -25,7 +25,10 @@ MOST_CALLS = 8  # pairs that are augmented at a time, each on a core; each takes
 
 @dataclasses.dataclass(frozen=True)
 class WorkerShard:
-    """What a worker takes of each batch: the part ``worker`` of ``workers``, cut up for its own of all ``replicas``."""
+    """The part of each batch that one worker takes: number ``worker`` of ``workers``, cut up for its own replicas.
+
+    replicas: the devices of all workers together.
+    """
 
     worker: int = 0
     workers: int = 1
@@ -36,7 +39,8 @@ class WorkerShard:
 class StreamSettings:
     """batch_size, steps_per_epoch (batches), seed, memory_gib (for the table of scans), augmentation (None: none).
 
-    share: of a batch, where several devices share it. The same is drawn for the batch, whoever takes it.
+    shard: the part of each batch that this worker takes, where several devices share it. What is drawn for a batch does
+    not depend on it.
     """
 
     batch_size: int
@@ -44,7 +48,7 @@ class StreamSettings:
     seed: int
     memory_gib: float = 2.0
     augmentation: Augmentation | None = None
-    share: WorkerShard = WorkerShard()
+    shard: WorkerShard = WorkerShard()
 
 
 def labelled_subjects(subjects: Sequence[str], n: int | None, seed: int = 0) -> tuple[str, ...]:
@@ -195,15 +199,15 @@ def _stream(samples, subjects, groups, draw, settings: StreamSettings, first_epo
 
     stream = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(one_epoch)
     stream = stream.map(change, num_parallel_calls=min(usable_cores(), MOST_CALLS), deterministic=True)
-    stream = stream.batch(settings.batch_size // settings.share.replicas, drop_remainder=True).prefetch(2)
+    stream = stream.batch(settings.batch_size // settings.shard.replicas, drop_remainder=True).prefetch(2)
     return stream.with_options(untuned())
 
 
 def _own(draws: Tensor, settings: StreamSettings) -> Tensor:
-    """The worker's share of the draws of each batch, in order; draws (n, ...)."""
-    share, size = settings.share, settings.batch_size // settings.share.workers
+    """The draws (m, ...) of this worker's shard of each batch, in order, of all draws (n, ...)."""
+    shard, size = settings.shard, settings.batch_size // settings.shard.workers
     batches = tf.reshape(draws, (settings.steps_per_epoch, settings.batch_size, *draws.shape[1:]))
-    own = batches[:, share.worker * size : (share.worker + 1) * size]
+    own = batches[:, shard.worker * size : (shard.worker + 1) * size]
     return tf.reshape(own, (-1, *draws.shape[1:]))
 
 

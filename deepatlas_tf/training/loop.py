@@ -80,8 +80,8 @@ def train_stage(stage: Stage, experiment: Experiment, dataset, validation_sample
         raise DataError(f"{folder} has other checkpoints here than on the first worker: WORKDIR has to be one folder")
     chief = is_chief(strategy)
 
-    def stream(share, epoch=first_epoch):
-        return build_stream(stage, method, experiment, dataset, workdir, epoch, share)
+    def stream(shard, epoch=first_epoch):
+        return build_stream(stage, method, experiment, dataset, workdir, epoch, shard)
 
     # all workers watch, so that all stop; a batch is drawn once more to say who was in it
     watch = Watch(stage.name, folder, lambda epoch, step: batch_subjects(stream(WorkerShard(), epoch), step), chief)

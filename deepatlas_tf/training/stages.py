@@ -154,11 +154,11 @@ def stage_seed(stage: Stage, experiment: Experiment) -> int:
 
 
 def build_stream(
-    stage: Stage, method, experiment: Experiment, dataset, workdir: Path, first_epoch: int, share: WorkerShard
+    stage: Stage, method, experiment: Experiment, dataset, workdir: Path, first_epoch: int, shard: WorkerShard
 ):
     """Endless batches for a stage, from its ``first_epoch`` on, with the stage's pseudo masks if it has any.
 
-    Of each batch only the ``share``, cut up for its replicas.
+    Of each batch only the ``shard``, cut up for its replicas.
     """
     labelled = used_labels(dataset, experiment)
     samples = hide_labels(dataset.samples("train"), labelled)
@@ -170,7 +170,7 @@ def build_stream(
         seed=stage_seed(stage, experiment),
         memory_gib=experiment.data.memory_gib,
         augmentation=stage.augmentation,
-        share=share,
+        shard=shard,
     )
     sides = tuple(in_domain(dataset.subjects["train"], dataset.domains, domain) for domain in stage.domains)
     if method.stream == "pairs" and stage.domains[0] != stage.domains[1]:

@@ -114,8 +114,8 @@ def distribute(strategy: tf.distribute.Strategy, stream: Callable[[WorkerShard],
         return prefetch_to_gpu(stream(WorkerShard()))
 
     def of_worker(context):
-        share = WorkerShard(context.input_pipeline_id, context.num_input_pipelines, context.num_replicas_in_sync)
-        return without_names(stream(share))
+        shard = WorkerShard(context.input_pipeline_id, context.num_input_pipelines, context.num_replicas_in_sync)
+        return without_names(stream(shard))
 
     return strategy.distribute_datasets_from_function(of_worker)
 

@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 
 import deepatlas_tf.datasets
-from deepatlas_tf.datasets import listing
+from deepatlas_tf.datasets.listing import ListedScan, Listing, read_listing
 from deepatlas_tf.scans import checks, nifti
 from deepatlas_tf.scans.class_names import BACKGROUND, find_class
 from deepatlas_tf.scans.nifti import Nifti
@@ -23,17 +23,18 @@ from deepatlas_tf.types import DataError, MissingDataError
 from deepatlas_tf.validation.scan_summary import LoadedScan, Problem
 
 LABEL_WORD = re.compile(r"(^|[_.-])(labels?|seg|segmentation|mask|masks|labelmap)(?=$|[_.-])", re.IGNORECASE)
-FLAT = (
+LOOSE_FILES = (
     "To be validated only, scans may also lie in a folder by themselves: NAME_label.nii.gz (or labels, seg, mask) is\n"
     "taken as the label map of NAME.nii.gz or NAME_t1.nii.gz."
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-    """items can be gone through several times; ``load`` never raises for a bad file.
+class ScanSet:
+    """The scans to be validated: ``load`` reads one of ``items`` and never raises for a bad file.
 
-    classes: the foreground classes that are declared, () where none are. title: of the report.
+    name: of the folder of results. title: of the report. classes: the foreground classes that are declared, () where
+    none are. items: one for each subject; they can be gone through several times.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Source:
     load: Callable[..., LoadedScan]
 
 
-def open_source(text: str, data_dir=None, manual_dir=None) -> Source:
+def open_scans(text: str, data_dir=None, manual_dir=None) -> ScanSet:
     """The scans that ``text`` names: a data set, a CSV or a folder; ``./NAME`` is a folder called like a data set.
 
     Raises MissingDataError where there is no such thing, DataError where a list cannot be read.
@@ -59,27 +60,26 @@ def open_source(text: str, data_dir=None, manual_dir=None) -> Source:
     return open_files(Path(text).expanduser())
 
 
-def open_files(source: Path) -> Source:
+def open_files(path: Path) -> ScanSet:
     """A CSV or folder as :mod:`~deepatlas_tf.datasets.listing` reads it, or a folder that holds the NIfTI files itself.
 
     Raises MissingDataError where it is none of these.
     """
-    flat = source.is_dir() and not (source / "imagesTr").is_dir()
-    rows = _flat_rows(source) if flat else []
+    loose = _loose_scans(path) if path.is_dir() and not (path / "imagesTr").is_dir() else []
     try:
-        table = listing.Table(source, tuple(rows), {}) if rows else listing.read_table(source)
+        listing = Listing(path, tuple(loose), {}) if loose else read_listing(path)
     except MissingDataError as error:
-        raise MissingDataError(f"{error}\n{FLAT}") from None
-    numbers = _class_of(table.labels)
-    classes = tuple(name for name in table.labels if name != BACKGROUND)
+        raise MissingDataError(f"{error}\n{LOOSE_FILES}") from None
+    numbers = _class_of(listing.labels)
+    classes = tuple(name for name in listing.labels if name != BACKGROUND)
 
-    def load(row: listing.Row) -> LoadedScan:
-        expected = tuple(find_class(table.labels, word) or word for word in row.labelled) or None
-        loaded = load_files(row.subject, row.image, row.label)
-        return dataclasses.replace(loaded, split=row.split, domain=row.domain, class_of=numbers, expected=expected)
+    def load(scan: ListedScan) -> LoadedScan:
+        expected = tuple(find_class(listing.labels, word) or word for word in scan.labelled_classes) or None
+        loaded = load_files(scan.subject, scan.image, scan.label)
+        return dataclasses.replace(loaded, split=scan.split, domain=scan.domain, class_of=numbers, expected=expected)
 
-    name = source.resolve().name if source.is_dir() else source.stem
-    return Source(name, os.fspath(source), classes, table.rows, load)
+    name = path.resolve().name if path.is_dir() else path.stem
+    return ScanSet(name, os.fspath(path), classes, listing.scans, load)
 
 
 def load_files(subject: str, image: Path | None, label: Path | None) -> LoadedScan:
@@ -113,25 +113,25 @@ def _class_of(labels: Mapping[str, Iterable[int]]) -> dict[int, str | None] | No
     return {n: None if name == BACKGROUND else name for name, numbers in labels.items() for n in numbers}
 
 
-def _flat_rows(folder: Path) -> list[listing.Row]:
+def _loose_scans(folder: Path) -> list[ListedScan]:
     """Label maps are known by a word in their names; what is left of the name is the beginning of the image's."""
     stems = {p.name.removesuffix(".gz").removesuffix(".nii"): p for p in sorted(folder.glob("*.nii*"))}
     stems = {stem: path for stem, path in stems.items() if not stem.startswith(".")}
     maps = {LABEL_WORD.sub("", stem): stem for stem in stems if LABEL_WORD.search(stem)}
     images = [stem for stem in stems if not LABEL_WORD.search(stem)]
-    rows, used = [], set()
+    scans, used = [], set()
     for stem in images:
         keys = [key for key in maps if key and re.match(rf"{re.escape(key)}($|[_.-])", stem)]
         key = max(keys, key=len, default=None)
         alone = key is not None and sum(other == key or other.startswith(f"{key}_") for other in images) == 1
         used.add(key)
         label = None if key is None else stems[maps[key]]
-        rows.append(listing.Row(key if alone else stem, stems[stem], label, "", "", (), stems[stem].name))
+        scans.append(ListedScan(key if alone else stem, stems[stem], label, "", "", (), stems[stem].name))
     orphans = [key for key in maps if key not in used]
-    return rows + [listing.Row(key, None, stems[maps[key]], "", "", (), stems[maps[key]].name) for key in orphans]
+    return scans + [ListedScan(key, None, stems[maps[key]], "", "", (), stems[maps[key]].name) for key in orphans]
 
 
-def _builder_files(text: str, manual_dir: Path) -> Source:
+def _builder_files(text: str, manual_dir: Path) -> ScanSet:
     """The files that the builder of a data set finds, with its classes and splits."""
     from deepatlas_tf.datasets.load import builder_and_config
     from deepatlas_tf.datasets.prepare import quiet  # needs TensorFlow, as the builders do
@@ -159,7 +159,7 @@ def _builder_files(text: str, manual_dir: Path) -> Source:
         split = split_of.get(scan.subject, "train" if splits else "")
         return dataclasses.replace(loaded, split=split, domain=domains[scan.subject], class_of=numbers)
 
-    return Source(text.replace("/", "_"), f"{text}, {manual_dir}", tuple(builder.label_numbers()), scans, load)
+    return ScanSet(text.replace("/", "_"), f"{text}, {manual_dir}", tuple(builder.label_numbers()), scans, load)
 
 
 def _load_own(builder, scan) -> LoadedScan:
@@ -185,7 +185,7 @@ class _Records:
                 yield split, record
 
 
-def _records(text: str, data_dir) -> Source:
+def _records(text: str, data_dir) -> ScanSet:
     from deepatlas_tf.datasets.load import load_dataset  # needs TensorFlow
 
     dataset = load_dataset(text, data_dir=data_dir)
@@ -196,7 +196,7 @@ def _records(text: str, data_dir) -> Source:
         return dataclasses.replace(_of_record(item[1], names), split=item[0], class_of=numbers)
 
     title = f"{text} (synthetic), prepared records" if dataset.synthetic else f"{text}, prepared records"
-    return Source(text.replace("/", "_"), title, names[1:], _Records(dataset), load)
+    return ScanSet(text.replace("/", "_"), title, names[1:], _Records(dataset), load)
 
 
 def _of_record(record: Mapping[str, np.ndarray], names: Sequence[str]) -> LoadedScan:

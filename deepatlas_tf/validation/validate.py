@@ -11,7 +11,7 @@ from deepatlas_tf.types import MissingDataError
 from deepatlas_tf.validation import tfdv
 from deepatlas_tf.validation.anomalies import ERROR, Finding, anomalies_proto, find, schema_findings
 from deepatlas_tf.validation.html import html_report, picture_order
-from deepatlas_tf.validation.readers import Source, open_source
+from deepatlas_tf.validation.readers import ScanSet, open_scans
 from deepatlas_tf.validation.scan_summary import ScanSummary, collect
 from deepatlas_tf.validation.schema import check_schema, infer_schema, load_schema
 from deepatlas_tf.validation.statistics import Table, save_proto, statistics, table
@@ -23,7 +23,7 @@ from deepatlas_tf.validation.thumbnails import thumbnail
 class Validation:
     """What was found; the files are already in ``folder``. schema: the frozen one, or that of the subjects in order."""
 
-    source: Source
+    scans: ScanSet
     folder: Path
     summaries: list[ScanSummary]
     rows: Table
@@ -42,10 +42,10 @@ class Validation:
     def write_html(self) -> Path:
         """``report.html``; the scans are read a second time for their pictures."""
         chosen = set(picture_order(self.summaries, self.findings))
-        items = (item for item in enumerate(self.source.items) if item[0] in chosen)
+        items = (item for item in enumerate(self.scans.items) if item[0] in chosen)
         bar = progress(items, total=len(chosen), desc="pictures", unit="scan")
-        pictures = {i: thumbnail(self.source.load(item)) for i, item in bar}
-        page = html_report(self.source.title, self.summaries, self.classes, self.findings, pictures)
+        pictures = {i: thumbnail(self.scans.load(item)) for i, item in bar}
+        page = html_report(self.scans.title, self.summaries, self.classes, self.findings, pictures)
         path = self.folder / "report.html"
         path.write_text(page, encoding="utf-8")
         return path
@@ -65,7 +65,7 @@ def validate(text: str, folder: Path | None = None, schema_file: Path | None = N
     """Look at every scan of ``text`` (NAME, DIR or CSV) and write what was found to ``folder``.
 
     Args:
-        text: see ``scan_sources.open_source``, which takes ``where`` (data_dir, manual_dir).
+        text: see ``readers.open_scans``, which takes ``where`` (data_dir, manual_dir).
         folder: default ``validation/NAME``.
         schema_file: a frozen schema; without one, the schema is made of the subjects without an error.
 
@@ -73,29 +73,29 @@ def validate(text: str, folder: Path | None = None, schema_file: Path | None = N
         MissingDataError: there is nothing to validate, or no such schema. DataError: a list cannot be read.
     """
     frozen = load_schema(schema_file) if schema_file else None
-    source = open_source(text, **where)
-    folder = Path("validation") / source.name if folder is None else folder
-    bar = progress(collect(source.items, source.load), total=_length(source.items), unit="scan")
+    scans = open_scans(text, **where)
+    folder = Path("validation") / scans.name if folder is None else folder
+    bar = progress(collect(scans.items, scans.load), total=_length(scans.items), unit="scan")
     summaries = list(bar)
     if not summaries:
-        raise MissingDataError(f"{source.title}: there is no scan to validate")
-    rows, names = table(summaries), class_names(summaries, source.classes)
-    findings = find(summaries, source.classes)
+        raise MissingDataError(f"{scans.title}: there is no scan to validate")
+    rows, names = table(summaries), class_names(summaries, scans.classes)
+    findings = find(summaries, scans.classes)
     if frozen is None:
-        schema = infer_schema(_in_order(summaries, rows, findings), source.classes)
+        schema = infer_schema(_in_order(summaries, rows, findings), scans.classes)
     else:
         schema = frozen
         findings = sorted(
             [*schema_findings(check_schema(rows, schema), summaries), *findings], key=lambda one: one.severity != ERROR
         )
     stats, anomalies = statistics(rows), anomalies_proto(findings, schema)
-    report = text_report(source.title, summaries, names, findings)
+    report = text_report(scans.title, summaries, names, findings)
     folder.mkdir(parents=True, exist_ok=True)
     for name, proto in (("schema", schema), ("stats", stats), ("anomalies", anomalies)):
         save_proto(folder / f"{name}.pbtxt", proto)
     write_subjects(folder / "subjects.csv", summaries, rows)
     (folder / "report.txt").write_text(report + "\n", encoding="utf-8")
-    return Validation(source, folder, summaries, rows, names, findings, schema, stats, anomalies, report)
+    return Validation(scans, folder, summaries, rows, names, findings, schema, stats, anomalies, report)
 
 
 def _in_order(summaries: Sequence[ScanSummary], rows: Table, findings: Sequence[Finding]) -> Table:

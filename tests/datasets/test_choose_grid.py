@@ -4,12 +4,12 @@ import pytest
 
 from deepatlas_tf.datasets import choose_grid as module
 from deepatlas_tf.datasets.choose_grid import Fingerprint, choose_grid, common_axes, fingerprint
-from deepatlas_tf.datasets.listing import Row
+from deepatlas_tf.datasets.listing import ListedScan
 from deepatlas_tf.types import DataError
 
 
 def row(subject, image, label=None):
-    return Row(subject, image, label, "", "", (), "")
+    return ListedScan(subject, image, label, "", "", (), "")
 
 
 def seen(spacing, foreground, labelled=(0, 0, 0), n=5):
@@ -63,7 +63,7 @@ def test_median_of_the_spacings_and_95_per_cent_of_the_scans():
     found.foreground[:6] = 90
     assert choose_grid(found) == ((96, 96, 96), (1, 1, 1))
     found.foreground[:] = 40
-    found.labelled[7] = (0, 57, 0)  # what is labelled is never cropped
+    found.anatomy[7] = (0, 57, 0)  # what is labelled is never cropped
     assert choose_grid(found) == ((40, 64, 40), (1, 1, 1))
 
 
@@ -87,7 +87,7 @@ def test_fingerprint_of_scans(tmp_path, write_nifti):
     # about the centre: along x the 8 voxels 6..13, along y the 20 voxels 5..24, along z the 4 voxels 18..21
     np.testing.assert_allclose(found.spacings, [[2, 1.5, 1]] * 2)
     np.testing.assert_allclose(found.foreground, [[4 * 2, 8 * 1.5, 20 * 1]] * 2)
-    np.testing.assert_allclose(found.labelled, [[36 * 2, 4 * 1.5, 6 * 1], [0, 0, 0]])
+    np.testing.assert_allclose(found.anatomy, [[36 * 2, 4 * 1.5, 6 * 1], [0, 0, 0]])
     assert found.numbers == {0, 7}
 
 

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from deepatlas_tf.datasets.listing import Row, check_table, read_table
+from deepatlas_tf.datasets.listing import ListedScan, check_listing, read_listing
 from deepatlas_tf.types import DataError, MissingDataError
 
 HEAD = "subject,image,label,split\n"
@@ -43,11 +43,11 @@ def test_csv_columns_in_any_order_and_paths_relative_to_it(tmp_path, table, monk
         f",s1,a.nii.gz,MR,,Train\nb.nii.gz,s2,{tmp_path}/c.nii.gz,CT,3;big one,val\n"
     )
     monkeypatch.chdir(tmp_path)
-    found = read_table("scans.csv")
-    assert found.source == path and found.labels == {}
-    assert found.rows == (
-        Row("s1", tmp_path / "a.nii.gz", None, "train", "MR", (), "line 2"),
-        Row("s2", tmp_path / "c.nii.gz", tmp_path / "b.nii.gz", "validation", "CT", ("3", "big_one"), "line 3"),
+    found = read_listing("scans.csv")
+    assert found.path == path and found.labels == {}
+    assert found.scans == (
+        ListedScan("s1", tmp_path / "a.nii.gz", None, "train", "MR", (), "line 2"),
+        ListedScan("s2", tmp_path / "c.nii.gz", tmp_path / "b.nii.gz", "validation", "CT", ("3", "big_one"), "line 3"),
     )
 
 
@@ -55,8 +55,8 @@ def test_csv_columns_in_any_order_and_paths_relative_to_it(tmp_path, table, monk
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_csv_of_spreadsheets(table, delimiter, encoding):
     text = f"{HEAD}é1,a.nii.gz,b.nii.gz,train\r\n,,,\r\n\r\ns2,c.nii.gz,,train\r\n".replace(",", delimiter)
-    rows = read_table(table(text, encoding)).rows
-    assert [(row.subject, row.label is None, row.spot) for row in rows] == [
+    rows = read_listing(table(text, encoding)).scans
+    assert [(row.subject, row.label is None, row.place) for row in rows] == [
         ("é1", False, "line 2"),
         ("s2", True, "line 5"),
     ]
@@ -68,7 +68,7 @@ def test_class_names_beside_the_csv(tmp_path, table, name):
     (tmp_path / name).write_text(
         "Label Number,Label Name,more\n0,Unknown,x\n12,Left femur\n\n3,tibia\n11,Left femur\n5,\n"
     )
-    labels = read_table(table(HEAD + "s1,a.nii.gz,,train\n")).labels
+    labels = read_listing(table(HEAD + "s1,a.nii.gz,,train\n")).labels
     assert labels == {"background": (0, 5), "tibia": (3,), "Left_femur": (11, 12)}
     assert list(labels) == ["background", "tibia", "Left_femur"]
 
@@ -111,7 +111,7 @@ def test_wrong_csv_is_one_line_with_file_and_line(tmp_path, table, text, words):
     (tmp_path / "loop.nii.gz").symlink_to(tmp_path / "loop.nii.gz")
     path = table(text)
     with pytest.raises(DataError) as error:
-        check_table(read_table(path))
+        check_listing(read_listing(path))
     message = str(error.value)
     assert str(path) in message and all(word in message for word in words) and "\n" not in message
 
@@ -119,15 +119,15 @@ def test_wrong_csv_is_one_line_with_file_and_line(tmp_path, table, text, words):
 def test_csv_in_another_encoding(table):
     path = table("subject,image\nJos\xe9,a.nii.gz\n", "latin-1")
     with pytest.raises(DataError, match="is no CSV .*UTF-8"):
-        read_table(path)
+        read_listing(path)
 
 
 def test_labelled_classes_are_compared_with_the_declared_ones(tmp_path, table):
     (tmp_path / "labels.csv").write_text("number,name\n1,femur\n2,tibia\n")
     start = "subject,image,label,labelled_classes\n"
-    check_table(read_table(table(start + "s1,a.nii.gz,b.nii.gz,femur 2\n")))
+    check_listing(read_listing(table(start + "s1,a.nii.gz,b.nii.gz,femur 2\n")))
     with pytest.raises(DataError, match="line 2, subject s1: there is no class 'femr'; there are femur"):
-        check_table(read_table(table(start + "s1,a.nii.gz,b.nii.gz,femr\n")))
+        check_listing(read_listing(table(start + "s1,a.nii.gz,b.nii.gz,femr\n")))
 
 
 def test_nnunet_folder(tmp_path, folder):
@@ -140,24 +140,24 @@ def test_nnunet_folder(tmp_path, folder):
         "imagesTr/notes.txt",
         labels={"background": 0, "femur": 2, "tibia": 1},
     )
-    found = read_table(path)
+    found = read_listing(path)
     assert found.labels == {"background": (0,), "tibia": (1,), "femur": (2,)}
-    assert [row.subject for row in found.rows] == ["k_000", "k_001", "k_002", "k_003", "k_005"]
-    assert [row.label is None for row in found.rows] == [False, False, False, True, False]
-    assert [row.split for row in found.rows] == ["", "", "", "", "test"]
+    assert [row.subject for row in found.scans] == ["k_000", "k_001", "k_002", "k_003", "k_005"]
+    assert [row.label is None for row in found.scans] == [False, False, False, True, False]
+    assert [row.split for row in found.scans] == ["", "", "", "", "test"]
     assert (
-        found.rows[0].image == path / "imagesTr/k_000_0000.nii.gz"
-        and found.rows[0].label == path / "labelsTr/k_000.nii.gz"
+        found.scans[0].image == path / "imagesTr/k_000_0000.nii.gz"
+        and found.scans[0].label == path / "labelsTr/k_000.nii.gz"
     )
-    check_table(found)
+    check_listing(found)
 
 
 def test_decathlon_folder_whose_names_end_in_four_digits(folder):
-    found = read_table(
+    found = read_listing(
         folder("imagesTr/k_0000.nii", "imagesTr/k_0001.nii", "labelsTr/k_0000.nii", "labelsTr/k_0001.nii")
     )
-    assert [row.subject for row in found.rows] == ["k_0000", "k_0001"] and found.labels == {}
-    check_table(found)
+    assert [row.subject for row in found.scans] == ["k_0000", "k_0001"] and found.labels == {}
+    check_listing(found)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_decathlon_folder_whose_names_end_in_four_digits(folder):
 )
 def test_wrong_folder_is_one_line(folder, names, words):
     with pytest.raises(DataError) as error:
-        check_table(read_table(folder(*names)))
+        check_listing(read_listing(folder(*names)))
     message = str(error.value)
     assert all(word in message for word in words) and "\n" not in message
 
@@ -182,13 +182,13 @@ def test_neither_folder_nor_csv(tmp_path):
     os.symlink(tmp_path / "loop", tmp_path / "loop")
     for source, reason in ((tmp_path, "no imagesTr"), (tmp_path / "x.csv", "no such"), (tmp_path / "loop", "no such")):
         with pytest.raises(MissingDataError) as error:
-            read_table(source)
+            read_listing(source)
         assert reason in str(error.value) and f"Looked in: {source}" in str(error.value)
 
 
 def test_rows_are_listed_also_where_they_are_wrong(table):
-    found = read_table(table(HEAD + "s1,a.nii.gz,x.nii.gz,somewhere\ns1,b.nii.gz,,\n"))
-    assert [(row.subject, row.split) for row in found.rows] == [("s1", "somewhere"), ("s1", "")]
+    found = read_listing(table(HEAD + "s1,a.nii.gz,x.nii.gz,somewhere\ns1,b.nii.gz,,\n"))
+    assert [(row.subject, row.split) for row in found.scans] == [("s1", "somewhere"), ("s1", "")]
 
 
 def test_folder_that_may_not_be_read(folder, monkeypatch):
@@ -200,4 +200,4 @@ def test_folder_that_may_not_be_read(folder, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.iterdir", refuse)
     with pytest.raises(DataError, match=f"{path}: cannot be read .Permission denied: .*imagesTr"):
-        read_table(path)
+        read_listing(path)

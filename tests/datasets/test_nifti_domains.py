@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from deepatlas_tf.datasets.listing import Row
-from deepatlas_tf.datasets.nifti.nifti_dataset_builder import split_rows
+from deepatlas_tf.datasets.listing import ListedScan
+from deepatlas_tf.datasets.nifti.nifti_dataset_builder import split_listed
 
 
 def test_a_domain_without_labels_is_shared_out_too():
-    rows = [Row(f"a{k}", Path("i"), Path("l"), "", "mr", (), "") for k in range(10)]
-    rows += [Row(f"b{k}", Path("i"), None, "", "ct", (), "") for k in range(10)]
-    splits = split_rows([*rows, Row("a_unlabelled", Path("i"), None, "", "mr", (), "")])
+    rows = [ListedScan(f"a{k}", Path("i"), Path("l"), "", "mr", (), "") for k in range(10)]
+    rows += [ListedScan(f"b{k}", Path("i"), None, "", "ct", (), "") for k in range(10)]
+    splits = split_listed([*rows, ListedScan("a_unlabelled", Path("i"), None, "", "mr", (), "")])
     assert tuple(map(len, splits.values())) == (15, 2, 4) and splits["train"][-1] == "a_unlabelled"
     assert {subject[0] for subject in splits["test"]} == {"a", "b"}

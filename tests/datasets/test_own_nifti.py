@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from deepatlas_tf.cli import main
-from deepatlas_tf.datasets.listing import Row
+from deepatlas_tf.datasets.listing import ListedScan
 from deepatlas_tf.datasets.load import load_dataset
-from deepatlas_tf.datasets.nifti.nifti_dataset_builder import Builder, split_rows
+from deepatlas_tf.datasets.nifti.nifti_dataset_builder import Builder, split_listed
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.types import DataError, MissingDataError, SettingError
@@ -123,12 +123,12 @@ def test_splits_are_made_where_none_are_given(tmp_path, own_scans):
 
 @pytest.mark.parametrize(("n", "sizes"), [(4, (2, 1, 1)), (7, (5, 1, 1)), (8, (4, 2, 2)), (60, (42, 6, 12))])
 def test_sizes_of_the_splits(n, sizes):
-    rows = [Row(f"s{k}", Path("i"), Path("l"), "", "", (), "") for k in range(n)]
-    splits = split_rows(rows)
+    rows = [ListedScan(f"s{k}", Path("i"), Path("l"), "", "", (), "") for k in range(n)]
+    splits = split_listed(rows)
     assert tuple(map(len, splits.values())) == sizes and set(sum(splits.values(), [])) == {row.subject for row in rows}
     given = [row._replace(split="test") for row in rows[:2]]
     if n > 5:
-        assert split_rows([*given, *rows[2:]])["test"] == ["s0", "s1"]
+        assert split_listed([*given, *rows[2:]])["test"] == ["s0", "s1"]
 
 
 def nnunet(tmp_path, write_nifti, channels="_0000"):

@@ -23,10 +23,10 @@ def samples():
     )
 
 
-def batches(make, n, share, memory_gib):
+def batches(make, n, shard, memory_gib):
     """The first n batches of a stream of 4 samples or pairs a batch."""
     fraction = (0.5, None) if make is pair_stream else 0.5
-    settings = StreamSettings(4, N_STEPS, 7, memory_gib, Augmentation(), share)
+    settings = StreamSettings(4, N_STEPS, 7, memory_gib, Augmentation(), shard)
     return list(make(samples(), SUBJECTS, SUBJECTS[:2], fraction, settings).take(n))
 
 
@@ -35,12 +35,12 @@ def batches(make, n, share, memory_gib):
     [(pair_stream, 1.0, 2, 2), (pair_stream, 3.2e-6, 2, 1), (sample_stream, 1.0, 1, 2)],
     ids=["all in memory", "some in memory", "samples"],
 )
-def test_the_shares_of_all_devices_are_the_batch(make, memory_gib, workers, devices):
+def test_the_shards_of_all_devices_are_the_batch(make, memory_gib, workers, devices):
     n_batches = 2 * N_STEPS  # two epochs
     whole = batches(make, n_batches, WorkerShard(), memory_gib)
     replicas = workers * devices
-    shares = [batches(make, n_batches * devices, WorkerShard(w, workers, replicas), memory_gib) for w in range(workers)]
+    shards = [batches(make, n_batches * devices, WorkerShard(w, workers, replicas), memory_gib) for w in range(workers)]
     for step, expected in enumerate(whole):
-        parts = [shares[w][step * devices + d] for w in range(workers) for d in range(devices)]
+        parts = [shards[w][step * devices + d] for w in range(workers) for d in range(devices)]
         found = tf.nest.map_structure(lambda *tensors: np.concatenate(tensors), *parts)
         tf.nest.map_structure(np.testing.assert_array_equal, found, expected)

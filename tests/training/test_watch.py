@@ -131,12 +131,12 @@ def test_a_bad_image_stops_the_run_and_leaves_the_epoch_before(tmp_path, monkeyp
     build = loop.build_stream
     drawn = []
 
-    def spoilt(stage, method, experiment, dataset, workdir, first_epoch, share):
+    def spoilt(stage, method, experiment, dataset, workdir, first_epoch, shard):
         def spoil(index, pair):
             bad = tf.where(index == 6 - 4 * first_epoch, NAN, 0.0)
             return {**pair, "moving": {**pair["moving"], "image": pair["moving"]["image"] + bad}}
 
-        stream = build(stage, method, experiment, dataset, workdir, first_epoch, share)
+        stream = build(stage, method, experiment, dataset, workdir, first_epoch, shard)
         if not drawn:
             batches = [[b[s]["subject"].numpy()[0].decode() for s in ("moving", "fixed")] for b in stream.take(8)]
             drawn.extend(batches)
