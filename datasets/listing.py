@@ -16,7 +16,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from deepatlas_tf.scans.class_names import class_name, csv_lines, find_class, read_dataset_json, read_label_csv
+from deepatlas_tf.scans.class_names import (
+    check_name,
+    class_name,
+    csv_lines,
+    find_class,
+    read_dataset_json,
+    read_label_csv,
+)
 from deepatlas_tf.types import DataError, MissingDataError
 
 COLUMNS = ("subject", "image", "label", "split", "domain", "labelled_classes")
@@ -81,13 +88,22 @@ def read_listing(path: str | os.PathLike) -> Listing:
     path = Path(os.path.abspath(os.path.expanduser(path)))
     try:
         if path.is_dir() and (path / "imagesTr").is_dir():
-            return _read_folder(path)
+            return check_names(_read_folder(path))
         if path.is_file():
-            return _read_csv(path)
+            return check_names(_read_csv(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}: {error.filename})") from error
     found = "there is no imagesTr in it" if path.is_dir() else "there is no such file or folder"
     raise MissingDataError(f"Your scans were not found: {found}.\n{LAYOUTS}\nLooked in: {path}")
+
+
+def check_names(listing: Listing) -> Listing:
+    """The listing, if its subjects and domains have names that can be shown; else raises DataError."""
+    for scan in listing.scans:
+        where = f"{listing.path}, {scan.place}"
+        check_name(where, "the subject", scan.subject)
+        check_name(where, "the domain", scan.domain)
+    return listing
 
 
 def check_listing(listing: Listing) -> None:
@@ -179,6 +195,9 @@ def _csv_scan(path: Path, number: int, cell: dict[str, str]) -> ListedScan:
     for name in COLUMNS[:2]:
         if not cell[name]:
             raise DataError(f"{path}, line {number}: no {name} is given")
+    for name in ("image", "label"):
+        if len(cell.get(name, "").splitlines()) > 1:
+            raise DataError(f"{path}, line {number}: the path of the {name} has a line break; write it in one line")
     split, words = cell.get("split", "").lower(), cell.get("labelled_classes", "")
     words = words.split(";") if ";" in words else words.split()
     return ListedScan(

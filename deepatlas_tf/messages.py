@@ -7,6 +7,7 @@ import sys
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 _level = NORMAL
+_warned: set[str] = set()
 
 
 def set_level(level: int) -> None:
@@ -30,6 +31,13 @@ def detail(text: str) -> None:
     """A line on stderr for who looks for a fault; only when verbose."""
     if _level >= VERBOSE:
         _write(text, sys.stderr)
+
+
+def warn(text: str) -> None:
+    """A line on stderr, also when quiet, on what may be wrong; each text once in a process."""
+    if text not in _warned:
+        _warned.add(text)
+        _write(f"warning: {text}", sys.stderr)
 
 
 def progress(iterable=None, **settings):

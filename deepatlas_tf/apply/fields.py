@@ -84,7 +84,7 @@ def warp_volume(volume: np.ndarray, affine: np.ndarray, field: Field, nearest: b
 def warp_labels(label: np.ndarray, affine: np.ndarray, field: Field) -> np.ndarray:
     """A label map warped with nearest neighbours, in the smallest integer type that holds its numbers."""
     low, high = int(label.min()), int(label.max())
-    fitting = (kind for kind in (np.uint8, np.int16, np.int32) if np.iinfo(kind).min <= low)
+    fitting = (kind for kind in (np.uint8, np.int16, np.int32, np.int64) if np.iinfo(kind).min <= low)
     kind = next(kind for kind in fitting if high <= np.iinfo(kind).max)
     return warp_volume(label, affine, field, nearest=True).astype(kind)
 

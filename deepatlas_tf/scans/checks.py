@@ -13,18 +13,20 @@ from deepatlas_tf.types import DataError
 # random rotations of 256 x 256 x 200 voxels 99.9 % come back within 0.08 voxels. Real mistakes begin at half a voxel.
 AFFINE_TOLERANCE = 0.1
 INTEGER_TOLERANCE = 1e-3  # stored scale factors leave 3 as 2.9999998
+# What a scan can be: from a microscope to a whole body, anywhere in a scanner's room
+MIN_VOXEL_MM, MAX_VOXEL_MM, MAX_SIDE_MM, MAX_VOLUME_MM3, MAX_ORIGIN_MM = 1e-4, 50.0, 2500.0, 1e9, 1e5
 MIN_AXES_VOLUME = 1e-6  # of the axes' unit vectors; where it is less, two of them are parallel
 
 
 def check_voxel_sizes(subject: str, path: Path, sizes: np.ndarray) -> None:
-    """``sizes`` (D,) as stored in the header, mm: none is zero or negative."""
+    """Raise DataError where one of the ``sizes`` (D,), mm, as stored in the header, is not positive."""
     if not (sizes > 0).all():
         shown = " x ".join(f"{size:g}" for size in sizes)
         raise DataError(f"subject {subject}: {path} has voxels of {shown} mm; repair the voxel size in its header")
 
 
 def check_type(subject: str, path: Path, dtype: np.dtype) -> None:
-    """Real numbers: neither colours nor complex."""
+    """Raise DataError for colours and complex numbers: values must be real numbers."""
     if dtype.fields is not None:
         raise DataError(
             f"subject {subject}: {path} holds colours ({'+'.join(dtype.fields)}); convert it to grey values"
@@ -34,7 +36,11 @@ def check_type(subject: str, path: Path, dtype: np.dtype) -> None:
 
 
 def check_grid(subject: str, path: Path, volume: np.ndarray, affine: np.ndarray, n_axes: int = 3) -> None:
-    """Volume (*S) with ``n_axes`` axes, not empty; affine (n_axes+1, n_axes+1) with voxels of positive size."""
+    """Raise DataError for a volume (*S) or affine (n_axes+1, n_axes+1), voxels to mm, that no scan can have.
+
+    The volume must have ``n_axes`` axes and not be empty. Of the affine the voxel size, what the scan covers and where
+    it lies must be plausible.
+    """
     if volume.ndim != n_axes or volume.size == 0:
         needed = f"one {'3D volume' if n_axes == 3 else '2D slice'} is needed"
         if volume.ndim > 3:  # time points, channels, directions
@@ -44,10 +50,20 @@ def check_grid(subject: str, path: Path, volume: np.ndarray, affine: np.ndarray,
     sizes = np.linalg.norm(axes, axis=0)
     if not np.isfinite(affine).all() or not sizes.all() or abs(np.linalg.det(axes / sizes)) < MIN_AXES_VOLUME:
         raise DataError(f"subject {subject}: {path} has an affine without a valid voxel size; repair its header")
+    covered = sizes * volume.shape
+    if sizes.min() < MIN_VOXEL_MM or sizes.max() > MAX_VOXEL_MM:
+        reason = f"voxels of {_by_x(sizes)} mm"
+    elif covered.max() > MAX_SIDE_MM or covered.prod() > MAX_VOLUME_MM3:
+        reason = f"voxels of {_by_x(sizes)} mm that cover {_by_x(covered)} mm"
+    elif np.abs(affine[:-1, -1]).max() > MAX_ORIGIN_MM:
+        reason = f"its first voxel at {', '.join(f'{x:.3g}' for x in affine[:-1, -1])} mm"
+    else:
+        return
+    raise DataError(f"subject {subject}: {path} has {reason}, which no scan has; repair its header (sizes in mm)")
 
 
 def check_image(subject: str, path: Path, volume: np.ndarray) -> None:
-    """Finite and not constant."""
+    """Raise DataError for an image (*S) with values that are not finite, or all the same."""
     bad = volume.size - int(np.isfinite(volume).sum())
     if bad:
         raise DataError(f"subject {subject}: {path} has {bad} voxels that are NaN or infinite; export it again")
@@ -57,8 +73,21 @@ def check_image(subject: str, path: Path, volume: np.ndarray) -> None:
         )
 
 
-def check_integers(subject: str, path: Path, label: np.ndarray) -> None:
-    """Whole numbers; a floating-point file may hold them."""
+def whole_numbers(subject: str, path: Path, label: np.ndarray) -> np.ndarray:
+    """The label map (*S) as int32, or int64 where a number needs it; DataError where a value is no integer.
+
+    Integers are not rounded on the way. Floating-point numbers may be INTEGER_TOLERANCE away from an integer.
+    """
+    if label.dtype.kind == "f":
+        _check_integers(subject, path, label)
+        label = np.rint(label)
+    low, high = (int(label.min()), int(label.max())) if label.size else (0, 0)
+    if max(abs(low), abs(high)) >= 2**63:
+        raise DataError(f"subject {subject}: label map {path} has a number that is too large ({max(-low, high)})")
+    return label.astype(np.int32 if -(2**31) <= low and high < 2**31 else np.int64)
+
+
+def _check_integers(subject: str, path: Path, label: np.ndarray) -> None:
     bad = ~np.isfinite(label) | (np.abs(np.nan_to_num(label) - np.rint(np.nan_to_num(label))) > INTEGER_TOLERANCE)
     if bad.any():
         raise DataError(
@@ -68,13 +97,13 @@ def check_integers(subject: str, path: Path, label: np.ndarray) -> None:
 
 
 def check_not_negative(subject: str, path: Path, label: np.ndarray) -> None:
-    """Label numbers start at 0."""
+    """Raise DataError where a number in the label map (*S) is below 0."""
     if label.size and label.min() < 0:
         raise DataError(f"subject {subject}: label map {path} has the number {label.min()}; numbers start at 0")
 
 
 def check_values(subject: str, path: Path, label: np.ndarray, declared: Collection[int]) -> None:
-    """Only declared label numbers."""
+    """Raise DataError where the label map (*S) has a number that is not among the ``declared``."""
     unknown = sorted(set(np.unique(label).tolist()) - set(declared))
     if unknown:
         shown = ", ".join(map(str, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
@@ -82,7 +111,10 @@ def check_values(subject: str, path: Path, label: np.ndarray, declared: Collecti
 
 
 def check_same_grid(subject: str, image, label) -> None:
-    """``image`` and ``label`` are (path, Nifti); same shape, and no voxel further than AFFINE_TOLERANCE apart."""
+    """Raise DataError where two files do not lie on one grid; ``image`` and ``label`` are (path, Nifti) each.
+
+    They must have one shape, and no voxel may lie further apart than AFFINE_TOLERANCE.
+    """
     (image_path, image), (label_path, label) = image, label
     if image.volume.shape != label.volume.shape:
         raise DataError(
@@ -98,9 +130,9 @@ def check_same_grid(subject: str, image, label) -> None:
 
 
 def grid_distance(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> tuple[float, float]:
-    """How far apart two affines (D+1, D+1) put a voxel of a volume (*S): the most, in voxels of ``affine`` and in mm.
+    """The largest distance between where two affines (D+1, D+1) put a voxel of a volume (*S).
 
-    Affine maps differ most at a corner.
+    It is given in voxels of ``affine`` and in mm, and found at a corner, where affine maps differ most.
     """
     corners = np.stack(np.meshgrid(*[(0, n - 1) for n in shape], indexing="ij"), -1).reshape(-1, len(shape))
     apart = nib.affines.apply_affine(other, corners) - nib.affines.apply_affine(affine, corners)  # (2**D, D) mm
@@ -109,6 +141,10 @@ def grid_distance(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...])
 
 
 def check_new(subject: str, path: Path, known: Mapping[str, Path]) -> None:
-    """No subject twice; ``known`` are the files found so far."""
+    """Raise DataError where the subject is among the ``known``, whose files were found before."""
     if subject in known:
         raise DataError(f"subject {subject} occurs twice: {known[subject]} and {path}; remove one")
+
+
+def _by_x(values: np.ndarray) -> str:
+    return " x ".join(f"{value:.3g}" for value in values)

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from deepatlas_tf.types import DataError
 
 BACKGROUND = "background"
 _NO_CLASS = {BACKGROUND, "", "unknown", "none", "unlabeled", "unlabelled", "clear_label"}  # what 0 is called elsewhere
+
+LARGEST_NUMBER = 2**63 - 1  # of a label: what an integer of 64 bits holds
+LONGEST_NAME = 200
+_DIGITS = re.compile(r"[0-9]+")
 
 Labels = Mapping[str, tuple[int, ...]]
 
@@ -19,11 +24,35 @@ def class_name(text: str) -> str:
     return "_".join(text.split())
 
 
+def check_name(where: str, what: str, name: str) -> None:
+    """Raise DataError for a name that cannot be shown: ``where`` begins the message, ``what`` says whose name it is.
+
+    Control characters and halves of characters (surrogates) can be written to no table, and pictures take what stands
+    between two dollar signs for a formula.
+    """
+    wrong = [sign for sign in name if sign == "$" or unicodedata.category(sign) in ("Cc", "Cs")]
+    if wrong:
+        raise DataError(f"{where}: {what} {_shown(name)} has the character {ascii(wrong[0])}; rename it")
+    if len(name) > LONGEST_NAME:
+        raise DataError(f"{where}: {what} {_shown(name)} has {len(name)} characters; at most {LONGEST_NAME} are shown")
+
+
+def label_number(where: str, text: str) -> int:
+    """The label number that ``text`` says. Raises DataError, beginning with ``where``, for anything else."""
+    text = text.strip()
+    if not _DIGITS.fullmatch(text):
+        raise DataError(f"{where}: {_shown(text)} is no label number; the columns are number,name")
+    number = int(text) if len(text) <= len(str(LARGEST_NUMBER)) else LARGEST_NUMBER + 1
+    if number > LARGEST_NUMBER:
+        raise DataError(f"{where}: the label number {_shown(text)} is too large; renumber the label maps")
+    return number
+
+
 def find_class(labels: Labels, word: str) -> str | None:
     """The name of the class that is meant by a name or a number; None where there is none."""
     if word in labels:
         return word
-    number = int(word) if word.isdecimal() else None
+    number = int(word) if _DIGITS.fullmatch(word) and len(word) <= len(str(LARGEST_NUMBER)) else None
     return next((name for name, numbers in labels.items() if number in numbers), None)
 
 
@@ -34,9 +63,7 @@ def read_label_csv(path: Path) -> Labels:
     """
     pairs = []
     for line, row in csv_lines(path)[1:]:
-        if not re.fullmatch(r"\s*\d+\s*", row[0]):
-            raise DataError(f"{path}, line {line}: {row[0]!r} is no label number; the columns are number,name")
-        pairs.append((int(row[0]), row[1] if len(row) > 1 else ""))
+        pairs.append((label_number(f"{path}, line {line}", row[0]), row[1] if len(row) > 1 else ""))
     return _collect(path, pairs)
 
 
@@ -45,7 +72,7 @@ def read_dataset_json(path: Path) -> Labels:
     try:
         labels = json.loads(path.read_text(encoding="utf-8-sig")).get("labels", {})
         pairs = list(labels.items())
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: is no description of a data set ({error}); repair or remove it") from None
     return _collect(path, [_json_pair(path, key, value) for key, value in pairs]) if pairs else {}
 
@@ -60,24 +87,36 @@ def csv_lines(path: Path) -> list[tuple[int, list[str]]]:
             delimiter = max(",;\t", key=file.readline().count)
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter)
-            return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+            lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: is no CSV ({error}); save it as CSV with UTF-8 text") from None
+    for number, row in lines:
+        wrong = [sign for cell in row for sign in cell if unicodedata.category(sign) == "Cc" and sign not in "\t\n\r"]
+        if wrong:
+            raise DataError(
+                f"{path}, line {number}: has the character {ascii(wrong[0])}; save it as CSV with UTF-8 text"
+            )
+    return lines
+
+
+def _shown(text: str) -> str:
+    """Quoted, in printable characters and not too long for a line."""
+    return ascii(text if len(text) <= 60 else f"{text[:50]}...")
 
 
 def _json_pair(path: Path, key: str, value) -> tuple[int, str]:
     if isinstance(value, list):
         raise DataError(
-            f"{path}: {key!r} is a region of several labels, and one voxel has one class here; list classes"
+            f"{path}: {_shown(key)} is a region of several labels, and one voxel has one class here; list classes"
         )
     number, name = (key, value) if isinstance(value, str) and key.isdecimal() else (value, key)
     if name == "ignore":
         raise DataError(
             f"{path}: the label 'ignore' is not supported; use a CSV whose labelled_classes say what is labelled"
         )
-    if isinstance(number, bool) or not re.fullmatch(r"\d+", str(number)):
-        raise DataError(f"{path}: {number!r} is no label number")
-    return int(number), name
+    if isinstance(number, bool) or not _DIGITS.fullmatch(str(number)):
+        raise DataError(f"{path}: {ascii(number)[:60]} is no label number")
+    return label_number(path, str(number)), name
 
 
 def _collect(path: Path, pairs: Iterable[tuple[int, str]]) -> Labels:
@@ -88,6 +127,7 @@ def _collect(path: Path, pairs: Iterable[tuple[int, str]]) -> Labels:
             raise DataError(f"{path}: label number {number} occurs twice")
         seen.add(number)
         name = class_name(name)
+        check_name(path, "the class", name)
         if number:
             labels.setdefault(name if name.lower() not in (BACKGROUND, "") else BACKGROUND, []).append(number)
         elif name.lower() not in _NO_CLASS:

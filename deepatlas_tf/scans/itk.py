@@ -83,12 +83,12 @@ def series_files(folder: Path) -> list[Path]:
 
 
 def read_label(path: Path, subject: str) -> Nifti:
-    """A label map from a MetaImage (``.mhd`` with its data file, ``.mha``); volume (X, Y, Z) int32.
+    """A label map from a MetaImage (``.mhd`` with its data file, ``.mha``); the volume is as of ``nifti.read_label``.
 
     Raises DataError where it cannot be read, is not one 3D volume, has a value that is not an integer, or SimpleITK is
     not installed.
     """
-    reader = _reader(path, subject, "MetaImageIO")
+    reader = _reader(path, subject, "MetaImageIO", keep_type=True)
     try:
         image = reader.Execute()
     except RuntimeError as error:
@@ -99,11 +99,10 @@ def read_label(path: Path, subject: str) -> Nifti:
         affine[:3, 3] = image.GetOrigin()
     affine = LPS_TO_RAS @ affine
     checks.check_grid(subject, path, volume, affine)
-    checks.check_integers(subject, path, volume)
-    return Nifti(np.rint(volume).astype(np.int32), affine)
+    return Nifti(checks.whole_numbers(subject, path, volume), affine)
 
 
-def _reader(path: Path, subject: str, image_io: str):
+def _reader(path: Path, subject: str, image_io: str, keep_type: bool = False):
     try:
         import SimpleITK as sitk
     except ImportError:
@@ -113,7 +112,8 @@ def _reader(path: Path, subject: str, image_io: str):
     reader = sitk.ImageFileReader()
     reader.SetImageIO(image_io)
     reader.SetFileName(os.fspath(path))
-    reader.SetOutputPixelType(sitk.sitkFloat32)
+    if not keep_type:
+        reader.SetOutputPixelType(sitk.sitkFloat32)
     return reader
 
 

@@ -1,48 +1,63 @@
 """Reading and writing NIfTI files. What cannot be used stops here, with one line naming subject and file."""
 
-import gzip
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
 
-from deepatlas_tf.scans import checks
+from deepatlas_tf import messages
+from deepatlas_tf.scans import checks, headers
 from deepatlas_tf.types import DataError
 
 
 class Nifti(NamedTuple):
-    """volume (X, Y, Z) in the file's own order of axes; affine (4, 4) float64, voxels to mm. A slice: (X, Y), (3, 3).
+    """A scan or label map in memory.
 
-    A slice's affine leaves out the world axis that its normal is closest to; the plane is turned into the other two.
+    volume (X, Y, Z) in the file's own order of axes; affine (4, 4) float64, voxels to mm. For a slice they are (X, Y)
+    and (3, 3): the affine leaves out the world axis that the slice's normal is closest to, and the plane is turned into
+    the other two.
     """
 
     volume: np.ndarray
     affine: np.ndarray
 
 
-def read_image(path: Path, subject: str, n_axes: int = 3) -> Nifti:
-    """A scan, float32. ``n_axes`` 2 takes a slice, stored as (X, Y) or with an axis of one voxel.
+def read_image(path: Path, subject: str, n_axes: int = 3, warn: Callable[[str], None] = messages.warn) -> Nifti:
+    """Read a scan as float32.
 
-    Raises DataError where it cannot be read, has other axes, is not finite, constant, or has no voxel size.
+    Args:
+        path: the file.
+        subject: who it is, for messages.
+        n_axes: 2 takes a slice, stored as (X, Y) or with an axis of one voxel.
+        warn: is given a line where the file leaves in doubt where the scan lies (``headers.form_problem``).
+
+    Raises:
+        DataError: the file cannot be read or is shorter than its header declares; it has other axes, no plausible voxel
+            size, units other than mm, or values that are constant, not finite or no real numbers.
     """
-    volume, affine = _read(path, subject, n_axes)
+    image, affine = _open(path, subject, n_axes, warn)
+    volume = _array(path, subject, n_axes, lambda: np.asarray(image.dataobj, dtype=np.float32))
     checks.check_image(subject, path, volume)
     return Nifti(volume, affine)
 
 
-def read_label(path: Path, subject: str, n_axes: int = 3) -> Nifti:
-    """A label map, int32. Raises DataError as ``read_image`` does, and where a value is not an integer."""
-    volume, affine = _read(path, subject, n_axes)
-    checks.check_integers(subject, path, volume)
-    return Nifti(np.rint(volume).astype(np.int32), affine)
+def read_label(path: Path, subject: str, n_axes: int = 3, warn: Callable[[str], None] = messages.warn) -> Nifti:
+    """Read a label map as int32, or as int64 where a number needs it. Integers are never rounded.
+
+    Arguments and errors are those of ``read_image``, but that a label map may be constant. Raises DataError where a
+    value is not an integer; a file of floating-point numbers may hold integers.
+    """
+    image, affine = _open(path, subject, n_axes, warn)
+    values = _array(path, subject, n_axes, lambda: _exact_values(image))
+    return Nifti(checks.whole_numbers(subject, path, values), affine)
 
 
 def count_axes(path: Path, subject: str) -> int:
     """2 for a slice, as ``read_image`` takes it, else 3; from the header. Raises DataError where it cannot be read."""
     try:
-        _verify_spacing(path, subject)
-        shape = nib.load(path).shape
+        shape = headers.open_checked(path, subject).shape
     except DataError:
         raise
     except Exception as error:
@@ -50,41 +65,72 @@ def count_axes(path: Path, subject: str) -> int:
     return 2 if len(shape) == 2 or 1 in shape[:3] else 3
 
 
-def save(path: Path, volume: np.ndarray, affine: np.ndarray, header: nib.Nifti1Header | None = None) -> None:
-    """Write ``volume`` (X, Y, Z, ...) with ``affine``; ``header`` (of the scan) keeps its units and codes of space.
+def form_problem(path: Path) -> str | None:
+    """What is doubtful about where a file's scan lies (see ``headers.form_problem``); None where it cannot be read."""
+    try:
+        return headers.form_problem(nib.load(path))
+    except Exception:  # reading the file says what is wrong with it
+        return None
 
-    A slice (X, Y, ...) with a (3, 3) affine gets back the singleton axis and the affine of ``header``, or lies in the
-    plane z = 0 without one. The data type written is the volume's own, except int64, which viewers do not read: it
-    becomes int32.
+
+def save(path: Path, volume: np.ndarray, affine: np.ndarray, header: nib.Nifti1Header | None = None) -> None:
+    """Write ``volume`` (X, Y, Z, ...) with ``affine`` as both its qform and its sform.
+
+    ``header`` (of the scan) gives the code of space and the units. A slice (X, Y, ...) with a (3, 3) affine gets back
+    the singleton axis and the affine of ``header``, or lies in the plane z = 0 without one. The data type written is
+    the volume's own, except integers of 64 bits, which many viewers do not read: they become 32 bits where they fit.
     """
-    volume = volume.astype(np.int32) if volume.dtype == np.int64 else volume
+    volume = _as_32_bits(volume) if volume.dtype in (np.int64, np.uint64) else volume
     if len(affine) == 3:
         volume, affine = _slice_in_space(volume, affine, header)
-    image = nib.Nifti1Image(volume, affine, header)
+    image = nib.Nifti1Image(volume, affine, header, dtype=volume.dtype)
     image.set_data_dtype(volume.dtype)
     image.header.set_slope_inter(1, 0)
+    headers.set_forms(image, affine, header)
     nib.save(image, path)
 
 
-def _read(path: Path, subject: str, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
+def _open(path: Path, subject: str, n_axes: int, warn: Callable[[str], None]):
+    """The image, of which no voxel is read, and the affine of the volume or slice."""
     try:
-        _verify_gzip(path)
-        _verify_spacing(path, subject)
-        image = nib.load(path)
-        checks.check_type(subject, path, image.get_data_dtype())
-        # float32 holds every integer up to 2**24, more than any label file has; scale factors are applied by nibabel
-        volume = np.asarray(image.dataobj, dtype=np.float32)
-        affine = np.array(image.affine, np.float64)
+        image = headers.open_checked(path, subject)
+        # an array of this shape that takes no memory
+        volume, affine = _on_axes(np.broadcast_to(np.uint8(0), image.shape), np.array(image.affine, float), n_axes)
+        checks.check_grid(subject, path, volume, affine, n_axes)
+        headers.check_size(path, subject, image)
     except DataError:
         raise
     except Exception as error:  # nibabel, gzip and zlib raise a dozen kinds for a damaged file
         raise _unreadable(path, subject, error) from error
-    while volume.ndim > 3 and volume.shape[-1] == 1:
-        volume = volume[..., 0]
-    if n_axes == 2:
-        volume, affine = _as_slice(volume, affine)
-    checks.check_grid(subject, path, volume, affine, n_axes)
-    return volume, affine
+    problem = headers.form_problem(image)
+    if problem:
+        warn(f"subject {subject}: {path} {problem}")
+    return image, affine
+
+
+def _array(path: Path, subject: str, n_axes: int, read: Callable[[], np.ndarray]) -> np.ndarray:
+    try:
+        with np.errstate(all="ignore"):  # what overflows is found by the checks that follow
+            values = read()
+    except Exception as error:
+        raise _unreadable(path, subject, error) from error
+    return _on_axes(values, np.eye(4), n_axes)[0]
+
+
+def _exact_values(image) -> np.ndarray:
+    """Integers as they are stored, also where whole scale factors apply; other values as floating-point numbers."""
+    proxy, dtype = image.dataobj, image.get_data_dtype()
+    slope, offset = getattr(proxy, "slope", 1.0), getattr(proxy, "inter", 0.0)
+    if dtype.kind == "f":
+        return np.asarray(proxy, np.float32 if dtype.itemsize <= 4 and (slope, offset) == (1, 0) else np.float64)
+    if not (hasattr(proxy, "get_unscaled") and float(slope).is_integer() and float(offset).is_integer()):
+        return np.asarray(proxy, np.float64)
+    stored = np.asarray(proxy.get_unscaled())
+    if (slope, offset) == (1, 0):
+        return stored
+    ends = [int(end) * int(slope) + int(offset) for end in (stored.min(), stored.max())]
+    fits = all(abs(end) < 2**63 for end in ends) and stored.max() < 2**63
+    return stored.astype(np.int64) * int(slope) + int(offset) if fits else np.asarray(proxy, np.float64)
 
 
 def _unreadable(path: Path, subject: str, error: Exception) -> DataError:
@@ -96,24 +142,11 @@ def _unreadable(path: Path, subject: str, error: Exception) -> DataError:
     return DataError(f"subject {subject}: cannot read {path} ({reason}); download or export it again")
 
 
-def _verify_gzip(path: Path) -> None:
-    """Read to the end: nibabel stops at the last voxel and leaves the checksum behind it unread."""
-    if path.name.endswith(".gz"):
-        with gzip.open(path) as file:
-            while file.read(1 << 24):
-                pass
-
-
-def _verify_spacing(path: Path, subject: str) -> None:
-    """nibabel reads a voxel size of 0 as 1 mm and a negative one as positive: only the stored header shows them."""
-    with nib.openers.ImageOpener(path) as file:
-        start = file.read(nib.Nifti2Header.sizeof_hdr)
-    for kind in (nib.Nifti1Header, nib.Nifti2Header):
-        if kind.may_contain_header(start):
-            header = kind(start[: kind.sizeof_hdr], check=False)
-            if header["sform_code"] == 0:  # otherwise the affine does not come from these sizes
-                n_axes = min(3, int(header["dim"][0]))  # a file of one slice need not say how thick it is
-                checks.check_voxel_sizes(subject, path, header["pixdim"][1 : 1 + n_axes])
+def _on_axes(volume: np.ndarray, affine: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The volume without axes of one voxel behind its third, and as a slice where ``n_axes`` is 2."""
+    while volume.ndim > 3 and volume.shape[-1] == 1:
+        volume = volume[..., 0]
+    return _as_slice(volume, affine) if n_axes == 2 else (volume, affine)
 
 
 def _as_slice(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -141,3 +174,9 @@ def _slice_in_space(volume, affine, header) -> tuple[np.ndarray, np.ndarray]:
     full = np.eye(4)
     full[:2, :2], full[:2, 3] = affine[:2, :2], affine[:2, 2]
     return volume[:, :, None], full
+
+
+def _as_32_bits(volume: np.ndarray) -> np.ndarray:
+    low, high = (int(volume.min()), int(volume.max())) if volume.size else (0, 0)
+    kinds = (kind for kind in (np.int32, np.uint32) if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
+    return volume.astype(next(kinds, volume.dtype))

@@ -45,6 +45,7 @@ KINDS = {
     "schema": Kind(ERROR, ""),
     "wrong spacing": Kind(WARNING, "spacing"),
     "unusual field of view": Kind(WARNING, "shape"),
+    "doubtful position": Kind(WARNING, "orientation"),
     "unusual handedness": Kind(WARNING, "orientation"),
     "unusual volume": Kind(WARNING, "volume_ml"),
     "missing class": Kind(WARNING, "labels"),
@@ -109,15 +110,16 @@ def _of_each_subject(summaries: Sequence[ScanSummary]) -> list[Finding]:
     images = any(one.files[0] for one in summaries)
     found = []
     for one in summaries:
-        texts = {problem.kind: problem.text for problem in one.problems}
+        texts = [tuple(problem) for problem in one.problems]
         if images and not one.files[0]:
-            texts["no image"] = f"label map {one.files[1]} has no image; add it or remove the map"
+            texts.append(("no image", f"label map {one.files[1]} has no image; add it or remove the map"))
         if one.undeclared:
             numbers = ", ".join(map(str, one.undeclared[:8]))
-            texts["label not declared"] = f"label map {one.files[1]} has numbers that are not declared: {numbers}"
+            text = f"label map {one.files[1]} has numbers that are not declared: {numbers}"
+            texts.append(("label not declared", text))
         if one.structures is not None and not one.structures and not one.undeclared:
-            texts["empty label map"] = f"label map {one.files[1]} is empty; label it or leave the map out"
-        for kind, text in texts.items():
+            texts.append(("empty label map", f"label map {one.files[1]} is empty; label it or leave the map out"))
+        for kind, text in texts:
             start = f"subject {one.subject}: "
             found.append(Finding(kind, (one.subject,), text if text.startswith("subject ") else start + text))
     return found

@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 
 import deepatlas_tf.datasets
-from deepatlas_tf.datasets.listing import ListedScan, Listing, read_listing
+from deepatlas_tf.datasets.listing import ListedScan, Listing, check_names, read_listing
 from deepatlas_tf.scans import checks, nifti
 from deepatlas_tf.scans.class_names import BACKGROUND, find_class
 from deepatlas_tf.scans.nifti import Nifti
@@ -67,7 +67,7 @@ def open_files(path: Path) -> ScanSet:
     """
     loose = _loose_scans(path) if path.is_dir() and not (path / "imagesTr").is_dir() else []
     try:
-        listing = Listing(path, tuple(loose), {}) if loose else read_listing(path)
+        listing = check_names(Listing(path, tuple(loose), {})) if loose else read_listing(path)
     except MissingDataError as error:
         raise MissingDataError(f"{error}\n{LOOSE_FILES}") from None
     numbers = _class_of(listing.labels)
@@ -84,12 +84,12 @@ def open_files(path: Path) -> ScanSet:
 
 def load_files(subject: str, image: Path | None, label: Path | None) -> LoadedScan:
     """Both files, each as far as it can be read, and what is wrong with them."""
-    problems, found = [], {}
+    problems, found, doubts = [], {}, []
     for kind, path, read in (("image", image, nifti.read_image), ("label map", label, nifti.read_label)):
         found[kind] = None
         if path is not None:
             try:
-                found[kind] = read(path, subject, nifti.count_axes(path, subject))
+                found[kind] = read(path, subject, nifti.count_axes(path, subject), doubts.append)
             except DataError as error:
                 problems.append(Problem(f"unusable {kind}", str(error)))
     if found["image"] and found["label map"]:
@@ -97,6 +97,7 @@ def load_files(subject: str, image: Path | None, label: Path | None) -> LoadedSc
             checks.check_same_grid(subject, (image, found["image"]), (label, found["label map"]))
         except DataError as error:
             problems.append(Problem("image and label map on different grids", str(error)))
+    problems += [Problem("doubtful position", doubt) for doubt in doubts]
     return LoadedScan(
         subject,
         found["image"],

@@ -112,8 +112,10 @@ def canonical(grid: Nifti) -> np.ndarray:
 
 
 def digest(grid: Nifti) -> str:
-    """Of the voxels in canonical order, so that a copy stored under another name, type or order of axes is found."""
-    volume = np.ascontiguousarray(canonical(grid), np.float32)
+    """SHA-256 of the voxels in canonical order: a copy under another name, type or order of axes has the same."""
+    volume = canonical(grid)
+    large = volume.dtype.kind in "iu" and np.abs(volume).max(initial=0) > 2**24  # beyond, float32 has no odd numbers
+    volume = np.ascontiguousarray(volume, np.int64 if large else np.float32)
     return hashlib.sha256(str(volume.shape).encode() + volume.tobytes()).hexdigest()
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import sys
 
 import pytest
 
@@ -105,6 +106,12 @@ def test_class_names_beside_the_csv(tmp_path, table, name):
         (HEAD + "s1,a.nii.gz,b.nii.gz,train\ns2,c.nii.gz,d.nii.gz,\n", ["line 3", "no split"]),
         (HEAD + "s1,a.nii.gz,b.nii.gz,train\ns2,c.nii.gz,d.nii.gz,test\n", ["no row has split validation"]),
         ("subject,image,labelled_classes\ns1,a.nii.gz,3\n", ["line 2", "no label map"]),
+        ("subject,image\ns1,a\0.nii.gz\n", ["\\x00"]),
+        ("subject,image\ns1\x1b[2J,a.nii.gz\n", ["line 2", "\\x1b"]),
+        ('subject,image\ns1,"a\nb.nii.gz"\n', ["line 3", "path of the image", "line break"]),
+        ("subject,image\n$s$,a.nii.gz\n", ["line 2", "the subject '$s$' has the character '$'"]),
+        ("subject,image,domain\ns1,a.nii.gz,$x$\n", ["line 2", "the domain '$x$' has the character '$'"]),
+        (f"subject,image\n{'s' * 201},a.nii.gz\n", ["line 2", "201 characters"]),
     ],
 )
 def test_wrong_csv_is_one_line_with_file_and_line(tmp_path, table, text, words):
@@ -201,3 +208,13 @@ def test_folder_that_may_not_be_read(folder, monkeypatch):
     monkeypatch.setattr("pathlib.Path.iterdir", refuse)
     with pytest.raises(DataError, match=f"{path}: cannot be read .Permission denied: .*imagesTr"):
         read_listing(path)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file names are UTF-8")
+def test_file_name_that_is_no_text(tmp_path):
+    """A name in Latin-1 on a disk of UTF-8: Python has half a character for the byte, which no table can hold."""
+    for part in ("imagesTr", "labelsTr"):
+        (tmp_path / part).mkdir()
+        os.close(os.open(os.fsencode(tmp_path / part) + b"/Jos\xe9.nii.gz", os.O_CREAT))
+    with pytest.raises(DataError, match="subject .*udce9.* has the character"):
+        read_listing(tmp_path)

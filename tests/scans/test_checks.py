@@ -41,9 +41,9 @@ def with_value(value):
         (checks.check_image, (with_value(np.nan),), "1 voxels that are NaN"),
         (checks.check_image, (with_value(np.inf),), "infinite"),
         (checks.check_image, (np.full((3, 3, 3), 5.0),), "constant (5"),
-        (checks.check_integers, (with_value(1.5),), "1.5"),
-        (checks.check_integers, (with_value(np.nan),), "not integers"),
-        (checks.check_integers, (with_value(-np.inf),), "not integers"),
+        (checks.whole_numbers, (with_value(1.5),), "1.5"),
+        (checks.whole_numbers, (with_value(np.nan),), "not integers"),
+        (checks.whole_numbers, (with_value(-np.inf),), "not integers"),
         (checks.check_not_negative, (np.array([0, 3, -4]),), "-4"),
         (checks.check_values, (np.array([0, 1, 2, 9, -4]), {0, 1, 2}), "-4, 9"),
     ],
@@ -63,7 +63,7 @@ def test_good_input_passes():
     checks.check_grid("s1", PATH, IMAGE, np.diag([1e-4, 1e-4, 1e-4, 1.0]))  # a microscope's
     checks.check_grid("s1", PATH, IMAGE[0], np.diag([1.0, -2.0, 1.0]), 2)
     checks.check_image("s1", PATH, IMAGE)
-    checks.check_integers("s1", PATH, IMAGE + 1e-5)
+    checks.whole_numbers("s1", PATH, IMAGE + 1e-5)
     checks.check_not_negative("s1", PATH, np.array([0, 2]))
     checks.check_values("s1", PATH, np.array([0, 2]), {0, 1, 2})
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from deepatlas_tf.scans.class_names import find_class, read_dataset_json, read_label_csv
+from deepatlas_tf.scans.class_names import class_name, find_class, read_dataset_json, read_label_csv
 from deepatlas_tf.types import DataError
 
 
@@ -70,3 +70,58 @@ def test_find_class():
     labels = {"background": (0, 5), "femur": (1, 2), "3": (9,)}
     words = {"femur": "femur", "2": "femur", "0": "background", "3": "3", "9": "3", "8": None, "x": None, "²": None}
     assert {word: find_class(labels, word) for word in words} == words
+
+
+DEEP = '{"labels": ' * 100_000
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("$\\frac{$x", "'$\\\\frac{$x' has the character '$'"),
+        ("a\x07b", "has the character '\\x07'"),
+        ("a\ud800", "'a\\ud800' has the character '\\ud800'"),
+        ("a" * 5000, "has 5000 characters"),
+    ],
+)
+def test_class_names_that_cannot_be_shown(tmp_path, name, shown):
+    """Found when the names are read, not by matplotlib after training."""
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps({"labels": {"background": 0, name: 1}}))
+    with pytest.raises(DataError) as error:
+        read_dataset_json(path)
+    assert shown in str(error.value) and len(str(error.value)) < 300 and str(error.value).isprintable()
+    if not any("\ud800" <= sign < "\ue000" for sign in name):
+        (tmp_path / "labels.csv").write_text(f"number,name\n1,{name}\n")
+        with pytest.raises(DataError, match="labels.csv"):
+            read_label_csv(tmp_path / "labels.csv")
+
+
+@pytest.mark.parametrize("name", ["größe", "left/right", "Ammon's horn", "軟骨", "x^2_(a)"])
+def test_class_names_of_any_language(tmp_path, name):
+    (tmp_path / "labels.csv").write_text(f"number,name\n1,{name}\n", encoding="utf-8")
+    assert list(read_label_csv(tmp_path / "labels.csv")) == ["background", class_name(name)]
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "9223372036854775808", "1" * 20])
+def test_numbers_that_no_label_map_can_hold(tmp_path, digits):
+    (tmp_path / "labels.csv").write_text(f"number,name\n{digits},a\n")
+    with pytest.raises(DataError, match="line 2: the label number .* is too large") as error:
+        read_label_csv(tmp_path / "labels.csv")
+    assert len(str(error.value)) < 300
+    (tmp_path / "dataset.json").write_text(f'{{"labels": {{"a": {digits}}}}}')
+    with pytest.raises(DataError, match="too large|digits"):
+        read_dataset_json(tmp_path / "dataset.json")
+    assert find_class({"background": (0,), "a": (1,)}, digits) is None
+
+
+def test_largest_label_number(tmp_path):
+    (tmp_path / "labels.csv").write_text(f"number,name\n{2**63 - 1},a\n")
+    assert read_label_csv(tmp_path / "labels.csv")["a"] == (2**63 - 1,)
+
+
+@pytest.mark.parametrize("text", [DEEP, "[" * 100_000, '{"labels": {"a": ' + "[" * 100_000])
+def test_deeply_nested_dataset_json(tmp_path, text):
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(DataError, match="no description of a data set"):
+        read_dataset_json(tmp_path / "dataset.json")

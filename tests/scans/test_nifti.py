@@ -129,7 +129,7 @@ def test_file_that_may_not_be_read(tmp_path, write_nifti, volume, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(nifti.gzip, "open", refuse)
+    monkeypatch.setattr(gzip, "open", refuse)
     with pytest.raises(DataError, match="subject a: cannot read .*Permission denied.*check path and permissions"):
         nifti.read_image(path, "a")
 
@@ -226,3 +226,59 @@ def test_saved_slice_lies_where_the_scan_was(tmp_path, write_nifti, axis):
     np.testing.assert_allclose(found.affine, AFFINE)
     nifti.save(tmp_path / "c.nii", values, np.diag([2.0, 3.0, 1.0]))
     np.testing.assert_allclose(nib.load(tmp_path / "c.nii").affine, np.diag([2.0, 3.0, 1.0, 1.0]))
+
+
+LARGE = [614454276, 614454277, 312782546, 312782548]  # structures of the Allen atlas, closer than float32 resolves
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.int32, np.int64, np.uint64, np.float64])
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_large_label_numbers_are_not_rounded(tmp_path, dtype, name):
+    label = np.resize([0, *LARGE], (5, 6, 7)).astype(dtype)
+    nib.save(nib.Nifti1Image(label, np.eye(4), dtype=dtype), tmp_path / name)
+    found = nifti.read_label(tmp_path / name, "a").volume
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, label)
+
+
+@pytest.mark.parametrize(("dtype", "number"), [(np.uint32, 2**32 - 1), (np.int64, 2**53 + 1), (np.uint64, 2**63 - 1)])
+def test_label_numbers_beyond_32_bits(tmp_path, dtype, number):
+    label = np.resize(np.array([0, 1, number], dtype), (5, 6, 7))
+    nib.save(nib.Nifti1Image(label, np.eye(4), dtype=dtype), tmp_path / "a.nii.gz")
+    found = nifti.read_label(tmp_path / "a.nii.gz", "a").volume
+    assert found.dtype == np.int64 and set(np.unique(found).tolist()) == {0, 1, number}
+    nifti.save(tmp_path / "b.nii.gz", found, np.eye(4))
+    assert set(np.unique(nifti.read_label(tmp_path / "b.nii.gz", "b").volume).tolist()) == {0, 1, number}
+
+
+def test_label_number_that_no_integer_of_64_bits_is(tmp_path):
+    label = np.full((5, 6, 7), 2**64 - 1, np.uint64)
+    nib.save(nib.Nifti1Image(label, np.eye(4), dtype=np.uint64), tmp_path / "a.nii")
+    with pytest.raises(DataError, match="subject a: label map .* number that is too large"):
+        nifti.read_label(tmp_path / "a.nii", "a")
+
+
+@pytest.mark.parametrize(("slope", "offset"), [(1, 0), (2, 0), (1, -1024), (3, 7)])
+def test_scaled_label_numbers_are_not_rounded(tmp_path, slope, offset):
+    stored = np.resize(np.array([0, *LARGE], np.int32), (5, 6, 7))
+    image = nib.Nifti1Image(stored, np.eye(4))
+    image.header.set_slope_inter(slope, offset)
+    nib.save(image, tmp_path / "a.nii.gz")
+    # nibabel scales what it is given when it saves; what is stored is compared
+    proxy = nib.load(tmp_path / "a.nii.gz").dataobj
+    expected = np.asarray(proxy.get_unscaled()).astype(object) * int(proxy.slope) + int(proxy.inter)
+    assert (proxy.slope, proxy.inter) == (slope, offset)
+    np.testing.assert_array_equal(nifti.read_label(tmp_path / "a.nii.gz", "a").volume.astype(object), expected)
+
+
+def test_label_numbers_with_a_broken_scale_factor(tmp_path):
+    image = nib.Nifti1Image(np.resize(np.arange(5, dtype=np.int16), (5, 6, 7)), np.eye(4))
+    image.header.set_slope_inter(0.3, 0)  # a third of a class
+    nib.save(image, tmp_path / "a.nii")
+    struct_at = 112  # scl_slope; nibabel has divided the numbers by it
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    assert struct.unpack_from("<f", data, struct_at)[0] == np.float32(0.3)
+    struct.pack_into("<f", data, struct_at, 0.5)
+    (tmp_path / "a.nii").write_bytes(data)
+    with pytest.raises(DataError, match="not integers"):
+        nifti.read_label(tmp_path / "a.nii", "a")

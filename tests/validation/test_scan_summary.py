@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from deepatlas_tf.scans.nifti import Nifti
+from deepatlas_tf.validation import anomalies
 from deepatlas_tf.validation.readers import load_files
 from deepatlas_tf.validation.scan_summary import LoadedScan, collect, digest, summary_of
 
@@ -62,6 +63,8 @@ def test_a_digest_is_of_the_voxels_whatever_the_file(tmp_path, write_nifti, draw
     flip[0, 3] = image.shape[0] - 1
     same = [Nifti(image, np.eye(4)), Nifti(image[::-1], flip), Nifti(image.astype(np.int16), np.eye(4))]
     assert len({digest(one) for one in same}) == 1
+    large = [Nifti(np.full((3, 4, 5), 614454276 + k), np.eye(4)) for k in range(2)]  # one number as float32
+    assert digest(large[0]) != digest(large[1])
     other = image.copy()
     other[3, 3, 3] += 1
     assert digest(Nifti(other, np.eye(4))) != digest(same[0])
@@ -84,3 +87,20 @@ def test_collecting_keeps_the_order_and_few_scans_in_memory():
             inside.discard(int(summary.subject))
     assert subjects == [str(i) for i in range(40)]
     assert max(most) <= 4
+
+
+def test_forms_that_disagree_are_a_problem_of_each_file(tmp_path, draw_anatomy, capsys):
+    image, label = draw_anatomy(1)
+    paths = []
+    for name, volume in (("image", image), ("label", label.astype(np.uint8))):
+        scan = nib.Nifti1Image(volume, np.eye(4))
+        scan.set_qform(np.diag([-1.0, 1, 1, 1]), 1)
+        nib.save(scan, tmp_path / f"{name}.nii.gz")
+        paths.append(tmp_path / f"{name}.nii.gz")
+    found = summary_of(load_files("s1", *paths))
+    texts = [problem.text for problem in found.problems]
+    assert [problem.kind for problem in found.problems] == ["doubtful position"] * 2
+    assert all(f"{path} has a qform and an sform" in text for path, text in zip(paths, texts, strict=True))
+    findings = [one for one in anomalies.find([found]) if one.severity == anomalies.WARNING]
+    assert [one.text for one in findings] == texts and {one.kind for one in findings} == {"doubtful position"}
+    assert capsys.readouterr().err == ""  # it is in the report
