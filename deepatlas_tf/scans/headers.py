@@ -57,13 +57,13 @@ def check_size(path: Path, subject: str, image: nib.spatialimages.SpatialImage) 
     needed, size = int(proxy.offset) + n_voxels * proxy.dtype.itemsize, os.stat(file).st_size
     start = f"subject {subject}: {file}"
     if not file.name.endswith((*GZIPPED, *OTHERWISE_COMPRESSED)):
-        _check_enough(start, image.shape, needed, size)
+        _check_enough(subject, file, image.shape, needed, size)
         return
     if file.name.endswith(GZIPPED):
-        _check_enough(start, image.shape, needed, MAX_DEFLATED * size)
+        _check_enough(subject, file, image.shape, needed, MAX_DEFLATED * size)
     if needed > SPARSE * size and needed + 4 * n_voxels > MAX_SPARSE_BYTES:
         raise DataError(f"{start} has {size} bytes for {n_voxels} voxels: there is next to nothing in it; crop it")
-    _check_enough(start, image.shape, needed, _stream_length(start, file, 2 * needed + 4 * CHUNK))
+    _check_enough(subject, file, image.shape, needed, _stream_length(start, file, 2 * needed + 4 * CHUNK))
 
 
 def form_problem(image: nib.spatialimages.SpatialImage) -> str | None:
@@ -136,11 +136,11 @@ def _stream_length(start: str, file: Path, limit: int) -> int:
     return length
 
 
-def _check_enough(start: str, shape: tuple[int, ...], needed: int, there: int) -> None:
+def _check_enough(subject: str, file: Path, shape: tuple[int, ...], needed: int, there: int) -> None:
     if there < needed:
         raise DataError(
-            f"{start} is too short for the {_by_x(shape)} voxels that its header declares ({needed} bytes are needed); "
-            "download or export it again"
+            f"subject {subject}: cannot read {file} (it is too short for the {_by_x(shape)} voxels that its header "
+            f"declares, which need {needed} bytes); download or export it again"
         )
 
 
