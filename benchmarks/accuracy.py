@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 from machine import machine
 
-from deepatlas_tf.evaluation.compare import TASKS, case_means, compare_methods
+from deepatlas_tf.evaluation.compare import case_means, compare_methods
 from deepatlas_tf.evaluation.summary import markdown_table
-from deepatlas_tf.runs.files import read_json, read_json_lines, read_rows, write_json
+from deepatlas_tf.runs.files import read_json, write_json
+from deepatlas_tf.runs.folder import TASKS, RunFolder
 
 RESULTS = Path(__file__).parent / "results"
 FILES = ("experiment.json", "evaluation/summary.json", "evaluation/segmentation.csv", "evaluation/registration.csv")
@@ -32,14 +33,14 @@ def keep(run: Path) -> None:
     for name in FILES:
         if (run / name).exists():
             shutil.copy(run / name, folder / Path(name).name)
-    names = [stage["name"] for stage in read_json(run / "experiment.json")["experiment"]["stages"]]
-    stages = {name: read_json_lines(run / name / "metrics.jsonl") for name in names}
+    run_folders = RunFolder(run).stages()
+    stages = {stage.name: stage.metrics() for stage in run_folders}
     minutes = {stage: round(sum(row["seconds"] for row in rows) / 60, 1) for stage, rows in stages.items()}
     validation = {stage: [_validation(row) for row in rows] for stage, rows in stages.items()}
-    pseudo = {name: masks for name in names if (masks := _pseudo_masks(run / name / "pseudo" / "quality.csv"))}
+    pseudo = {stage.name: masks for stage in run_folders if (masks := _pseudo_masks(stage.pseudo_quality()))}
     training = {"minutes": minutes, "machine": machine(), "validation": validation}
     write_json(folder / "training.json", training | ({"pseudo_masks": pseudo} if pseudo else {}))
-    write_json(folder / "comparison.json", {task: comparison(run, task, names[-1]) for task in TASKS})
+    write_json(folder / "comparison.json", {task: comparison(run, task, run_folders[-1].name) for task in TASKS})
     print(f"\n## {run.name}: {sum(minutes.values()):.0f} minutes of training\n")
     print(markdown_table(read_json(folder / "summary.json")))
 
@@ -51,11 +52,11 @@ def comparison(run: Path, task: str, last: str) -> dict:
     return {method: _difference(ours, theirs) for method, theirs in means.items()} if ours else {}
 
 
-def _pseudo_masks(path: Path) -> dict:
-    """Mean confidence in the pseudo masks of the validation subjects, and their mean Dice."""
-    if not path.exists():
+def _pseudo_masks(rows: list[dict]) -> dict:
+    """Mean confidence in the pseudo masks of the validation subjects, and their mean Dice; nothing of no masks."""
+    if not rows:
         return {}
-    rows = [row for row in read_rows(path) if row["split"] == "validation"]
+    rows = [row for row in rows if row["split"] == "validation"]
     return {name: round(float(np.nanmean([row[name] for row in rows])), 4) for name in ("confidence", "dice")}
 
 

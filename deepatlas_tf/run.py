@@ -2,17 +2,19 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 
-from deepatlas_tf.datasets.load import load_dataset
+from deepatlas_tf.datasets.load import DataSet, load_dataset
 from deepatlas_tf.evaluation.draw import draw
-from deepatlas_tf.evaluation.evaluate import evaluate
+from deepatlas_tf.evaluation.evaluate import Evaluation
+from deepatlas_tf.evaluation.evaluate import evaluate as measure
 from deepatlas_tf.evaluation.summary import comparison_table
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.messages import say
 from deepatlas_tf.methods import method_names
 from deepatlas_tf.recipes import get_recipe, recipe_names
-from deepatlas_tf.runs.files import read_settings
+from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.training.experiment import Data, Experiment, set_value
 from deepatlas_tf.training.loop import train_experiment
 from deepatlas_tf.training.stages import used_labels
@@ -20,70 +22,135 @@ from deepatlas_tf.training.strategy import chief_first, get_strategy, is_chief, 
 from deepatlas_tf.types import SettingError
 
 
-def run(args) -> None:
-    """``deepatlas train``: everything from the scans to the pictures. Takes the parsed options of the command."""
-    strategy = get_strategy(args.strategy)
+def train(
+    experiment: Experiment,
+    workdir: Path | None = None,
+    *,
+    data_dir: Path | None = None,
+    manual_dir: Path | None = None,
+    strategy: str = "none",
+) -> None:
+    """Train an experiment, measure it on the test split and draw it; the same call goes on with an interrupted run.
+
+    Args:
+        experiment: the settings, such as those of :func:`make_experiment`.
+        workdir: folder of the run; None is ``runs/DATASET``.
+        data_dir: where prepared data sets are kept, None for TFDS's own folder; of ``nifti`` the scans.
+        manual_dir: where the scans are that are not prepared yet; None is ``<data_dir>/downloads/manual``.
+        strategy: a name of :data:`~deepatlas_tf.training.strategy.STRATEGIES`.
+
+    Raises:
+        DataError: what :func:`~deepatlas_tf.datasets.load.load_dataset` and
+            :func:`~deepatlas_tf.training.loop.train_experiment` raise.
+    """
+    name = experiment.data.dataset
+    own_scans = manual_dir or data_dir if name == "nifti" else None
+    workdir = workdir or Path("runs") / (own_scans.stem if own_scans else name.replace("/", "_"))
+    distribution = get_strategy(strategy)
     with lost_workers():
-        _run(args, strategy)
+        with chief_first(distribution):  # which prepares the data set, if that is to be done
+            dataset = load_data(experiment.data, workdir, data_dir, manual_dir)
+        if is_chief(distribution):
+            _announce(dataset, experiment, workdir)
+        train_experiment(experiment, dataset, workdir, distribution)
+        with chief_first(distribution):
+            if is_chief(distribution):
+                measure_and_draw(dataset, workdir, "test", experiment.evaluation.pairs_per_subject)
 
 
-def _run(args, strategy) -> None:
-    experiment = experiment_of(args)
-    own = args.manual_dir or args.data_dir if experiment.data.dataset == "nifti" else None
-    workdir = args.workdir or Path("runs") / (own.stem if own else experiment.data.dataset.replace("/", "_"))
-    with chief_first(strategy):  # which prepares the data set, if that is to be done
-        dataset = load(experiment.data, args, workdir)
-    if is_chief(strategy):
-        _announce(dataset, experiment, workdir)
-    train_experiment(experiment, dataset, workdir, strategy)
-    with chief_first(strategy):
-        if is_chief(strategy):
-            _report(dataset, workdir, experiment.evaluation.pairs_per_subject, "test")
-
-
-def _announce(dataset, experiment: Experiment, workdir: Path) -> None:
+def _announce(dataset: DataSet, experiment: Experiment, workdir: Path) -> None:
     labels = len(used_labels(dataset, experiment))
     n_subjects = len(dataset.subjects["train"])
     say(f"{_title(dataset)}: {n_subjects} training subjects, {labels} with a label map; {workdir}")
 
 
-def evaluate_again(args) -> None:
-    """``deepatlas evaluate``: measure and draw the finished stages of a run."""
-    settings = read_settings(args.workdir)
-    dataset = dataset_of(settings, args, args.workdir)
-    _report(dataset, args.workdir, settings["evaluation"]["pairs_per_subject"], args.split, args.instance_steps)
+def evaluate(
+    workdir: Path,
+    split: str = "test",
+    *,
+    instance_steps: int = 0,
+    data_dir: Path | None = None,
+    manual_dir: Path | None = None,
+) -> Evaluation:
+    """Measure and draw the finished stages of a run.
+
+    Args:
+        workdir: folder of the run.
+        split: ``"train"``, ``"validation"`` or ``"test"``.
+        instance_steps: if not 0, registrations refined for each pair by so many steps are measured too.
+        data_dir, manual_dir: as for :func:`train`.
+    """
+    dataset = dataset_of_run(workdir, data_dir, manual_dir)
+    pairs_per_subject = RunFolder(workdir).settings()["evaluation"]["pairs_per_subject"]
+    return measure_and_draw(dataset, workdir, split, pairs_per_subject, instance_steps)
 
 
-def dataset_of(settings: dict, args, workdir: Path):
-    """The data set of a run's settings, which is prepared where it is not; args: with ``data_dir, manual_dir``."""
-    values = settings["data"].items()
+def dataset_of_run(workdir: Path, data_dir: Path | None = None, manual_dir: Path | None = None) -> DataSet:
+    """The data set that a run was trained on, prepared first where it is not; arguments as for :func:`train`."""
+    values = RunFolder(workdir).settings()["data"].items()
     data = Data(**{name: tuple(value) if isinstance(value, list) else value for name, value in values})
-    return load(data, args, workdir)
+    return load_data(data, workdir, data_dir, manual_dir)
 
 
-def experiment_of(args) -> Experiment:
-    """The experiment of the data set, with the command's options applied.
+def load_data(
+    data: Data, workdir: Path | None = None, data_dir: Path | None = None, manual_dir: Path | None = None
+) -> DataSet:
+    """The data set of these settings, prepared first where it is not; arguments as for :func:`train`."""
+    return load_dataset(
+        data.dataset,
+        data_dir=data_dir,
+        manual_dir=manual_dir,
+        shape=data.shape,
+        spacing=data.spacing,
+        n_subjects=data.n_subjects,
+        workdir=workdir,
+    )
+
+
+def make_experiment(
+    dataset: str,
+    method: str = "deepatlas",
+    *,
+    labels: int | None = None,
+    seed: int | None = None,
+    steps_scale: float = 1.0,
+    settings: Iterable[str] = (),
+    tiny: bool = False,
+) -> Experiment:
+    """The experiment of a data set, changed as the options of ``deepatlas train`` say.
 
     A method that the data set's experiment has no stage of has a recipe, which makes its stages from those, or is a
     part of one; a recipe may also have a name of its own.
+
+    Args:
+        dataset: name, or name/variant, of a data set.
+        method: name of a method or of a recipe.
+        labels: how many training subjects keep their label map; None for as many as the experiment says.
+        seed: of the choice of labels, first weights and pairs; None for the experiment's.
+        steps_scale: so many times the steps of every stage.
+        settings: assignments ``path=value``, see :func:`~deepatlas_tf.training.experiment.set_value`; they come last.
+        tiny: a very short training with narrow networks.
+
+    Raises:
+        SettingError: if there is no such method or setting.
     """
     names = sorted({*method_names(), *recipe_names()})
-    if args.method not in names:
-        raise SettingError(f"there is no method {args.method!r}; there are {', '.join(names)}")
-    experiment = get_experiment(args.dataset, tiny=args.tiny)
-    if args.seed is not None:
-        experiment = dataclasses.replace(experiment, seed=args.seed)
-    of_data = [] if args.labels is None else [f"data.labels={args.labels}"]
-    of_data += [assignment for assignment in args.set if assignment.startswith("data.")]
+    if method not in names:
+        raise SettingError(f"there is no method {method!r}; there are {', '.join(names)}")
+    experiment, settings = get_experiment(dataset, tiny=tiny), tuple(settings)
+    if seed is not None:
+        experiment = dataclasses.replace(experiment, seed=seed)
+    of_data = [] if labels is None else [f"data.labels={labels}"]
+    of_data += [assignment for assignment in settings if assignment.startswith("data.")]
     experiment = _with_settings(experiment, of_data)  # a recipe may depend on them
-    known = args.method in {stage.method for stage in experiment.stages}
-    recipe = None if known else recipe_of(args.method)
+    known = method in {stage.method for stage in experiment.stages}
+    recipe = None if known else recipe_of(method)
     if recipe:
-        experiment = get_recipe(recipe)(experiment, args.tiny)
-    if recipe != args.method:
-        experiment = experiment.only_method(args.method)
-    experiment = experiment.scaled(args.steps_scale)
-    others = [assignment for assignment in args.set if assignment not in of_data]
+        experiment = get_recipe(recipe)(experiment, tiny)
+    if recipe != method:
+        experiment = experiment.only_method(method)
+    experiment = experiment.scaled(steps_scale)
+    others = [assignment for assignment in settings if assignment not in of_data]
     return _with_settings(experiment, [*of_data, *others])  # over what a recipe chose
 
 
@@ -96,25 +163,11 @@ def recipe_of(method: str) -> str | None:
     return next((name for name, stages in made.items() if method in {stage.method for stage in stages}), None)
 
 
-def _with_settings(experiment: Experiment, assignments) -> Experiment:
-    return functools.reduce(set_value, assignments, experiment)
-
-
-def load(data: Data, args, workdir: Path):
-    """The data set of these settings; args: with ``data_dir, manual_dir``."""
-    return load_dataset(
-        data.dataset,
-        data_dir=args.data_dir,
-        manual_dir=args.manual_dir,
-        shape=data.shape,
-        spacing=data.spacing,
-        n_subjects=data.n_subjects,
-        workdir=workdir,
-    )
-
-
-def _report(dataset, workdir, pairs_per_subject, split, instance_steps=0) -> None:
-    evaluation = evaluate(workdir, dataset, split, pairs_per_subject, instance_steps)
+def measure_and_draw(
+    dataset: DataSet, workdir: Path, split: str, pairs_per_subject: int, instance_steps: int = 0
+) -> Evaluation:
+    """Measure and draw a run, and print the table and where the pictures are."""
+    evaluation = measure(workdir, dataset, split, pairs_per_subject, instance_steps)
     pictures = draw(workdir, evaluation, dataset, split)
     labelled = len(dataset.labelled[split])
     subjects = f"{labelled} subjects" if labelled else f"{len(dataset.subjects[split])} subjects without a label map"
@@ -123,7 +176,12 @@ def _report(dataset, workdir, pairs_per_subject, split, instance_steps=0) -> Non
     say("\nPictures:")
     for picture in pictures:
         say(f"  {picture}")
+    return evaluation
 
 
-def _title(dataset) -> str:
+def _with_settings(experiment: Experiment, assignments: Iterable[str]) -> Experiment:
+    return functools.reduce(set_value, assignments, experiment)
+
+
+def _title(dataset: DataSet) -> str:
     return f"{dataset.name} (synthetic)" if dataset.synthetic else dataset.name

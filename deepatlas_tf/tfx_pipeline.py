@@ -13,14 +13,16 @@ import dataclasses
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from deepatlas_tf.commands import train
 from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.datasets.prepare import quiet
 from deepatlas_tf.export.save import export_run
 from deepatlas_tf.keras_stack import tf
-from deepatlas_tf.run import experiment_of, load
+from deepatlas_tf.run import load_data, make_experiment
 from deepatlas_tf.runs.model import TrainedModel
 from deepatlas_tf.training.loop import train_experiment
 from deepatlas_tf.types import DataError, SettingError
@@ -31,12 +33,12 @@ FEATURES = ("domain", "labelled", "spacing", "affine", "source_affine", "source_
 
 @dataclasses.dataclass(frozen=True)
 class ImportedData(DataSet):
-    """A data set whose records come from the files that the pipeline imported. files: split -> patterns."""
+    """A data set whose records come from the files that the pipeline imported; ``files`` is split -> patterns."""
 
     files: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def records(self, split: str) -> tf.data.Dataset:
-        """As of :class:`DataSet`, in the order in which they were imported."""
+        """The records of a split, in the order in which they were imported."""
         return read_records(self.builder, self.files[split])
 
 
@@ -67,8 +69,9 @@ def run_fn(fn_args) -> None:
             ``model_run_dir`` becomes the run's folder, with its checkpoints, nets and TensorBoard logs; the SavedModel
         goes to ``serving_model_dir``, a folder of this machine.
     """
-    args = argparse.Namespace(**fn_args.custom_config)
-    experiment, dataset = experiment_of(args), _load(args)
+    experiment = make_experiment(**fn_args.custom_config["experiment"])
+    places = {name: path and Path(path) for name, path in fn_args.custom_config["places"].items()}
+    dataset = load_data(experiment.data, **places)
     files = {"train": tuple(fn_args.train_files), "validation": tuple(fn_args.eval_files)}
     workdir = Path(fn_args.model_run_dir)
     train_experiment(experiment, imported(dataset, files), workdir)
@@ -76,20 +79,52 @@ def run_fn(fn_args) -> None:
     shutil.copytree(exported, fn_args.serving_model_dir, dirs_exist_ok=True)
 
 
-def make_pipeline(args, root: Path, serving_dir: Path):
-    """The pipeline of the parsed options of ``deepatlas train``; its artifacts and metadata are under ``root``.
+def make_pipeline(
+    options: Mapping[str, Any],
+    root: Path,
+    serving_dir: Path,
+    *,
+    workdir: Path | None = None,
+    data_dir: Path | None = None,
+    manual_dir: Path | None = None,
+):
+    """The pipeline that trains an experiment; the records are prepared here.
 
-    Raises SettingError where TFX is not installed, and what ``load_dataset`` raises: the records are prepared here.
+    Args:
+        options: arguments of :func:`~deepatlas_tf.run.make_experiment`.
+        root: folder of the artifacts and metadata of TFX.
+        serving_dir: where the SavedModel is pushed to.
+        workdir, data_dir, manual_dir: as for :func:`~deepatlas_tf.run.train`.
+
+    Raises SettingError where TFX is not installed, and what ``load_dataset`` raises.
     """
     try:
-        import tensorflow_data_validation as tfdv
         from tfx import v1 as tfx
     except ImportError as error:
         raise SettingError(
             f"TFX cannot be imported ({error}): pip install 'deepatlas_tf[tfx-full]' on Python 3.10 or 3.11"
         ) from error
+    data = make_experiment(**options).data
+    places = {"workdir": workdir, "data_dir": data_dir, "manual_dir": manual_dir}
+    builder = load_data(data, **places).builder
+    # Trainer may run in another folder
+    absolute = {name: path and os.fspath(path.resolve()) for name, path in places.items()}
+    config = {"experiment": dict(options), "places": absolute}
+    return tfx.dsl.Pipeline(
+        pipeline_name=f"deepatlas_{data.dataset.replace('/', '_')}",
+        pipeline_root=os.fspath(root / "artifacts"),
+        components=_components(tfx, builder, config, serving_dir),
+        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
+            os.fspath(root / "metadata.sqlite")
+        ),
+    )
+
+
+def _components(tfx, builder, config: dict[str, Any], serving_dir: Path) -> list:
+    """The steps of the pipeline, from the prepared records to the pushed model; ``config`` is for ``run_fn``."""
+    import tensorflow_data_validation as tfdv
+
     proto, components = tfx.proto, tfx.components
-    builder = _load(args).builder
     splits = [
         proto.Input.Split(name=name, pattern=f"{builder.name}-{name}.tfrecord*")
         for name in ("train", "validation", "test")
@@ -105,18 +140,11 @@ def make_pipeline(args, root: Path, serving_dir: Path):
         schema=schema.outputs["schema"],
         train_args=proto.TrainArgs(splits=["train"]),
         eval_args=proto.EvalArgs(splits=["validation"]),
-        custom_config={name: _plain(value) for name, value in vars(args).items()},
+        custom_config=config,
     )
     place = proto.PushDestination.Filesystem(base_directory=os.fspath(serving_dir))
     pusher = components.Pusher(trainer.outputs["model"], push_destination=proto.PushDestination(filesystem=place))
-    return tfx.dsl.Pipeline(
-        pipeline_name=f"deepatlas_{args.dataset.replace('/', '_')}",
-        pipeline_root=os.fspath(root / "artifacts"),
-        components=[examples, statistics, schema, validator, trainer, pusher],
-        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
-            os.fspath(root / "metadata.sqlite")
-        ),
-    )
+    return [examples, statistics, schema, validator, trainer, pusher]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -127,7 +155,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     root = (args.workdir or Path("runs") / "tfx").resolve()
     try:
-        pipeline = make_pipeline(args, root, (args.serving_dir or root / "serving").resolve())
+        options, serving_dir = train.experiment_options(args), (args.serving_dir or root / "serving").resolve()
+        places = {name: getattr(args, name) for name in ("workdir", "data_dir", "manual_dir")}
+        pipeline = make_pipeline(options, root, serving_dir, **places)
         from tfx.v1.orchestration import LocalDagRunner
 
         LocalDagRunner().run(pipeline)
@@ -135,15 +165,6 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingError) else 1
     return 0
-
-
-def _load(args) -> DataSet:
-    return load(experiment_of(args).data, args, args.workdir)
-
-
-def _plain(value):
-    """As JSON holds it, with absolute paths: Trainer may run elsewhere."""
-    return os.fspath(value.resolve()) if isinstance(value, Path) else value
 
 
 if __name__ == "__main__":

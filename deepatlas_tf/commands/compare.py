@@ -22,9 +22,10 @@ def add_arguments(compare) -> None:
 def run(args) -> None:
     """Print the table and the tests."""
     from deepatlas_tf.apply.files import check_outputs, writing
-    from deepatlas_tf.evaluation.compare import TASKS, case_means, compare_methods, summaries
+    from deepatlas_tf.evaluation.compare import case_means, compare_methods, summaries
     from deepatlas_tf.evaluation.summary import comparison_table
     from deepatlas_tf.runs.files import write_rows
+    from deepatlas_tf.runs.folder import TASKS
 
     if args.output:
         check_outputs([args.output], args.overwrite)

@@ -25,6 +25,7 @@ def add_arguments(evaluate) -> None:
 
 def run(args) -> None:
     """Measure the finished stages of the run."""
-    from deepatlas_tf.run import evaluate_again  # TensorFlow takes seconds to import: not for --help
+    from deepatlas_tf.run import evaluate  # TensorFlow takes seconds to import: not for --help
 
-    evaluate_again(args)
+    data = {"data_dir": args.data_dir, "manual_dir": args.manual_dir}
+    evaluate(args.workdir, args.split, instance_steps=args.instance_steps, **data)

@@ -29,6 +29,7 @@ def add_arguments(parser) -> None:
 
 def run(args) -> None:
     """Write it."""
-    from deepatlas_tf.report.write import report  # TensorFlow takes seconds to import: not for --help
+    from deepatlas_tf.report.write import write_report  # TensorFlow takes seconds to import: not for --help
 
-    report(args)
+    data = {"data_dir": args.data_dir, "manual_dir": args.manual_dir}
+    write_report(args.run_folder, args.output, split=args.split, overwrite=args.overwrite, **data)

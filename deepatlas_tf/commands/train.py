@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 EXAMPLES = """\
   deepatlas train
@@ -53,9 +54,16 @@ def add_arguments(train) -> None:
 
 def run(args) -> None:
     """Everything from the scans to the pictures."""
-    from deepatlas_tf.run import run  # TensorFlow takes seconds to import: not for --help
+    from deepatlas_tf.run import make_experiment, train  # TensorFlow takes seconds to import: not for --help
 
-    run(args)
+    experiment = make_experiment(**experiment_options(args))
+    train(experiment, args.workdir, data_dir=args.data_dir, manual_dir=args.manual_dir, strategy=args.strategy)
+
+
+def experiment_options(args) -> dict[str, Any]:
+    """The options that make the experiment, as :func:`~deepatlas_tf.run.make_experiment` takes them."""
+    names = ("dataset", "method", "labels", "seed", "steps_scale", "tiny")
+    return {"settings": args.set} | {name: getattr(args, name) for name in names}
 
 
 def _above_zero(text: str) -> float:

@@ -15,9 +15,9 @@ import numpy as np
 
 from deepatlas_tf.metrics.statistics import false_discovery_control, mann_whitney, paired_wilcoxon
 from deepatlas_tf.runs.files import read_json, read_rows
+from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.types import DataError
 
-TASKS = ("segmentation", "registration")
 Case = tuple[str, ...]
 
 
@@ -27,7 +27,7 @@ def summaries(runs: Sequence[Path]) -> dict:
     Raises:
         DataError: if a run was not evaluated, or two have the same name.
     """
-    found = {run: read_json(_evaluated(run) / "summary.json") for run in _distinct(runs)}
+    found = {run: read_json(_evaluated(run).summary_file) for run in _distinct(runs)}
     return {_label(run, method, runs): values for run, summary in found.items() for method, values in summary.items()}
 
 
@@ -39,7 +39,7 @@ def case_means(runs: Sequence[Path], task: str, measure: str = "dice") -> dict[s
     """
     found = {}
     for run in _distinct(runs):
-        rows = read_rows(_evaluated(run) / f"{task}.csv")
+        rows = read_rows(_evaluated(run).table_file(task))
         if rows and measure not in rows[0]:
             raise DataError(
                 f"{run}: evaluation/{task}.csv has no {measure}; measure it again: deepatlas evaluate {run}"
@@ -99,10 +99,10 @@ def _label(run: Path, method: str, runs: Sequence[Path]) -> str:
     return method if len(runs) == 1 else f"{run.resolve().name}: {method}"
 
 
-def _evaluated(run: Path) -> Path:
-    folder = run / "evaluation"
+def _evaluated(run: Path) -> RunFolder:
+    folder = RunFolder(run)
     try:
-        json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        json.loads(folder.summary_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise DataError(f"{run} has no evaluation/summary.json that can be read: deepatlas evaluate {run}") from None
     return folder

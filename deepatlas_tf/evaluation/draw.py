@@ -9,7 +9,7 @@ from deepatlas_tf.evaluation import figures, panels
 from deepatlas_tf.evaluation.pseudo_figure import draw_pseudo
 from deepatlas_tf.evaluation.summary import method_order
 from deepatlas_tf.metrics.overlap import dice
-from deepatlas_tf.runs.files import read_json, read_json_lines
+from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.runs.predict import IDENTITY, Predictors, warp_image, warp_label
 from deepatlas_tf.streams.subjects import read_samples, registration_pairs
 from deepatlas_tf.training.unlabelled import first_labelled, registered_subjects
@@ -30,14 +30,14 @@ def draw(workdir: Path, evaluation, dataset, split: str = "test") -> list[Path]:
     Returns:
         The files, in the order in which they are best looked at.
     """
-    folder = workdir / "figures"
+    folder = RunFolder(workdir).figures
     predictors = evaluation.predictors
     segmented = first_labelled(dataset, split, [predictors.domains[m][1] for m in predictors.labellers], SUBJECTS)
     methods, pairs = _registrations(predictors, dataset, split)
     samples = read_samples(dataset.samples(split), {*segmented, *(subject for pair in pairs for subject in pair)})
     pairs = [(samples[moving], samples[fixed]) for moving, fixed in pairs]
     name = f"{dataset.name}, synthetic" if dataset.synthetic else dataset.name
-    paths = _draw_curves(folder, workdir, name) + draw_pseudo(folder, workdir, dataset, name)
+    paths = _draw_curves(RunFolder(workdir), name) + draw_pseudo(RunFolder(workdir), dataset, name)
     name = f"{name}, {split} split"
     paths += _draw_segmentation(folder, evaluation, dataset, {s: samples[s] for s in segmented}, name)
     if pairs:
@@ -57,13 +57,11 @@ def _registrations(predictors: Predictors, dataset, split):
     return [], []
 
 
-def _draw_curves(folder, workdir, name):
-    stages = [stage["name"] for stage in read_json(workdir / "experiment.json")["experiment"]["stages"]]
-    rows = {stage: read_json_lines(workdir / stage / "metrics.jsonl") for stage in stages}
-    rows = {stage: found for stage, found in rows.items() if found}
+def _draw_curves(run: RunFolder, name):
+    rows = {stage.name: found for stage in run.stages() if (found := stage.metrics())}
     if not rows:
         return []
-    path = folder / "training_curves.png"
+    path = run.figures / "training_curves.png"
     figures.training_curves(path, rows, f"Training ({name})")
     return [path]
 

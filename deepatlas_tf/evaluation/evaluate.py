@@ -12,6 +12,7 @@ from deepatlas_tf.metrics.deformation import regularity
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.metrics.surface import surface_metrics
 from deepatlas_tf.runs.files import write_json, write_rows
+from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.runs.predict import Predictors, load_predictors, warp_label
 from deepatlas_tf.training.unlabelled import registered_subjects, say_unlabelled
 from deepatlas_tf.types import DataError
@@ -69,10 +70,10 @@ def evaluate(
     evaluation.summary = summarise_rows(
         evaluation.segmentation_rows, evaluation.registration_rows, dataset.class_names[1:]
     )
-    folder = workdir / "evaluation"
-    write_rows(folder / "segmentation.csv", evaluation.segmentation_rows)
-    write_rows(folder / "registration.csv", evaluation.registration_rows)
-    write_json(folder / "summary.json", evaluation.summary)
+    folder = RunFolder(workdir)
+    write_rows(folder.table_file("segmentation"), evaluation.segmentation_rows)
+    write_rows(folder.table_file("registration"), evaluation.registration_rows)
+    write_json(folder.summary_file, evaluation.summary)
     return evaluation
 
 

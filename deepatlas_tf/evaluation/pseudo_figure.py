@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from deepatlas_tf.evaluation.figures import figure_file, spoken
 from deepatlas_tf.evaluation.panels import PANEL_INCHES, Plane, class_colour, show_contours, show_image
-from deepatlas_tf.runs.files import read_json, read_rows
+from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.streams.pseudo_masks import STEPS, mask_path, read_mask
 from deepatlas_tf.streams.subjects import read_samples
 
@@ -25,12 +25,11 @@ class Masked(NamedTuple):
     mask: np.ndarray
 
 
-def draw_pseudo(folder: Path, workdir: Path, dataset, name: str) -> list[Path]:
+def draw_pseudo(run: RunFolder, dataset, name: str) -> list[Path]:
     """Draw ``pseudo_quality.png`` and, of the last round, ``pseudo_masks.png``.
 
     Args:
-        folder: of the pictures.
-        workdir: of the run.
+        run: the folder of the run, in whose ``figures`` they are drawn.
         dataset: a :class:`~deepatlas_tf.datasets.load.DataSet`; the first masked subjects of its training split are
             shown.
         name: of the data, for the titles.
@@ -38,17 +37,15 @@ def draw_pseudo(folder: Path, workdir: Path, dataset, name: str) -> list[Path]:
     Returns:
         The files; none where no stage of the run made pseudo masks.
     """
-    stages = [stage["name"] for stage in read_json(workdir / "experiment.json")["experiment"]["stages"]]
-    files = {stage: workdir / stage / "pseudo" / "quality.csv" for stage in stages}
-    files = {stage: path for stage, path in files.items() if path.exists()}
-    if not files:
+    rounds = {stage.name: rows for stage in run.stages() if (rows := stage.pseudo_quality())}
+    if not rounds:
         return []
-    paths = [folder / "pseudo_quality.png"]
-    pseudo_quality(paths[0], {stage: read_rows(path) for stage, path in files.items()}, f"Pseudo masks ({name})")
-    last, path = list(files.items())[-1]
-    subjects = _masked_subjects(path.parent, dataset)
+    paths = [run.figures / "pseudo_quality.png"]
+    pseudo_quality(paths[0], rounds, f"Pseudo masks ({name})")
+    last = list(rounds)[-1]
+    subjects = _masked_subjects(run.stage(last).pseudo_masks, dataset)
     if subjects:
-        paths.append(folder / "pseudo_masks.png")
+        paths.append(run.figures / "pseudo_masks.png")
         title = f"Pseudo masks before {spoken(last)} ({name}, training split)"
         pseudo_masks(paths[1], subjects, dataset.class_names[1:], dataset.spacing, title)
     return paths

@@ -9,7 +9,8 @@ from deepatlas_tf.export.graph import Served
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.messages import say
 from deepatlas_tf.runs.files import write_json
-from deepatlas_tf.runs.model import METADATA, TASKS, TrainedModel, open_model
+from deepatlas_tf.runs.folder import TASKS
+from deepatlas_tf.runs.model import METADATA, TrainedModel, open_model
 from deepatlas_tf.types import DataError, SettingError
 
 CARD = "MODEL_CARD.md"

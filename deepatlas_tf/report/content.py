@@ -8,7 +8,8 @@ from deepatlas_tf.messages import progress
 from deepatlas_tf.report import pictures, tables
 from deepatlas_tf.report.cases import Applied, Case, chosen_cases, evaluated_split
 from deepatlas_tf.report.document import Block, Document, Folded, Heading, Paragraph
-from deepatlas_tf.runs.summary import TASKS, RunSummary
+from deepatlas_tf.runs.folder import TASKS
+from deepatlas_tf.runs.summary import RunSummary
 from deepatlas_tf.types import DataError, SettingError
 
 

@@ -12,7 +12,6 @@ from deepatlas_tf.evaluation.figures import spoken
 from deepatlas_tf.evaluation.pseudo_figure import pseudo_quality
 from deepatlas_tf.report.cases import Applied, Case
 from deepatlas_tf.report.document import Picture
-from deepatlas_tf.runs.files import read_rows
 from deepatlas_tf.runs.summary import RunSummary
 
 
@@ -30,8 +29,7 @@ def curves(run: RunSummary) -> list[Picture]:
 
 def pseudo_masks(run: RunSummary) -> list[Picture]:
     """How sure the pseudo masks of the run are, where it has any."""
-    files = {stage.name: run.path / stage.name / "pseudo" / "quality.csv" for stage in run.stages}
-    rounds = {stage: read_rows(path) for stage, path in files.items() if path.exists()}
+    rounds = {stage.name: stage.pseudo_rows for stage in run.stages if stage.pseudo_rows}
     if not rounds:
         return []
     text = "Pseudo masks: confidence and Dice over the rounds, and against each other in the last one."

@@ -1,8 +1,143 @@
-"""Where things lie in the folder of a run."""
+"""The layout of the folder of a run: where each thing lies. Training writes through it, everything else reads."""
 
+import dataclasses
 from pathlib import Path
+
+from deepatlas_tf.runs.files import read_json_lines, read_rows, read_settings
+
+TASKS = ("segmentation", "registration")
+
+
+@dataclasses.dataclass(frozen=True)
+class StageFolder:
+    """The folder of one stage of a run."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The name of the stage, also in the tables."""
+        return self.path.name
+
+    @property
+    def metrics_file(self) -> Path:
+        """One line an epoch: the step, each term of the loss, what validation measured, learning rates, seconds."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of networks, optimizers, step and random state after an epoch, from which training goes on."""
+        return self.path / "checkpoints"
+
+    @property
+    def nets(self) -> Path:
+        """Folder of the networks; it appears when all of them are written."""
+        return self.path / "nets"
+
+    @property
+    def unfinished_nets(self) -> Path:
+        """The folder of the networks while they are written."""
+        return self.path / "unfinished_nets"
+
+    @property
+    def pseudo_masks(self) -> Path:
+        """Folder of the pseudo masks that the stage learns from."""
+        return self.path / "pseudo"
+
+    @property
+    def pseudo_quality_file(self) -> Path:
+        """Confidence and Dice of the pseudo masks; it is written when all masks are there."""
+        return self.pseudo_masks / "quality.csv"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the networks are written."""
+        return self.nets.is_dir()
+
+    def net(self, name: str) -> Path:
+        """The file of a network, such as ``"registration"``."""
+        return self.nets / f"{name}.keras"
+
+    def best_weights(self, net: str) -> Path:
+        """The weights of a network after the epoch that was best on the validation subjects."""
+        return self.checkpoints / f"best_{net}.weights.h5"
+
+    def metrics(self) -> list[dict]:
+        """The rows of ``metrics.jsonl``, one an epoch; none where no epoch is finished."""
+        return read_json_lines(self.metrics_file)
+
+    def pseudo_quality(self) -> list[dict]:
+        """The rows of ``pseudo/quality.csv``; none where the stage has made no pseudo masks."""
+        return read_rows(self.pseudo_quality_file) if self.pseudo_quality_file.exists() else []
+
+    def latest_checkpoint(self) -> Path | None:
+        """The newest checkpoint, without the ending of its files; None where there is none."""
+        found = sorted(self.checkpoints.glob("epoch-*.index"), key=lambda path: path.stat().st_mtime)
+        return found[-1].with_suffix("") if found else None
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run, which need not be there yet."""
+
+    path: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """The settings of the experiment, versions of the packages, and the git commit where there is one."""
+        return self.path / "experiment.json"
+
+    @property
+    def model_file(self) -> Path:
+        """Classes and grid of the networks: what is needed to apply them to other scans."""
+        return self.path / "model.json"
+
+    @property
+    def own_scans(self) -> Path:
+        """Where the user's own scans are kept when they are prepared."""
+        return self.path / "data"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of the logs for TensorBoard."""
+        return self.path / "tensorboard"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the pictures of the last evaluation."""
+        return self.path / "figures"
+
+    @property
+    def report_file(self) -> Path:
+        """The report, unless it is written elsewhere."""
+        return self.path / "report.html"
+
+    @property
+    def summary_file(self) -> Path:
+        """The means of the tables of the last evaluation, by method and class."""
+        return self.path / "evaluation" / "summary.json"
+
+    def table_file(self, task: str) -> Path:
+        """The measures of the last evaluation, one row a case and class; ``task`` is one of ``TASKS``."""
+        return self.path / "evaluation" / f"{task}.csv"
+
+    def table(self, task: str) -> list[dict]:
+        """The rows of a table of the last evaluation; none where there is no such file."""
+        return read_rows(self.table_file(task)) if self.table_file(task).exists() else []
+
+    def stage(self, name: str) -> StageFolder:
+        """The folder of a stage."""
+        return StageFolder(self.path / name)
+
+    def settings(self) -> dict:
+        """The settings of the experiment, as plain JSON types. Raises DataError where this is no folder of a run."""
+        return read_settings(self.path)
+
+    def stages(self) -> list[StageFolder]:
+        """The folders of the stages, in the order of training."""
+        return [self.stage(stage["name"]) for stage in self.settings()["stages"]]
 
 
 def net_path(workdir: Path, stage: str, net: str) -> Path:
-    """Where a stage leaves a net."""
-    return workdir / stage / "nets" / f"{net}.keras"
+    """The file of a network of a stage."""
+    return RunFolder(workdir).stage(stage).net(net)

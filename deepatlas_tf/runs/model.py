@@ -6,8 +6,8 @@ from typing import NamedTuple
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.messages import detail, say
 from deepatlas_tf.models.build import load_net
-from deepatlas_tf.runs.files import read_json, read_settings, remedy
-from deepatlas_tf.runs.folder import net_path
+from deepatlas_tf.runs.files import read_json, remedy
+from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.runs.predict import (
     Registrar,
     Segmenter,
@@ -20,7 +20,6 @@ from deepatlas_tf.runs.predict import (
 from deepatlas_tf.types import DataError, SettingError
 
 METADATA = Path("assets") / "metadata.json"
-TASKS = ("segmentation", "registration")
 
 
 class Grid(NamedTuple):
@@ -36,9 +35,10 @@ class TrainedModel:
 
     def __init__(self, path: Path):
         self.path = path
-        self.about = read_json(path / "model.json")
-        self.settings = read_settings(path)
-        self.grid = _grid(self.about, path / "model.json")
+        self.folder = RunFolder(path)
+        self.about = read_json(self.folder.model_file)
+        self.settings = self.folder.settings()
+        self.grid = _grid(self.about, self.folder.model_file)
 
     def stage_of(self, task: str, stage: str | None = None) -> str | None:
         """The last stage that trained a net for the task, as in the evaluation; None where there is none.
@@ -46,7 +46,7 @@ class TrainedModel:
         ``stage``, where it is given, may also be one that only took its net over from an earlier stage. Raises
         SettingError where it has none.
         """
-        stages = [s for s in self.settings["stages"] if net_path(self.path, s["name"], task).exists()]
+        stages = [s for s in self.settings["stages"] if self.folder.stage(s["name"]).net(task).exists()]
         names = [s["name"] for s in stages]
         if stage is not None and stage not in names:
             have = ", ".join(names) or "none"
@@ -59,7 +59,7 @@ class TrainedModel:
         name = self.stage_of(task, stage)
         if name is None:
             raise DataError(f"{self.path} has no finished {task} network; train one, or choose another --model")
-        return any_size(load_net(net_path(self.path, name, task)))
+        return any_size(load_net(self.folder.stage(name).net(task)))
 
     def segmenter(self, stage: str | None = None) -> Segmenter:
         """A function ``image (*S, 1) -> class probabilities (*S, C)``, NumPy in and out, for any size."""
@@ -116,8 +116,9 @@ def open_model(path: Path) -> TrainedModel | ExportedModel:
 
     Raises DataError where it is none of these.
     """
-    if (path / "experiment.json").exists():
-        if not (path / "model.json").exists():
+    folder = RunFolder(path)
+    if folder.settings_file.exists():
+        if not folder.model_file.exists():
             raise DataError(
                 f"{path} has no model.json: run its training command again, which adds it to a finished run"
             )

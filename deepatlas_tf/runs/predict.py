@@ -15,8 +15,7 @@ from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.methods import method_class
 from deepatlas_tf.models.build import CUSTOM_OBJECTS, load_net
 from deepatlas_tf.ops.warp import warp
-from deepatlas_tf.runs.files import read_settings
-from deepatlas_tf.runs.folder import net_path
+from deepatlas_tf.runs.folder import TASKS, RunFolder
 from deepatlas_tf.runs.instance import InstanceOptimisation, refiner
 from deepatlas_tf.types import DataError, SettingError
 
@@ -100,9 +99,10 @@ def load_predictors(workdir: Path, instance_steps: int = 0) -> Predictors:
         SettingError: if there is no registration to be refined.
     """
     found = Predictors({}, {IDENTITY: _no_displacement}, {})
-    for stage in read_settings(workdir)["stages"]:
+    folder = RunFolder(workdir)
+    for stage in folder.settings()["stages"]:
         name, trained = stage["name"], trained_nets(stage)
-        nets = {task: net_path(workdir, name, task) for task in ("segmentation", "registration")}
+        nets = {task: folder.stage(name).net(task) for task in TASKS}
         found.domains[name] = tuple(stage.get("domains", (None, None)))
         if "segmentation" in trained and nets["segmentation"].exists():
             found.labellers[name] = labeller(load_net(nets["segmentation"]))

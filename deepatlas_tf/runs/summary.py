@@ -6,31 +6,37 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepatlas_tf.messages import spoken_time
-from deepatlas_tf.runs.files import read_json, read_json_lines, read_rows, read_settings
-from deepatlas_tf.runs.folder import net_path
-
-TASKS = ("segmentation", "registration")
+from deepatlas_tf.runs.files import read_json
+from deepatlas_tf.runs.folder import TASKS, RunFolder, StageFolder
 
 
 @dataclasses.dataclass(frozen=True)
 class StageSummary:
-    """settings: of the stage. rows: of its metrics.jsonl. finished: its networks are written."""
+    """settings: of the stage. rows: of its metrics.jsonl. pseudo_rows: of its pseudo masks, if it has any."""
 
+    folder: StageFolder
     settings: dict
     rows: Sequence[dict]
-    finished: bool
+    pseudo_rows: Sequence[dict]
 
     @property
     def name(self) -> str:
-        return self.settings["name"]
+        """The name of the stage."""
+        return self.folder.name
+
+    @property
+    def finished(self) -> bool:
+        """Whether its networks are written."""
+        return self.folder.is_finished
 
     @property
     def epochs_done(self) -> int:
+        """How many epochs are finished."""
         return len(self.rows)
 
     @property
     def state(self) -> str:
-        """In words, with the time left where an epoch tells it."""
+        """How far the stage is, in words, with the time left where a finished epoch tells how long one takes."""
         epochs = self.settings["epochs"]
         if self.finished:
             return "finished"
@@ -48,51 +54,56 @@ class StageSummary:
 
 @dataclasses.dataclass(frozen=True)
 class RunSummary:
-    """about: model.json, empty where there is none. record: experiment.json. rows: of evaluation/, by task."""
+    """What a run holds: ``about`` is model.json, empty where there is none, ``record`` is experiment.json, and ``rows``
+    are those of the last evaluation by task, which may be none."""
 
-    path: Path
+    folder: RunFolder
     about: dict
     record: dict
     stages: Sequence[StageSummary]
     rows: dict[str, list[dict]]
 
     @property
+    def path(self) -> Path:
+        """The folder of the run."""
+        return self.folder.path
+
+    @property
     def settings(self) -> dict:
+        """The settings of the experiment."""
         return self.record["experiment"]
 
     @property
     def dataset(self) -> str:
-        """Its name, with "synthetic" where it is."""
+        """The name of the data set, followed by "synthetic" where it is."""
         name = self.about.get("dataset", self.settings["data"]["dataset"])
         return f"{name}, synthetic" if self.about.get("synthetic") else name
 
     @property
     def evaluated(self) -> bool:
+        """Whether a stage was measured."""
         return any(self.rows.values())
 
     @property
     def class_names(self) -> list[str]:
-        """Of the foreground."""
+        """The names of the foreground classes."""
         found = [row["class"] for rows in self.rows.values() for row in rows]
         return list(self.about.get("class_names", ["background", *dict.fromkeys(found)]))[1:]
 
     def evaluated_subjects(self) -> set[str]:
-        """All that are in the rows."""
+        """All subjects in the rows of the last evaluation."""
         names = ("subject", "moving", "fixed")
         return {row[name] for rows in self.rows.values() for row in rows for name in names if name in row}
 
 
 def read_run(path: Path) -> RunSummary:
     """Read the run. Raises DataError where ``path`` is none, or a file of it is damaged."""
-    settings = read_settings(path)
-    stages = [_stage_summary(path, stage) for stage in settings["stages"]]
-    about = read_json(path / "model.json") if (path / "model.json").exists() else {}
-    files = {task: path / "evaluation" / f"{task}.csv" for task in TASKS}
-    rows = {task: read_rows(file) if file.exists() else [] for task, file in files.items()}
-    return RunSummary(path, about, read_json(path / "experiment.json"), stages, rows)
+    folder = RunFolder(path)
+    stages = [_stage_summary(folder.stage(settings["name"]), settings) for settings in folder.settings()["stages"]]
+    about = read_json(folder.model_file) if folder.model_file.exists() else {}
+    rows = {task: folder.table(task) for task in TASKS}
+    return RunSummary(folder, about, read_json(folder.settings_file), stages, rows)
 
 
-def _stage_summary(path: Path, settings: dict) -> StageSummary:
-    rows = read_json_lines(path / settings["name"] / "metrics.jsonl")
-    finished = net_path(path, settings["name"], "any").parent.is_dir()
-    return StageSummary(settings, rows, finished)
+def _stage_summary(folder: StageFolder, settings: dict) -> StageSummary:
+    return StageSummary(folder, settings, folder.metrics(), folder.pseudo_quality())

@@ -4,7 +4,8 @@ import math
 import time
 
 from deepatlas_tf.keras_stack import keras, tf
-from deepatlas_tf.runs.files import read_json_lines, replacing, write_json_lines
+from deepatlas_tf.runs.files import replacing, write_json_lines
+from deepatlas_tf.runs.folder import StageFolder
 
 SELECTED_BY = {"segmentation": "val_segmentation_dice", "registration": "val_registration_dice"}
 
@@ -15,7 +16,7 @@ class EpochEnd(keras.callbacks.Callback):
     In this order, so that a run that is killed at any point resumes from the last whole epoch.
 
     Args:
-        folder: of the stage.
+        folder: the folder of the stage.
         validation: called without arguments, returns a dict of numbers.
         manager: a ``tf.train.CheckpointManager``.
         writer: a ``tf.summary`` writer.
@@ -23,14 +24,14 @@ class EpochEnd(keras.callbacks.Callback):
         selects: whether the best nets are kept, by what validation measures; else the last ones.
     """
 
-    def __init__(self, folder, validation, manager, writer, panels, selects=True):
+    def __init__(self, folder: StageFolder, validation, manager, writer, panels, selects: bool = True):
         super().__init__()
         self.folder, self.validation, self.manager = folder, validation, manager
         self.writer, self.panels, self.selects = writer, panels, selects
         self.rows = []
 
     def on_train_begin(self, logs=None):
-        self.rows = read_json_lines(self.folder / "metrics.jsonl")
+        self.rows = self.folder.metrics()
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.perf_counter()
@@ -44,7 +45,7 @@ class EpochEnd(keras.callbacks.Callback):
         if self.selects:
             self._keep_best(measured)
         self.rows.append({**row, "seconds": round(training_seconds, 3)})
-        write_json_lines(self.folder / "metrics.jsonl", self.rows)
+        write_json_lines(self.folder.metrics_file, self.rows)
         self._summarise(row)
         self.manager.save(checkpoint_number=epoch)
         if logs is not None:
@@ -57,7 +58,7 @@ class EpochEnd(keras.callbacks.Callback):
                 continue
             best_before = max((r.get(key, -math.inf) for r in self.rows), default=-math.inf)
             if measured.get(key, math.inf) >= best_before:
-                with replacing(self.folder / "checkpoints" / f"best_{name}.weights.h5") as temporary:
+                with replacing(self.folder.best_weights(name)) as temporary:
                     net.save_weights(str(temporary))
 
     def _learning_rates(self):

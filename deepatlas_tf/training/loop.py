@@ -7,6 +7,7 @@ from pathlib import Path
 from deepatlas_tf.keras_stack import keras, tf, versions
 from deepatlas_tf.messages import say
 from deepatlas_tf.runs.files import read_json, through_json, write_json
+from deepatlas_tf.runs.folder import RunFolder, StageFolder
 from deepatlas_tf.streams.pairs import WorkerShard
 from deepatlas_tf.streams.subjects import in_domain, read_samples, registration_pairs
 from deepatlas_tf.training.callbacks import EpochEnd
@@ -47,12 +48,12 @@ def train_experiment(experiment: Experiment, dataset, workdir: Path, strategy=No
         write_settings(experiment, workdir)
     domains = [domain for stage in experiment.stages for domain in stage.domains]
     if chief:
-        write_json(workdir / "model.json", grid_of_networks(dataset))
+        write_json(RunFolder(workdir).model_file, grid_of_networks(dataset))
         say_unlabelled(dataset, "validation", domains)
     measured = first_labelled(dataset, "validation", domains, experiment.evaluation.validation_subjects)
     samples = read_samples(dataset.samples("validation"), measured)
     for stage in experiment.stages:
-        if value_of_chief(strategy, is_finished(stage, workdir)):
+        if value_of_chief(strategy, RunFolder(workdir).stage(stage.name).is_finished):
             _say(chief, f"[{stage.name}] already trained")
             continue
         _say(chief, f"[{stage.name}] {stage.method}, {stage.steps} steps")
@@ -65,32 +66,32 @@ def train_experiment(experiment: Experiment, dataset, workdir: Path, strategy=No
 
 def train_stage(stage: Stage, experiment: Experiment, dataset, validation_samples, workdir: Path, strategy) -> None:
     """Train one stage from its last checkpoint; the chief leaves the nets that were best on the validation subjects."""
-    folder = workdir / stage.name
+    folder = RunFolder(workdir).stage(stage.name)
     with strategy.scope():
         method = build_method(stage, experiment.networks, dataset, workdir)
     checkpoint = tf.train.Checkpoint(
         nets=method.nets, optimizers=method.optimizers_by_net, random=tf.random.get_global_generator()
     )
-    manager = tf.train.CheckpointManager(
-        checkpoint, str(folder / "checkpoints"), max_to_keep=2, checkpoint_name="epoch"
-    )
+    manager = tf.train.CheckpointManager(checkpoint, str(folder.checkpoints), max_to_keep=2, checkpoint_name="epoch")
     checkpoint.save_counter  # noqa: B018  made now, by all workers; made when the chief saves, it would wait for them
     first_epoch = _restore(checkpoint, manager)
     if first_epoch != value_of_chief(strategy, first_epoch):
-        raise DataError(f"{folder} has other checkpoints here than on the first worker: WORKDIR has to be one folder")
+        raise DataError(
+            f"{folder.path} has other checkpoints here than on the first worker: WORKDIR has to be one folder"
+        )
     chief = is_chief(strategy)
 
     def stream(shard, epoch=first_epoch):
         return build_stream(stage, method, experiment, dataset, workdir, epoch, shard)
 
     # all workers watch, so that all stop; a batch is drawn once more to say who was in it
-    watch = Watch(stage.name, folder, lambda epoch, step: batch_subjects(stream(WorkerShard(), epoch), step), chief)
+    watch = Watch(folder, lambda epoch, step: batch_subjects(stream(WorkerShard(), epoch), step), chief)
     callbacks = [watch]
     if chief:
-        callbacks += [
-            _epoch_end(stage, experiment, dataset, validation_samples, method, manager),
-            EpochLine(stage.name),
-        ]
+        validation, panels = _measured(stage, dataset, validation_samples, method)
+        writer = tf.summary.create_file_writer(str(RunFolder(workdir).tensorboard))
+        selected = selects(stage, experiment)
+        callbacks += [EpochEnd(folder, validation, manager, writer, panels, selected), EpochLine(stage.name)]
     method.fit(
         distribute(strategy, stream),
         steps_per_epoch=stage.steps_per_epoch,
@@ -103,17 +104,15 @@ def train_stage(stage: Stage, experiment: Experiment, dataset, validation_sample
         _save_nets(method.nets, folder)
 
 
-def _epoch_end(stage, experiment, dataset, validation_samples, method, manager):
-    """What validates and writes at the end of an epoch."""
-    folder = Path(manager.directory).parent
+def _measured(stage, dataset, validation_samples, method):
+    """What is measured, and what is drawn, at the end of an epoch."""
     updated = {name: method.nets[name] for turn in set(method.turns) for name in method.nets_of(turn)}
     sides = tuple(in_domain(validation_samples, dataset.domains, domain) for domain in stage.domains)
     # Both tasks are measured on the fixed side, which may have no label map
     validation = Validation(validation_samples, len(dataset.class_names), updated if sides[1] else {}, sides)
     shown = (registration_pairs(sides[0], 1, sides[1]) or [()])[0]
     panels = Panels([validation_samples[subject] for subject in shown], method.nets)
-    writer = tf.summary.create_file_writer(str(folder.parent / "tensorboard"))
-    return EpochEnd(folder, validation, manager, writer, panels, selects(stage, experiment))
+    return validation, panels
 
 
 def selects(stage: Stage, experiment: Experiment) -> bool:
@@ -127,16 +126,15 @@ def _say(chief, text):
         say(text)
 
 
-def _save_nets(nets, folder: Path) -> None:
+def _save_nets(nets, folder: StageFolder) -> None:
     """Write the best weights of each net as ``nets/<name>.keras``; the folder appears when all are written."""
-    unfinished = folder / "unfinished_nets"
-    unfinished.mkdir(exist_ok=True)
+    folder.unfinished_nets.mkdir(exist_ok=True)
     for name, net in nets.items():
-        best = folder / "checkpoints" / f"best_{name}.weights.h5"
+        best = folder.best_weights(name)
         if best.exists():
             net.load_weights(str(best))
-        net.save(unfinished / f"{name}.keras", save_format="keras")
-    unfinished.rename(folder / "nets")
+        net.save(folder.unfinished_nets / folder.net(name).name, save_format="keras")
+    folder.unfinished_nets.rename(folder.nets)
 
 
 def grid_of_networks(dataset) -> dict:
@@ -151,14 +149,9 @@ def grid_of_networks(dataset) -> dict:
     }
 
 
-def is_finished(stage: Stage, workdir: Path) -> bool:
-    """Whether the stage has left its nets."""
-    return (workdir / stage.name / "nets").is_dir()
-
-
 def write_settings(experiment: Experiment, workdir: Path) -> None:
     """Write ``experiment.json``, or check that the one which is there has the same settings."""
-    path = workdir / "experiment.json"
+    path = RunFolder(workdir).settings_file
     settings = through_json(settings_dict(experiment))
     if path.exists():
         found = read_json(path)["experiment"]

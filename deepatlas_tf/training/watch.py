@@ -3,12 +3,12 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.messages import progress, say, spoken_time
+from deepatlas_tf.runs.folder import StageFolder
 from deepatlas_tf.types import DivergedError
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -23,17 +23,16 @@ class Watch(keras.callbacks.Callback):
     the step on at which its term was not, so that step is found exactly.
 
     Args:
-        name: of the stage.
-        folder: of the stage; its checkpoints are named in the error.
+        folder: the folder of the stage, whose newest checkpoint is named in the error.
         subjects_at: called with an epoch and a step within it, both from 0, returns the subjects of that batch.
         shown: whether there is a bar; not for any but the first of several workers.
     """
 
     _supports_tf_logs = True  # else Keras reads each number at each step
 
-    def __init__(self, name: str, folder: Path, subjects_at: Callable[[int, int], list[str]], shown: bool = True):
+    def __init__(self, folder: StageFolder, subjects_at: Callable[[int, int], list[str]], shown: bool = True):
         super().__init__()
-        self.name, self.folder, self.subjects_at, self.shown = name, folder, subjects_at, shown
+        self.name, self.folder, self.subjects_at, self.shown = folder.name, folder, subjects_at, shown
         self.bar, self.epoch, self.kept, self.looked = None, 0, [], 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -85,8 +84,8 @@ class Watch(keras.callbacks.Callback):
 
     def _stop(self, text: str):
         self.bar.close()
-        found = sorted((self.folder / "checkpoints").glob("epoch-*.index"), key=lambda path: path.stat().st_mtime)
-        kept = f"the checkpoint {found[-1].with_suffix('')} is kept" if found else "no epoch was finished"
+        checkpoint = self.folder.latest_checkpoint()
+        kept = f"the checkpoint {checkpoint} is kept" if checkpoint else "no epoch was finished"
         remedy = "Look at these scans, or train with a lower learning rate in another --workdir"
         raise DivergedError(f"{text}{kept}. {remedy}")
 

@@ -14,9 +14,10 @@ import pytest
 
 import deepatlas_tf
 from deepatlas_tf import cli
+from deepatlas_tf.commands.train import experiment_options
 from deepatlas_tf.losses.similarity import SIMILARITIES
 from deepatlas_tf.methods import method_names
-from deepatlas_tf.run import experiment_of
+from deepatlas_tf.run import make_experiment
 from deepatlas_tf.training.experiment import Experiment
 from deepatlas_tf.types import SettingError
 
@@ -82,7 +83,7 @@ def test_the_program_takes_the_command(page, command):
     args = parsed(argv(command))
     if not hasattr(args, "steps_scale") or PLACEHOLDER.search(args.dataset) or PLACEHOLDER.search(args.method):
         return
-    assert isinstance(experiment_of(args), Experiment)  # its settings are there too
+    assert isinstance(make_experiment(**experiment_options(args)), Experiment)  # its settings are there too
 
 
 def test_commands_are_found():
@@ -116,7 +117,7 @@ def test_a_wrong_command_is_caught(words):
 
 def test_a_wrong_setting_is_caught():
     with pytest.raises(SettingError):
-        experiment_of(parsed(["train", "--set", "stages.deepatlas.smoothness=1"]))
+        make_experiment(**experiment_options(parsed(["train", "--set", "stages.deepatlas.smoothness=1"])))
 
 
 def mentions(markdown: str) -> list[str]:

@@ -79,7 +79,7 @@ def made_up_run(workdir):
             for e in range(12)
         ]
         (workdir / stage / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    settings = {"experiment": {"stages": [{"name": name} for name in [*stages, "not_started"]]}}
+    settings = {"experiment": {"data": {}, "stages": [{"name": name} for name in [*stages, "not_started"]]}}
     (workdir / "experiment.json").write_text(json.dumps(settings))
 
 
@@ -110,7 +110,9 @@ def test_a_run_is_drawn(tmp_path, shape, spacing):
 
 
 def test_what_was_not_trained_is_not_drawn(tmp_path):
-    (tmp_path / "experiment.json").write_text(json.dumps({"experiment": {"stages": [{"name": "not_started"}]}}))
+    (tmp_path / "experiment.json").write_text(
+        json.dumps({"experiment": {"data": {}, "stages": [{"name": "not_started"}]}})
+    )
     dataset = made_up_dataset((32, 24), (2.0, 2.0))
     subjects, no_field = dataset.labelled["test"], {"identity": made_up_field(0)}
     only_segmentation = made_up_evaluation({"segmentation_baseline": threshold}, no_field, subjects)

@@ -14,6 +14,7 @@ from deepatlas_tf.evaluation.pseudo_figure import Masked, draw_pseudo, pseudo_ma
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.phantoms.knee import CLASS_NAMES, knee
 from deepatlas_tf.runs.files import write_rows
+from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.streams.pseudo_masks import encode, mask_path
 
 GRIDS = {"2D": ((64, 48), (2.0, 2.5)), "3D": ((24, 28, 24), (4.4, 4.7, 4.4))}
@@ -48,7 +49,7 @@ def write_masks(workdir, dataset, stages, masked):
         write_rows(folder / "quality.csv", [{**rows[0], "confidence": 0.8, "entropy": 0.4, "dice": 0.7}])
         for index in masked:
             np.savez_compressed(mask_path(folder, f"knee{index}"), soft_label=dataset.mask(index))
-    settings = {"experiment": {"stages": [{"name": name} for name in ("segmentation_baseline", *stages)]}}
+    settings = {"experiment": {"data": {}, "stages": [{"name": name} for name in ("segmentation_baseline", *stages)]}}
     (workdir / "experiment.json").write_text(json.dumps(settings))
 
 
@@ -64,7 +65,7 @@ def test_the_masks_of_the_last_round_are_drawn(dimension, tmp_path, monkeypatch)
         pseudo_masks(path, subjects, class_names, spacing, title)
 
     monkeypatch.setattr(pseudo_figure, "pseudo_masks", keep)
-    paths = draw_pseudo(tmp_path / "figures", tmp_path, dataset, "knees, synthetic")
+    paths = draw_pseudo(RunFolder(tmp_path), dataset, "knees, synthetic")
     assert paths == [tmp_path / "figures" / f"pseudo_{name}.png" for name in ("quality", "masks")]
     assert shown == ["Pseudo masks before uniseg reg (knees, synthetic, training split)", "knee1", "knee2", "knee4"]
     for path in paths:
@@ -75,9 +76,9 @@ def test_the_masks_of_the_last_round_are_drawn(dimension, tmp_path, monkeypatch)
 def test_what_is_not_there_is_not_drawn(tmp_path):
     dataset = MadeUp(*GRIDS["2D"])
     write_masks(tmp_path, dataset, ("uniseg_reg",), masked=())  # every training subject has its label
-    assert [path.stem for path in draw_pseudo(tmp_path, tmp_path, dataset, "knees")] == ["pseudo_quality"]
+    assert [path.stem for path in draw_pseudo(RunFolder(tmp_path), dataset, "knees")] == ["pseudo_quality"]
     write_masks(tmp_path, dataset, (), masked=())
-    assert draw_pseudo(tmp_path, tmp_path, dataset, "knees") == []
+    assert draw_pseudo(RunFolder(tmp_path), dataset, "knees") == []
 
 
 @pytest.mark.parametrize("dimension", GRIDS)

@@ -1,21 +1,19 @@
 """Recipes make their stages from those of any data set."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import pytest
 
 from deepatlas_tf.experiments import experiment_names, get_experiment
 from deepatlas_tf.recipes import get_recipe, recipe_names
-from deepatlas_tf.run import experiment_of
+from deepatlas_tf.run import make_experiment
 from deepatlas_tf.runs.predict import trained_nets
 from deepatlas_tf.training.experiment import Stage
 from deepatlas_tf.types import SettingError
 
 
-def options(method, **changes):
-    values = {"dataset": "phantom_knee", "tiny": False, "labels": None, "seed": None, "steps_scale": 1.0, "set": []}
-    return SimpleNamespace(method=method, **{**values, **changes})
+def made_by(method, **changes):
+    return make_experiment(**{"dataset": "phantom_knee", "method": method, **changes})
 
 
 @pytest.mark.parametrize("dataset", experiment_names())
@@ -37,7 +35,7 @@ def test_mean_teacher_and_uniseg_reg_for_every_data_set(dataset):
 
 
 def test_uniseg_reg_has_the_published_networks_and_losses():
-    made = experiment_of(options("uniseg_reg"))
+    made = made_by("uniseg_reg")
     assert made.networks.registration == "pyramid" and made.networks.segmentation_dropout > 0
     assert made.networks.segmentation_widths == (16, 32, 64, 128, 256)
     for stage in made.stages:
@@ -64,12 +62,12 @@ def test_semi_deepatlas_goes_both_ways_from_the_two_baselines(dataset):
         ({}, 3e-4, 3e-4),
         ({"dataset": "hippocampus"}, 3e-4, 3e-4),
         ({"dataset": "oasis/seg35"}, 3e-4, 3e-4),
-        ({"dataset": "hippocampus", "set": ["data.shape=(64, 64)"]}, 1e-3, 5e-4),
+        ({"dataset": "hippocampus", "settings": ["data.shape=(64, 64)"]}, 1e-3, 5e-4),
         ({"dataset": "oasis/seg4_2d"}, 1e-3, 5e-4),
     ],
 )
 def test_the_pyramid_learns_slower_in_volumes(changes, pretraining, rounds):
-    made = experiment_of(options("uniseg_reg", **changes))
+    made = made_by("uniseg_reg", **changes)
     baseline, pretrained, teacher, *others = made.stages
     assert pretrained.learning_rates["registration"] == pretraining
     assert {stage.learning_rates["registration"] for stage in others} == {rounds}
@@ -108,18 +106,18 @@ def test_one_shot_has_the_chain_of_the_paper(dataset):
 
 
 def test_what_is_asked_for_counts_more_than_the_recipe():
-    assert experiment_of(options("one_shot")).data.labels == 1
-    assert experiment_of(options("one_shot", labels=2)).data.labels == 2
-    assert experiment_of(options("one_shot", set=["data.labels=3"])).data.labels == 3
-    tiny = experiment_of(options("semi_deepatlas", tiny=True, set=["stages.semi_deepatlas_registration.steps=5"]))
+    assert made_by("one_shot").data.labels == 1
+    assert made_by("one_shot", labels=2).data.labels == 2
+    assert made_by("one_shot", settings=["data.labels=3"]).data.labels == 3
+    tiny = made_by("semi_deepatlas", tiny=True, settings=["stages.semi_deepatlas_registration.steps=5"])
     assert [stage.steps for stage in tiny.stages] == [8, 8, 8, 5]
 
 
 def test_tiny_and_settings_reach_the_stages():
-    tiny = experiment_of(options("uniseg_reg", tiny=True, set=["stages.uniseg_reg.pseudo_gate=0.7", "data.labels=2"]))
+    tiny = made_by("uniseg_reg", tiny=True, settings=["stages.uniseg_reg.pseudo_gate=0.7", "data.labels=2"])
     assert [stage.steps for stage in tiny.stages] == [8] * 5 and tiny.networks.pyramid_widths == (8, 8, 8)
     assert tiny.stages[-1].pseudo_gate == 0.7 and tiny.data.labels == 2
-    changed = experiment_of(options("mean_teacher", set=["stages.mean_teacher.settings.decay=0.5"], steps_scale=0.5))
+    changed = made_by("mean_teacher", settings=["stages.mean_teacher.settings.decay=0.5"], steps_scale=0.5)
     assert dict(changed.stages[-1].settings) == {"decay": 0.5, "ramp": 0.3, "noise": 0.03}
     assert changed.stages[-1].steps == 360
 
@@ -134,4 +132,4 @@ def test_what_does_not_fit_is_named():
         both = {"segmentation": "later", "registration": "later"}
         type(base)("e", base.data, (Stage(name="s", method="uniseg_reg", steps=1, pseudo_from=both),))
     with pytest.raises(SettingError, match="no method 'nothing'"):
-        experiment_of(options("nothing"))
+        made_by("nothing")

@@ -12,6 +12,7 @@ from deepatlas_tf import messages
 from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.runs.folder import StageFolder
 from deepatlas_tf.training import loop, watch
 from deepatlas_tf.training.watch import EpochLine, Watch, batch_subjects
 from deepatlas_tf.types import DivergedError
@@ -29,7 +30,7 @@ class Stub:
 
 
 def watching(folder, model=None, epochs=3, steps=6):
-    found = Watch("stage_x", folder, lambda epoch, step: [f"subject_{epoch}_{step}"])
+    found = Watch(StageFolder(folder / "stage_x"), lambda epoch, step: [f"subject_{epoch}_{step}"])
     found.set_params({"epochs": epochs, "steps": steps})
     found.set_model(model or Stub())
     return found
