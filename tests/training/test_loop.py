@@ -34,6 +34,13 @@ def _experiment():
     return dataclasses.replace(tiny, stages=(stage,))
 
 
+def _only(name):
+    """One stage of the tiny experiment, as its first."""
+    tiny = get_experiment("phantom_knee", tiny=True)
+    (stage,) = (stage for stage in tiny.stages if stage.name == name)
+    return dataclasses.replace(tiny, stages=(dataclasses.replace(stage, start_from={}),))
+
+
 def _weights(workdir):
     nets = [load_net(net_path(workdir, "deepatlas", name)) for name in ("registration", "segmentation")]
     return [weight for net in nets for weight in net.get_weights()]
@@ -44,10 +51,16 @@ def _rows(workdir):
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
 
 
-@pytest.mark.slow
-def test_four_steps_resumed_by_four_equal_eight(dataset, tmp_path, monkeypatch):
-    loop.train_experiment(_experiment(), dataset, tmp_path / "whole")
+@pytest.fixture(scope="module")
+def whole(dataset, tmp_path_factory):
+    """The folder of the experiment, trained without a break."""
+    workdir = tmp_path_factory.mktemp("whole")
+    loop.train_experiment(_experiment(), dataset, workdir)
+    return workdir
 
+
+@pytest.mark.slow
+def test_four_steps_resumed_by_four_equal_eight(whole, dataset, tmp_path, monkeypatch):
     finish_epoch = EpochEnd.on_epoch_end
 
     def stop_after_the_first(self, epoch, logs=None):
@@ -56,30 +69,29 @@ def test_four_steps_resumed_by_four_equal_eight(dataset, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(EpochEnd, "on_epoch_end", stop_after_the_first)
-        loop.train_experiment(_experiment(), dataset, tmp_path / "parts")
-    assert not (tmp_path / "parts" / "deepatlas" / "nets").exists()
-    assert [row["step"] for row in _rows(tmp_path / "parts")] == [4]
-    loop.train_experiment(_experiment(), dataset, tmp_path / "parts")
-
-    assert _rows(tmp_path / "whole") == _rows(tmp_path / "parts")
-    for whole, parts in zip(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"), strict=True):
-        np.testing.assert_array_equal(whole, parts)
-
-
-def test_a_finished_run_is_left_alone_and_another_is_refused(dataset, tmp_path, capsys):
-    experiment = _experiment()
-    loop.train_experiment(experiment, dataset, tmp_path)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.keras")}
-    loop.train_experiment(experiment, dataset, tmp_path)
-    assert "already trained" in capsys.readouterr().out
-    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.keras")} and len(before) == 2
-    with pytest.raises(DataError, match=r"other settings \(seed\)"):
-        loop.train_experiment(dataclasses.replace(experiment, seed=1), dataset, tmp_path)
-
-
-def test_what_a_stage_leaves(dataset, tmp_path):
+        loop.train_experiment(_experiment(), dataset, tmp_path)
+    assert not (tmp_path / "deepatlas" / "nets").exists()
+    assert [row["step"] for row in _rows(tmp_path)] == [4]
     loop.train_experiment(_experiment(), dataset, tmp_path)
-    row = _rows(tmp_path)[-1]
+
+    assert _rows(whole) == _rows(tmp_path)
+    for one, other in zip(_weights(whole), _weights(tmp_path), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_left_alone_and_another_is_refused(whole, dataset, capsys):
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*.keras")}
+    loop.train_experiment(_experiment(), dataset, whole)
+    assert "already trained" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in whole.rglob("*.keras")} and len(before) == 2
+    with pytest.raises(DataError, match=r"other settings \(seed\)"):
+        loop.train_experiment(dataclasses.replace(_experiment(), seed=1), dataset, whole)
+
+
+@pytest.mark.slow
+def test_what_a_stage_leaves(whole):
+    row = _rows(whole)[-1]
     expected = {"epoch", "step", "registration/similarity", "registration/anatomy", "segmentation/supervised"}
     expected |= {
         "learning_rate/registration",
@@ -88,10 +100,10 @@ def test_what_a_stage_leaves(dataset, tmp_path):
         "val_folds_percent",
     }
     assert expected <= set(row) and row["step"] == 8
-    settings = json.loads((tmp_path / "experiment.json").read_text())
+    settings = json.loads((whole / "experiment.json").read_text())
     assert settings["experiment"]["data"]["labels"] == 2 and "tensorflow" in settings["versions"]
-    assert list((tmp_path / "deepatlas" / "checkpoints").glob("epoch-*.index"))
-    events = [str(path) for path in (tmp_path / "tensorboard").iterdir()]
+    assert list((whole / "deepatlas" / "checkpoints").glob("epoch-*.index"))
+    events = [str(path) for path in (whole / "tensorboard").iterdir()]
     tags = {
         v.tag for path in events for event in tf.compat.v1.train.summary_iterator(path) for v in event.summary.value
     }
@@ -115,15 +127,16 @@ def test_the_best_epoch_is_kept(dataset, tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop.Validation, "__init__", remember)
     monkeypatch.setattr(loop.Validation, "__call__", validate)
-    loop.train_experiment(_experiment(), dataset, tmp_path)
-    kept = load_net(net_path(tmp_path, "deepatlas", "segmentation")).get_weights()
+    loop.train_experiment(_only("segmentation_baseline"), dataset, tmp_path)
+    kept = load_net(net_path(tmp_path, "segmentation_baseline", "segmentation")).get_weights()
     np.testing.assert_array_equal(kept[0], snapshots[0][0])
     assert not np.array_equal(kept[0], snapshots[1][0])
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(dataset, tmp_path):
-    experiment = set_value(_experiment(), "stages.deepatlas.weights.registration.smoothness=1e38")
-    experiment = set_value(experiment, "stages.deepatlas.learning_rates={'registration': 1e30}")
+    path, experiment = "stages.registration_unsupervised", _only("registration_unsupervised")
+    experiment = set_value(experiment, f"{path}.weights.registration.smoothness=1e38")
+    experiment = set_value(experiment, f"{path}.learning_rates={{'registration': 1e30}}")
     with pytest.raises(DivergedError, match="(is|are) not finite"):
         loop.train_experiment(experiment, dataset, tmp_path)
-    assert not (tmp_path / "deepatlas" / "nets").exists()
+    assert not (tmp_path / "registration_unsupervised" / "nets").exists()
