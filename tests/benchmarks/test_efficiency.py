@@ -9,6 +9,7 @@ import pytest
 from deepatlas_tf.keras_stack import tf
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -114,7 +115,6 @@ def test_goal_in_the_table(efficiency):
     assert lines[3].endswith("not met |")
 
 
-@pytest.mark.slow
 def test_tiny_run(efficiency, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["efficiency.py", "share", "--tiny", "--rounds", "1"])
     monkeypatch.setattr(efficiency, "write_json", None)  # nothing is to be written

@@ -9,6 +9,7 @@ import pytest
 from deepatlas_tf.keras_stack import tf
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 SPEC = tf.TensorSpec((1000,), tf.float32)
 N = 4000  # bytes of one such tensor
 
@@ -44,7 +45,6 @@ def test_of_two_branches_the_larger_one_counts_with_what_it_keeps_for_the_gradie
     assert 3 <= peak(memory, gradient) <= 7
 
 
-@pytest.mark.slow
 def test_tiny_run_prints_every_row(memory, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["memory.py", "--tiny"])
     monkeypatch.setattr(memory, "write_json", None)  # nothing is to be written

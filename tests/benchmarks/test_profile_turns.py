@@ -10,6 +10,7 @@ import pytest
 from deepatlas_tf.keras_stack import tf
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

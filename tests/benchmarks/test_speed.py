@@ -17,6 +17,7 @@ from side_by_side.rows import OURS, ROWS, Case  # noqa: E402
 
 from deepatlas_tf.training.experiment import Networks  # noqa: E402
 
+pytestmark = pytest.mark.slow
 STUB = """
 from side_by_side.worker import Task
 
@@ -140,7 +141,7 @@ def test_widths_are_those_of_the_package():
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_rows_have_cases_with_the_issues_goals(row):
+def test_rows_have_cases_of_their_own(row):
     full, tiny = ROWS[row](False), ROWS[row](True)
     assert len({one.name for one in full}) == len(full) >= len(tiny) >= 1
     for one in full + tiny:

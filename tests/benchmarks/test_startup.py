@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -29,7 +30,6 @@ def test_median_of_the_repeats_without_the_first_run(startup, monkeypatch):
     assert "not met" in startup.table({**result, "total_s": 25.1})
 
 
-@pytest.mark.slow
 def test_tiny_run_passes_every_part(startup, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["startup.py", "--tiny"])
     monkeypatch.setattr(startup, "RESULTS", None)  # nothing is to be written
