@@ -2,7 +2,7 @@
 
 A new method needs nothing here: its nets, turns, terms and stream are read from its class. Every term has weight 1, so
 that those which are off by default are tested too. To compile takes longer than all the rest: the training in 2D is
-compiled, on one device and on two, everything else runs eagerly.
+compiled, everything else runs eagerly. Compiled on two devices is tests/training/test_strategy.py.
 """
 
 import contextlib
@@ -120,7 +120,14 @@ def same(before, after):
     return all(np.array_equal(x, y) for x, y in zip(before, after, strict=True))
 
 
-@pytest.fixture(scope="module", params=[(n, s) for n in method_names() for s in SHAPES], ids=lambda p: "-".join(p))
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((name, dimension), id=f"{name}-{dimension}", marks=[pytest.mark.slow] * (dimension == "2D"))
+        for name in method_names()
+        for dimension in SHAPES
+    ],
+)
 def trained(request):
     """A method trained for some cycles on one batch, with its weights and logs around every step."""
     name, dimension = request.param
@@ -242,6 +249,8 @@ def test_nets_are_saved_and_exported(trained, tmp_path):
         net.save(tmp_path / f"{name}.keras")
         loaded = load_net(tmp_path / f"{name}.keras")
         np.testing.assert_array_equal(loaded(inputs, training=False), expected)
+        if trained.dimension == "2D":  # there, exports are tested with the networks
+            continue
         net.export(tmp_path / name)
         exported = tf.saved_model.load(tmp_path / name)
         np.testing.assert_allclose(exported.serve(inputs if len(inputs) > 1 else inputs[0]), expected, atol=1e-5)
@@ -262,7 +271,7 @@ def test_replicas_agree(trained):
         for name, weights in trained.steps[0][1].items():
             method.nets[name].set_weights(weights)
         data = tf.data.Dataset.from_tensor_slices(trained.batch).repeat().batch(2, drop_remainder=True)
-        with eagerly(trained.dimension == "3D" or strategy is not two):
+        with eagerly(True):
             method.fit(data, steps_per_epoch=len(method.turns), verbose=0)
         results.append(weights_of(method))
     for net in results[0]:
