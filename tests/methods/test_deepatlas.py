@@ -61,12 +61,18 @@ def np_cross_entropy(p, q):
 
 def by_hand(method, pair):
     """For each example: images, field, predictions and one-hot labels in NumPy."""
-    moving, fixed = pair["moving"], pair["fixed"]
+    moving, fixed = (tf.nest.map_structure(np.asarray, pair[side]) for side in ("moving", "fixed"))
     u = method.nets["registration"]([moving["image"], fixed["image"]]).numpy()
     predictions = [method.nets["segmentation"](side["image"]).numpy() for side in (moving, fixed)]
     one_hots = [np.eye(N_CLASSES)[side["label"]] for side in (moving, fixed)]
     return [
-        (moving["image"][b], fixed["image"][b], u[b], *(p[b] for p in predictions), *(y[b] for y in one_hots))
+        (
+            moving["image"][b],
+            fixed["image"][b],
+            u[b],
+            *(p[b] for p in predictions),
+            *(y[b] for y in one_hots),
+        )
         for b in range(len(u))
     ]
 
@@ -74,17 +80,23 @@ def by_hand(method, pair):
 CASES = {"both": (1, 1), "moving": (1, 0), "fixed": (0, 1), "none": (0, 0)}
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_four_cases_of_the_paper(shape, case):
-    """Xu & Niethammer 2019: the manual label where there is one, else the prediction; no term for two predictions."""
-    method = DeepAtlas(**nets(shape))
+@pytest.fixture(scope="module", params=SHAPES, ids=str)
+def traced(request):
+    """A method with every term, its terms of segmentation in one graph for all cases, and the shape of the images."""
+    method = DeepAtlas(**nets(request.param))
     every_term = dict.fromkeys(DeepAtlas.default_weights["segmentation"], 1.0)
     method.compile(weights={"segmentation": every_term})
+    return method, tf.function(method.segmentation_terms), request.param
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_four_cases_of_the_paper(traced, case):
+    """Xu & Niethammer 2019: the manual label where there is one, else the prediction; no term for two predictions."""
+    method, segmentation_terms, shape = traced
     has_moving, has_fixed = CASES[case]
-    pair = make_pair(shape, has_moving, has_fixed)
+    pair = tf.nest.map_structure(tf.convert_to_tensor, make_pair(shape, has_moving, has_fixed))
     registration = {k: v.numpy() for k, v in method.registration_terms(pair).items()}
-    segmentation = {k: v.numpy() for k, v in tf.function(method.segmentation_terms)(pair).items()}
+    segmentation = {k: v.numpy() for k, v in segmentation_terms(pair).items()}
     for b, (image_m, image_f, u, p_m, p_f, y_m, y_f) in enumerate(by_hand(method, pair)):
         warped_image = np_warp(image_m, u)
         similarity = 1 - np.corrcoef(warped_image.ravel(), image_f.ravel())[0, 1]
@@ -145,14 +157,21 @@ def test_gradient_of_the_segmentation_turn_follows_the_case(case):
     assert (size > 1e-6) == (case in ("moving", "fixed"))
 
 
-@pytest.mark.parametrize(("pairs", "partial_labels"), [("paper", True), ("paper", False), ("aligned", False)])
-@pytest.mark.parametrize("case", CASES)
-def test_one_image_after_the_other_gives_what_both_together_give(case, pairs, partial_labels):
+@pytest.fixture(scope="module", params=[("paper", True), ("paper", False), ("aligned", False)])
+def one_by_one(request):
+    """A method, and its update of the segmentation network in one graph for all cases, one image after the other."""
+    pairs, partial_labels = request.param
     method = DeepAtlas(**nets((9, 10)), segmentation_pairs=pairs)
     method.partial_labels = partial_labels
     method.compile(weights={"segmentation": dict.fromkeys(DeepAtlas.default_weights["segmentation"], 0.7)})
+    return method, tf.function(partial(method.means_and_gradients, "segmentation"))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_image_after_the_other_gives_what_both_together_give(case, one_by_one):
+    method, means_and_gradients = one_by_one
     pair = tf.nest.map_structure(tf.convert_to_tensor, make_pair((9, 10), *CASES[case]))
-    means, gradients = tf.function(partial(method.means_and_gradients, "segmentation"))(pair)
+    means, gradients = means_and_gradients(pair)
     expected = method.of_terms("segmentation", partial(method.segmentation_terms, pair))
     assert set(means) == set(expected[0]) and len(gradients) == len(expected[1])
     for name, value in expected[0].items():
@@ -219,24 +238,3 @@ def test_wrong_turns_and_weights_are_refused():
     method = DeepAtlas(**nets((9, 10)))
     with pytest.raises(ValueError, match="registration/anatomi"):
         method.compile(weights={"registration": {"anatomi": 1.0}})
-
-
-@pytest.mark.slow
-def test_two_replicas_agree_with_one():
-    pair = make_pair((9, 10), 1, 0, batch=2)
-    pair["fixed"]["label_weight"][1] = 1
-
-    def train(strategy):
-        with strategy.scope():
-            method = DeepAtlas(**nets((9, 10)), turns=("registration", "segmentation"))
-            method.compile({name: keras.optimizers.SGD(0.1) for name in ("registration", "segmentation")})
-        data = tf.data.Dataset.from_tensor_slices(pair).repeat().batch(2, drop_remainder=True)
-        method.fit(data, steps_per_epoch=2, verbose=0)
-        return [w for net in method.nets.values() for w in net.get_weights()]
-
-    devices = [device.name for device in tf.config.list_logical_devices("CPU")]
-    assert len(devices) >= 2, "conftest.py makes two logical CPUs"
-    one = train(tf.distribute.OneDeviceStrategy(devices[0]))
-    two = train(tf.distribute.MirroredStrategy(devices[:2], cross_device_ops=tf.distribute.ReductionToOneDevice()))
-    for x, y in zip(one, two, strict=True):
-        np.testing.assert_allclose(x, y, atol=1e-5)

@@ -60,9 +60,15 @@ SIMILARITIES = {
 }
 
 
-@pytest.mark.parametrize("similarity", SIMILARITIES)
-@pytest.mark.parametrize("diffeomorphic", [False, True])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("shape", "diffeomorphic", "similarity"),
+    [
+        (SHAPES[0], False, "local_ncc"),
+        (SHAPES[0], True, "mse"),
+        (SHAPES[1], False, "mse"),
+        (SHAPES[1], True, "local_ncc"),
+    ],
+)
 def test_terms_equal_voxelmorphs(shape, diffeomorphic, similarity):
     """Both directions; the field and its inverse come from voxelmorph's VecInt and are warped by its layers."""
     net, pair = moving_net(shape, diffeomorphic), make_pair(shape)
@@ -148,8 +154,9 @@ def test_the_weight_of_gradicon_makes_the_two_directions_consistent():
     assert consistency[3.0] < 0.5 * consistency[0.0]
 
 
-@pytest.mark.parametrize("shape", [(24, 20), (14, 12, 13)])
-@pytest.mark.parametrize("similarity", ALL_SIMILARITIES)
+@pytest.mark.parametrize(
+    ("similarity", "shape"), [*((name, (24, 20)) for name in ALL_SIMILARITIES), ("mind_ssc", (14, 12, 13))]
+)
 def test_every_similarity_finds_a_shift(shape, similarity):
     """A translation is learned from two smooth images that are a voxel and a half apart."""
     coarse = np.random.default_rng(0).normal(size=(2, *[n + 4 for n in shape]))
