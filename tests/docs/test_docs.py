@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import importlib.util
 import io
+import json
 import re
 import shlex
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import deepatlas_tf
 from deepatlas_tf import cli
 from deepatlas_tf.commands.train import experiment_options
+from deepatlas_tf.experiments import experiment_names
 from deepatlas_tf.losses.similarity import SIMILARITIES
 from deepatlas_tf.methods import method_names
 from deepatlas_tf.run import make_experiment
@@ -86,6 +88,26 @@ def test_the_program_takes_the_command(page, command):
     assert isinstance(make_experiment(**experiment_options(args)), Experiment)  # its settings are there too
 
 
+@pytest.mark.parametrize("name", experiment_names())
+def test_header_of_an_experiment(name):
+    """Its command, and the scores with the folder of raw results, or that there are none."""
+    header = importlib.import_module(f"deepatlas_tf.experiments.{name}").__doc__
+    found = [argv(command) for command in commands(header + "\n")]
+    assert found
+    for words in found:
+        assert isinstance(make_experiment(**experiment_options(parsed(words))), Experiment)
+    results = [ROOT / path for path in re.findall(r"``(benchmarks/results/[\w-]+)``", header)]
+    if not results:
+        assert "Time and scores: not measured" in header
+        return
+    means = set()
+    for folder in results:
+        for tasks in json.loads((folder / "summary.json").read_text(encoding="utf-8")).values():
+            means |= {f"{task['dice']['mean']:.3f}".lstrip("0") for task in tasks.values() if task}
+    scores = re.findall(r"(?<![\d\w])\.\d{3}\b", header)
+    assert len(scores) >= 4 and set(scores) <= means
+
+
 def test_commands_are_found():
     markdown = """
 ```bash
@@ -150,6 +172,10 @@ def test_links_lead_to_files(page):
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     missing = [path for path in LINK.findall(text) if ":" not in path and not (page.parent / path).exists()]
     assert not missing
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) < 900
 
 
 def test_every_page_is_in_the_navigation():
