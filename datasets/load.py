@@ -10,6 +10,7 @@ from typing import Any
 
 import deepatlas_tf.datasets
 from deepatlas_tf.datasets.prepare import prepare, quiet
+from deepatlas_tf.datasets.source import Source, check_source
 from deepatlas_tf.keras_stack import tf, tfds
 from deepatlas_tf.types import DataError, Sample, SettingError
 
@@ -24,6 +25,7 @@ class DataSet:
     subjects, labelled: ids of each split in the records' order; all, and those that have a label map.
     domains: subject -> what kind of image it has (modality, contrast, site); "" where there is only one.
     partial_labels: whether there may be label maps that hold some of the classes only.
+    source: what it was prepared from (``datasets.source``), {} for synthetic data and what earlier versions prepared.
     """
 
     name: str
@@ -36,6 +38,7 @@ class DataSet:
     domains: dict[str, str]
     builder: Any
     partial_labels: bool = True
+    source: Source = dataclasses.field(default_factory=dict)
 
     def samples(self, split: str) -> tf.data.Dataset:
         """Samples of a split (train, validation, test), unbatched, read from disk in the order of ``subjects``."""
@@ -70,12 +73,14 @@ def load_dataset(
         name: one of ``dataset_names()``, or ``name/variant``, such as ``oasis/seg35``, where there are several.
         data_dir: where TFDS keeps prepared data sets; None is TFDS's own default. For ``nifti``, your own scans, it is
             the folder or CSV of the scans.
-        manual_dir: the downloaded scans, needed only to prepare; None is ``<data_dir>/downloads/manual``.
+        manual_dir: the downloaded scans, needed only to prepare; None is ``<data_dir>/downloads/manual``. What is
+            prepared must have been made of them.
         shape, spacing: the network's grid (voxels; mm); None is the default. n_subjects: only for synthetic data.
         workdir: of a run; your own scans are kept there, in ``data``, unless ``manual_dir`` names them.
 
     Raises:
-        MissingDataError: the scans are not in ``manual_dir``. DataError: unknown name or unusable scans.
+        MissingDataError: the scans are not in ``manual_dir``. DataError: unknown name, unusable scans, or scans in
+            ``manual_dir`` that are not those that were prepared.
         SettingError: ``n_subjects`` of data that are not synthetic.
     """
     if name == "nifti":
@@ -101,6 +106,7 @@ def data_set(name: str, builder) -> DataSet:
         domains=dict(about["domains"]),
         builder=builder,
         partial_labels=about.get("partial_labels", True),  # what was prepared by earlier versions does not say it
+        source=about.get("source", {}),
     )
 
 
@@ -111,8 +117,11 @@ def prepared_builder(name, data_dir=None, manual_dir=None, shape=None, spacing=N
     """
     builder_class, config = builder_and_config(name, shape, spacing, n_subjects)
     data_dir = _absolute(tfds.core.constants.DATA_DIR if data_dir is None else data_dir)
-    manual_dir = data_dir / "downloads" / "manual" if manual_dir is None else _absolute(manual_dir)
-    return prepare(builder_class, config, data_dir, manual_dir, beam)
+    scans = data_dir / "downloads" / "manual" if manual_dir is None else _absolute(manual_dir)
+    builder = prepare(builder_class, config, data_dir, scans, beam)
+    if manual_dir is not None:
+        check_source(builder, scans)
+    return builder
 
 
 def builder_and_config(name: str, shape=None, spacing=None, n_subjects: int | None = None):

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import io
 import os
 import shutil
@@ -12,6 +13,7 @@ from absl import logging
 from deepatlas_tf.keras_stack import tf, tfds
 from deepatlas_tf.types import DataError, MissingDataError
 
+_INCOMPLETE = tfds.core.constants.INCOMPLETE_PREFIX  # of a folder that TFDS writes before it has its name
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -38,7 +40,8 @@ def prepare(builder_class, config, data_dir: Path, manual_dir: Path | None = Non
             builder = builder_class(config=config, data_dir=os.fspath(data_dir))
             if is_prepared(builder.data_dir):
                 return builder
-            _build(builder, download)
+            with _alone_or_with_others(data_dir / builder_class.name):
+                _build(builder, download)
             # made anew: only then does TFDS read what the other process has written
             return builder_class(config=config, data_dir=os.fspath(data_dir))
     except MissingDataError as error:
@@ -74,6 +77,29 @@ def quiet():
     finally:
         tfds.enable_progress_bar()
         logging.set_verbosity(verbosity)
+
+
+@contextlib.contextmanager
+def _alone_or_with_others(folder: Path):
+    """Remove what killed preparations left in ``folder``, unless another one is at work there; then run the block.
+
+    Each preparation holds a shared lock of the folder, which the system takes back when the process ends, however it
+    ends. Where the lock can be had alone, nobody is at work.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # somebody is at work, or this file system has no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in folder.glob(f"*/{_INCOMPLETE}*"):
+                shutil.rmtree(left, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    left.parent.rmdir()
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _build(builder, download) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from deepatlas_tf.datasets.source import Source, source_of
 from deepatlas_tf.datasets.volume_builder import VolumeBuilder, split_subjects
 from deepatlas_tf.scans import checks, nifti
 from deepatlas_tf.scans.grid import GridTransform
@@ -59,6 +60,12 @@ class ScanBuilder(VolumeBuilder, skip_registration=True):
     def split(self, labelled: Sequence[str]) -> dict[str, list[str]]:
         """Splits of the labelled subjects; the others are added to the training subjects."""
         return split_subjects(labelled, *self.SPLIT)
+
+    def source(self, manual_dir: Path | None) -> Source:
+        """The files of the scans in ``manual_dir``, with their states."""
+        if manual_dir is None:
+            return {}
+        return source_of(file for scan in self.find_scans(manual_dir) for file in scan[1:] if file is not None)
 
     def find_subjects(self, manual_dir):
         scans = self.find_scans(manual_dir)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from deepatlas_tf.datasets import beam
+from deepatlas_tf.datasets.source import Source
 from deepatlas_tf.keras_stack import tf, tfds
 from deepatlas_tf.messages import progress
 from deepatlas_tf.types import DataError, MissingDataError, SettingError
@@ -101,6 +102,10 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """
         raise NotImplementedError
 
+    def source(self, manual_dir: Path | None) -> Source:
+        """Where the scans in ``manual_dir`` come from; {} where none are read. Raises MissingDataError for no scans."""
+        return {}
+
     def extra_features(self) -> dict:
         """TFDS features of the records besides those that all data sets share."""
         return {}
@@ -174,6 +179,7 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         splits, labelled = self.find_subjects(self._manual_dir(dl_manager))
         self.info.metadata["subjects"] = {split: list(splits[split]) for split in SPLITS}
         self.info.metadata["labelled"] = {split: [s for s in splits[split] if s in labelled] for split in SPLITS}
+        self.info.metadata["source"] = self.source(self._given_dir(dl_manager))
         self._domains = self.domains([subject for split in SPLITS for subject in splits[split]])
         self.info.metadata["domains"] = self._domains
         self.info.metadata["partial_labels"] = self._with_beam  # whose workers cannot say that there are none
@@ -185,12 +191,18 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return _restored, (_importable(type(self)), type(self).__name__, self._original_state, self._found)
 
     def _manual_dir(self, dl_manager) -> Path | None:
+        folder = self._given_dir(dl_manager)
+        if folder is None and self.MANUAL_DOWNLOAD_INSTRUCTIONS is not None:
+            raise MissingDataError(self.MANUAL_DOWNLOAD_INSTRUCTIONS)
+        return folder
+
+    def _given_dir(self, dl_manager) -> Path | None:
         if self.MANUAL_DOWNLOAD_INSTRUCTIONS is None:
             return None
         try:
             return Path(dl_manager.manual_dir)
         except AssertionError:  # TFDS: the folder is absent or empty
-            raise MissingDataError(self.MANUAL_DOWNLOAD_INSTRUCTIONS) from None
+            return None
 
     def _generate_examples(self, split: str, subjects: Sequence[str]):
         # TFDS sorts by key through files on disk, each for a range of 128-bit keys. Small keys would share one file,

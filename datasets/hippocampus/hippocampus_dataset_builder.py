@@ -7,6 +7,7 @@ import requests
 from tqdm import tqdm
 
 from deepatlas_tf.datasets.scan_builder import ScanBuilder, find_folder, scans_in
+from deepatlas_tf.datasets.source import source_of
 from deepatlas_tf.datasets.volume_builder import volume_config
 from deepatlas_tf.keras_stack import tfds
 from deepatlas_tf.types import DataError, MissingDataError
@@ -36,6 +37,21 @@ folder that contains Task04_Hippocampus with --manual_dir. Expected layout:
     def find_scans(self, manual_dir):
         folder = find_folder(manual_dir, NAME, "imagesTr", self.MANUAL_DOWNLOAD_INSTRUCTIONS)
         return scans_in(folder / "imagesTr", folder / "labelsTr")
+
+    def source(self, manual_dir):
+        """The scans, or the tar, in ``manual_dir``; else the address of the download."""
+        if manual_dir is not None:
+            if (manual_dir / f"{NAME}.tar").exists() and not self._has_scans(manual_dir):
+                return source_of([manual_dir / f"{NAME}.tar"])
+            if self._has_scans(manual_dir):
+                return super().source(manual_dir)
+        return {"path": self.URL, "files": {}}
+
+    def _has_scans(self, manual_dir: pathlib.Path) -> bool:
+        try:
+            return bool(self.find_scans(manual_dir))
+        except MissingDataError:
+            return False
 
     def _manual_dir(self, dl_manager):
         try:

@@ -12,6 +12,7 @@ from deepatlas_tf.datasets.choose_grid import choose_grid, common_axes, fingerpr
 from deepatlas_tf.datasets.listing import LAYOUTS, Listing, check_listing, labelled_domains, read_listing
 from deepatlas_tf.datasets.prepare import is_prepared, prepare, quiet
 from deepatlas_tf.datasets.scan_builder import Scan, ScanBuilder
+from deepatlas_tf.datasets.source import source_of
 from deepatlas_tf.datasets.volume_builder import SPLITS, VolumeConfig, split_subjects, volume_config
 from deepatlas_tf.keras_stack import tfds
 from deepatlas_tf.scans.class_names import BACKGROUND, find_class
@@ -43,6 +44,10 @@ class Builder(ScanBuilder):
 
     def declared_numbers(self):
         return {number for numbers in self.builder_config.listing.labels.values() for number in numbers}
+
+    def source(self, manual_dir):
+        listing = self.builder_config.listing
+        return source_of((file for scan in listing.scans for file in scan[1:3] if file is not None), listing.path)
 
     def domains(self, subjects):
         domain = {scan.subject: scan.domain for scan in self.builder_config.listing.scans}

@@ -4,6 +4,9 @@ import errno
 import importlib
 import pathlib
 import resource
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -157,3 +160,47 @@ def test_two_at_once_end_with_one_copy(tmp_path, monkeypatch):
     np.testing.assert_equal(images(first), images(built[1]))
     assert first.info.metadata["subjects"] == SUBJECTS
     assert not [name for name in everything_in(tmp_path) if "incomplete" in name]
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+import test_prepare
+from deepatlas_tf.datasets.prepare import prepare
+
+def kill(subject):
+    if subject == "c":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+test_prepare.Random.trouble = staticmethod(kill)
+prepare(test_prepare.Random, test_prepare.CONFIG, test_prepare.pathlib.Path({data!r}))
+"""
+
+
+def test_what_a_killed_preparation_left_is_removed(tmp_path):
+    """A process that is killed has no time to clean up; the next preparation of the data set does it."""
+    data = tmp_path / "data"
+    code = KILLED.format(tests=str(pathlib.Path(__file__).parent), data=str(data))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    left = [name for name in everything_in(data) if "incomplete." in name]
+    assert left  # else there is nothing to be tested
+    other = volume_config((8, 8), (2, 2))  # also where another grid is asked for now
+    prepare(Random, other, data)
+    assert not [name for name in everything_in(data) if "incomplete." in name]
+    assert sorted(path.name for path in (data / "random").iterdir() if path.name != ".config") == [other.name]
+
+
+def test_what_a_living_preparation_writes_is_left(tmp_path, monkeypatch):
+    """A second preparation, of another grid, begins and ends while the first is at work."""
+    seen = []
+
+    def trouble(subject):
+        if subject == "c" and not seen:
+            seen.append(None)
+            prepare(Random, volume_config((8, 8), (2, 2)), tmp_path / "data")
+            seen.extend(name for name in everything_in(tmp_path) if "incomplete." in name)
+
+    monkeypatch.setattr(Random, "trouble", staticmethod(trouble))
+    first = prepare(Random, CONFIG, tmp_path / "data")
+    assert len(seen) > 1 and set(images(first)) == set("abcd")
