@@ -6,8 +6,6 @@ is 0 where no anomaly was found, 1 where some were, 2 where there is nothing to 
 
 from pathlib import Path
 
-from deepatlas_tf.types import DataError
-
 EXAMPLES = """\
   deepatlas data validate scans.csv --html
   deepatlas data validate Task04_Hippocampus -o checks/hippocampus
@@ -39,14 +37,11 @@ def run(args) -> int:
 
     if args.tfdv:
         tfdv.package()  # missing: say so before an hour of reading, not after
-    try:
-        result = validate(args.source, args.output, args.schema, data_dir=args.data_dir, manual_dir=args.manual_dir)
-        print(result.report)
-        if args.html:
-            result.write_html()
-        if args.tfdv:
-            result.write_tfdv()
-    except OSError as error:
-        raise DataError(f"cannot write {error.filename}: {error.strerror}; choose another folder with -o") from error
+    result = validate(args.source, args.output, args.schema, data_dir=args.data_dir, manual_dir=args.manual_dir)
+    print(result.report)
+    if args.html:
+        result.write_html()
+    if args.tfdv:
+        result.write_tfdv()
     print(f"\nWritten to {result.folder}: {', '.join(sorted(path.name for path in result.folder.iterdir()))}")
     return 1 if result.has_anomalies else 0

@@ -19,7 +19,6 @@ volume_ml/CLASS     float   left out where the class is not there
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import statistics_pb2 as pb
 
 from deepatlas_tf.validation.scan_summary import ScanSummary
@@ -114,8 +113,3 @@ def _numbers(proto: pb.NumericStatistics, values: np.ndarray) -> None:
         histogram = proto.histograms.add(type=kind)
         for low, high, size in zip(ends[:-1], ends[1:], sizes, strict=True):
             histogram.buckets.add(low_value=float(low), high_value=float(high), sample_count=float(size))
-
-
-def save_proto(path, proto) -> None:
-    """As text, readable and with UTF-8 names as they are."""
-    path.write_text(text_format.MessageToString(proto, as_utf8=True), encoding="utf-8")

@@ -1,12 +1,14 @@
 """The report on a set of scans, as text and as files beside the protos."""
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from deepatlas_tf.validation.anomalies import ERROR, NOTE, WARNING, Finding
+from deepatlas_tf.validation.files import write_whole
 from deepatlas_tf.validation.outliers import some
 from deepatlas_tf.validation.scan_summary import ScanSummary
 from deepatlas_tf.validation.statistics import Table, feature_names
@@ -97,12 +99,13 @@ def write_subjects(path: Path, summaries: Sequence[ScanSummary], rows: Table) ->
     """``subjects.csv``: every feature, the files and the digests, a line a subject."""
     names = feature_names(rows)
     names = [name for name in names if name != "labels"] + [name for name in names if name == "labels"]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*names, "image", "label", "image_sha256", "label_sha256"])
-        for one, row in zip(summaries, rows, strict=True):
-            cells = [";".join(f"{v:.6g}" if isinstance(v, float) else str(v) for v in row.get(n, [])) for n in names]
-            writer.writerow([*cells, *one.files, one.image_digest, one.label_digest])
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow([*names, "image", "label", "image_sha256", "label_sha256"])
+    for one, row in zip(summaries, rows, strict=True):
+        cells = [";".join(f"{v:.6g}" if isinstance(v, float) else str(v) for v in row.get(n, [])) for n in names]
+        writer.writerow([*cells, *one.files, one.image_digest, one.label_digest])
+    write_whole(path, file.getvalue())
 
 
 def _sizes(values) -> str:

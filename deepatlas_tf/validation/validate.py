@@ -10,11 +10,12 @@ from deepatlas_tf.messages import progress
 from deepatlas_tf.types import MissingDataError
 from deepatlas_tf.validation import tfdv
 from deepatlas_tf.validation.anomalies import ERROR, Finding, anomalies_proto, find, schema_findings
+from deepatlas_tf.validation.files import save_proto, write_whole
 from deepatlas_tf.validation.html import html_report, picture_order
 from deepatlas_tf.validation.readers import ScanSet, open_scans
 from deepatlas_tf.validation.scan_summary import ScanSummary, collect
 from deepatlas_tf.validation.schema import check_schema, infer_schema, load_schema
-from deepatlas_tf.validation.statistics import Table, save_proto, statistics, table
+from deepatlas_tf.validation.statistics import Table, statistics, table
 from deepatlas_tf.validation.text_report import class_names, text_report, write_subjects
 from deepatlas_tf.validation.thumbnails import thumbnail
 
@@ -47,7 +48,7 @@ class Validation:
         pictures = {i: thumbnail(self.scans.load(item)) for i, item in bar}
         page = html_report(self.scans.title, self.summaries, self.classes, self.findings, pictures)
         path = self.folder / "report.html"
-        path.write_text(page, encoding="utf-8")
+        write_whole(path, page)
         return path
 
     def write_tfdv(self) -> Path:
@@ -90,11 +91,10 @@ def validate(text: str, folder: Path | None = None, schema_file: Path | None = N
         )
     stats, anomalies = statistics(rows), anomalies_proto(findings, schema)
     report = text_report(scans.title, summaries, names, findings)
-    folder.mkdir(parents=True, exist_ok=True)
     for name, proto in (("schema", schema), ("stats", stats), ("anomalies", anomalies)):
         save_proto(folder / f"{name}.pbtxt", proto)
     write_subjects(folder / "subjects.csv", summaries, rows)
-    (folder / "report.txt").write_text(report + "\n", encoding="utf-8")
+    write_whole(folder / "report.txt", report + "\n")
     return Validation(scans, folder, summaries, rows, names, findings, schema, stats, anomalies, report)
 
 

@@ -11,7 +11,6 @@ import pytest
 
 from deepatlas_tf.cli import main
 from deepatlas_tf.datasets.load import load_dataset
-from deepatlas_tf.scans import nifti
 from deepatlas_tf.types import DataError
 
 SHAPE = (10, 9, 8)
@@ -159,7 +158,7 @@ def test_file_that_may_not_be_read(tmp_path, own_scans, monkeypatch):
             raise PermissionError(errno.EACCES, "Permission denied", str(file))
         return opened(file, *arguments)
 
-    monkeypatch.setattr(nifti.gzip, "open", refuse)
+    monkeypatch.setattr(gzip, "open", refuse)
     with pytest.raises(DataError, match="subject s1: cannot read .*labels/s1.nii.gz .Permission denied.*permissions"):
         load_dataset("nifti", data_dir=path, workdir=tmp_path / "work")
     assert not (tmp_path / "work").exists()

@@ -5,8 +5,9 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import statistics_pb2 as pb
 
+from deepatlas_tf.validation.files import save_proto
 from deepatlas_tf.validation.scan_summary import ScanSummary, Structure
-from deepatlas_tf.validation.statistics import feature_names, save_proto, statistics, table
+from deepatlas_tf.validation.statistics import feature_names, statistics, table
 
 FACTS = [
     ScanSummary("a", "train", "t1", ("a.nii", "l.nii"), True, (3, 4, 5), (1.0, 1.5, 2.0), "RAS", True,

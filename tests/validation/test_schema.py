@@ -6,8 +6,8 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from deepatlas_tf.types import DataError, MissingDataError
+from deepatlas_tf.validation.files import save_proto
 from deepatlas_tf.validation.schema import check_schema, infer_schema, load_schema
-from deepatlas_tf.validation.statistics import save_proto
 
 
 def row(**changed):

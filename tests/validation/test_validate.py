@@ -2,12 +2,14 @@
 
 import base64
 import csv
+import errno
 import functools
 import importlib
 import io
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
@@ -177,3 +179,36 @@ def test_help_needs_no_tensorflow():
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0 and "--schema" in result.stdout and "examples:" in result.stdout
     assert "tensorflow" not in result.stderr
+
+
+FILES = ["schema.pbtxt", "stats.pbtxt", "anomalies.pbtxt", "subjects.csv", "report.txt", "report.html"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_full_disk_is_one_line_with_the_path(new_cohort, tmp_path, monkeypatch, capsys, file):
+    """The earlier files stay whole. The error of a full disk names no file."""
+    path, out = new_cohort(5).save(), tmp_path / "out"
+    assert call(path, "-o", out, "--html") == 0
+    before = {name: (out / name).read_bytes() for name in FILES}
+    write = Path.write_bytes
+
+    def full(self, data):
+        if self.name.endswith(file):
+            write(self, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    capsys.readouterr()
+    assert call(path, "-o", out, "--html") == 1
+    error = capsys.readouterr().err.strip()
+    assert error == f"error: cannot write {out / file} (No space left on device); choose another folder with -o"
+    assert {name: (out / name).read_bytes() for name in FILES} == before
+    assert sorted(name.name for name in out.iterdir()) == sorted(FILES)
+
+
+def test_a_folder_that_cannot_be_made(new_cohort, tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    assert call(new_cohort(5).save(), "-o", tmp_path / "file" / "out") == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith(f"error: cannot write {tmp_path / 'file' / 'out'}") and "\n" not in error
