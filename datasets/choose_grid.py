@@ -1,4 +1,4 @@
-"""A first look at one's own scans: a grid for the network where none is chosen, and the numbers in the label maps.
+"""A first look at the training scans: a grid for the network where none is chosen, and the numbers in the label maps.
 
 The grid: voxels of the median spacing, and the smallest shape (a multiple of 8 along each axis) that holds, about the
 centres of the scans, all that is labelled and the foreground of 95 % of them. Where that has more than a million voxels
@@ -25,7 +25,7 @@ DARK = 0.01  # of the 99.5 percentile; below is air, also where a resampled scan
 
 
 class Fingerprint(NamedTuple):
-    """Of N scans, in canonical order of axes.
+    """What ``choose_grid`` needs to know of N scans, in canonical order of axes.
 
     spacings (N, D): voxel sizes in mm. foreground, anatomy (N, D): size in mm of the box about the centre that holds
     what is not air, and what has a label (0 where there is no label map). numbers: all that occur in label maps.
@@ -38,7 +38,7 @@ class Fingerprint(NamedTuple):
 
 
 def common_axes(scans: Sequence[ListedScan]) -> int:
-    """3, or 2 where all images are slices. Raises DataError where there are both."""
+    """How many axes the images have: 3, or 2 where all are slices. Raises DataError where there are both."""
     axes = {scan.subject: nifti.count_axes(scan.image, scan.subject) for scan in scans}
     slices = [scan for scan in scans if axes[scan.subject] == 2]
     if slices and len(slices) < len(scans):
@@ -49,7 +49,7 @@ def common_axes(scans: Sequence[ListedScan]) -> int:
 
 
 def fingerprint(scans: Sequence[ListedScan], n_axes: int) -> Fingerprint:
-    """Read all scans once. Raises DataError for the first that cannot be used."""
+    """What is in the scans, each read once. Raises DataError for the first that cannot be used."""
     found, numbers = [], set()
     for scan in progress(scans, desc="looking at the scans", unit="scan"):
         image = nifti.read_image(scan.image, scan.subject, n_axes)

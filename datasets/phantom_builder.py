@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from deepatlas_tf.datasets.volume_builder import VolumeBuilder, split_subjects
+from deepatlas_tf.datasets.splits import split_subjects
+from deepatlas_tf.datasets.volume_builder import VolumeBuilder
 from deepatlas_tf.keras_stack import tf, tfds
 from deepatlas_tf.phantoms.deform import Phantom
 from deepatlas_tf.types import DataError

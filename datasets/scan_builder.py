@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from deepatlas_tf.datasets.source import Source, source_of
-from deepatlas_tf.datasets.volume_builder import VolumeBuilder, split_subjects
+from deepatlas_tf.datasets.splits import split_subjects
+from deepatlas_tf.datasets.volume_builder import VolumeBuilder
 from deepatlas_tf.scans import checks, nifti
 from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.scans.intensity import rescale
@@ -47,6 +48,10 @@ class ScanBuilder(VolumeBuilder, skip_registration=True):
         """The numbers that may occur in a label file; those in no class become background."""
         return {0, *(number for numbers in self.label_numbers().values() for number in numbers)}
 
+    def undeclared(self) -> str:
+        """What a message calls numbers in a label map that are not declared."""
+        return "numbers the data set does not declare"
+
     def load(self, scan: Scan) -> tuple[nifti.Nifti, nifti.Nifti | None]:
         """The scan's image and label map, on one grid."""
         n_axes = len(self.builder_config.shape)
@@ -85,7 +90,7 @@ class ScanBuilder(VolumeBuilder, skip_registration=True):
         )
         label, numbers = None, self.label_numbers()
         if label_map is not None:
-            checks.check_values(subject, scan.label, label_map.volume, self.declared_numbers())
+            checks.check_values(subject, scan.label, label_map.volume, self.declared_numbers(), self.undeclared())
             label = transform.label_to_network(merge(label_map.volume, numbers.values()), 1 + len(numbers))
         return {
             "image": transform.image_to_network(rescale(image.volume)),

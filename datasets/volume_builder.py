@@ -11,11 +11,10 @@ import numpy as np
 
 from deepatlas_tf.datasets import beam
 from deepatlas_tf.datasets.source import Source
+from deepatlas_tf.datasets.splits import SPLITS
 from deepatlas_tf.keras_stack import tf, tfds
 from deepatlas_tf.messages import progress
 from deepatlas_tf.types import DataError, MissingDataError, SettingError
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(eq=False)
@@ -49,28 +48,6 @@ def volume_config(
         name += f"_{n_subjects}subjects"
     name = name if variant is None else f"{variant}_{name}"
     return VolumeConfig(name=name, shape=shape, spacing=spacing, n_subjects=n_subjects, variant=variant)
-
-
-def split_subjects(subjects: Sequence[str], n_test: int, n_validation: int, full: int) -> dict[str, list[str]]:
-    """Sort, permute with RandomState(0); first the test, then the validation, the rest the training subjects.
-
-    Fewer than ``full`` subjects are split in the proportions ``n_test : n_validation : full``, at least one in each;
-    0 stays 0.
-    Raises DataError for fewer than 4 subjects.
-    """
-    if len(subjects) < 4:
-        raise DataError(
-            f"only {len(subjects)} subject(s) with a label map ({', '.join(subjects)}): at least 4 are needed, "
-            "two to train, one to validate and one to test"
-        )
-    if len(subjects) < full:
-        n_test, n_validation = (max(1, len(subjects) * n // full) if n else 0 for n in (n_test, n_validation))
-    order = np.random.RandomState(0).permutation(sorted(subjects)).tolist()
-    return {
-        "train": order[n_test + n_validation :],
-        "validation": order[n_test : n_test + n_validation],
-        "test": order[:n_test],
-    }
 
 
 class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):

@@ -13,7 +13,8 @@ from deepatlas_tf.datasets.listing import LAYOUTS, Listing, check_listing, label
 from deepatlas_tf.datasets.prepare import is_prepared, prepare, quiet
 from deepatlas_tf.datasets.scan_builder import Scan, ScanBuilder
 from deepatlas_tf.datasets.source import source_of
-from deepatlas_tf.datasets.volume_builder import SPLITS, VolumeConfig, split_subjects, volume_config
+from deepatlas_tf.datasets.splits import split_listed
+from deepatlas_tf.datasets.volume_builder import VolumeConfig, volume_config
 from deepatlas_tf.keras_stack import tfds
 from deepatlas_tf.scans.class_names import BACKGROUND, find_class
 from deepatlas_tf.types import DataError, MissingDataError, SettingError
@@ -23,9 +24,10 @@ MAX_CLASSES = 256  # records hold the index as uint8
 
 @dataclasses.dataclass(eq=False)
 class NiftiConfig(VolumeConfig):
-    """listing: what is prepared, with all of its classes."""
+    """listing: what is prepared, with all of its classes. classes_found: they were found in the training label maps."""
 
     listing: Listing | None = None
+    classes_found: bool = False
 
 
 class Builder(ScanBuilder):
@@ -44,6 +46,11 @@ class Builder(ScanBuilder):
 
     def declared_numbers(self):
         return {number for numbers in self.builder_config.listing.labels.values() for number in numbers}
+
+    def undeclared(self):
+        if not self.builder_config.classes_found:
+            return super().undeclared()
+        return "numbers that no training label map has (labels.csv beside the list can name all classes)"
 
     def source(self, manual_dir):
         listing = self.builder_config.listing
@@ -106,26 +113,6 @@ def prepared_builder(
         return tfds.builder_from_directory(folder)
 
 
-def split_listed(scans) -> dict[str, list[str]]:
-    """Subjects of each split, as given; where not, 20 % of the labelled ones to test and 10 % to validate.
-
-    From eight on it is two of each at least: a registration is measured on a pair. The rest and those without a label
-    map are for training; where no subject of a domain has one, its subjects count as labelled ones, since folds can
-    be measured without. Given test subjects stay the only ones.
-    """
-    given = {split: [scan.subject for scan in scans if scan.split == split] for split in SPLITS}
-    free = [scan for scan in scans if not scan.split]
-    if not free:
-        return given
-    with_maps = labelled_domains(scans)
-    measured = [scan.subject for scan in free if scan.label is not None or scan.domain not in with_maps]
-    n = len(measured)
-    n_test, n_validation = (max(n // part, 2 if n >= 8 else 1) for part in (5, 10))
-    splits = split_subjects(measured, 0 if given["test"] else n_test, n_validation, full=n)
-    others = sorted({scan.subject for scan in free} - set(measured))
-    return {**splits, "train": [*splits["train"], *others], "test": given["test"] or splits["test"]}
-
-
 def _config(name: str, listing: Listing, shape, spacing) -> NiftiConfig:
     n_axes = common_axes(listing.scans)
     for values in (shape, spacing):
@@ -133,8 +120,11 @@ def _config(name: str, listing: Listing, shape, spacing) -> NiftiConfig:
             volume_config(values, values)  # raises for values that are no grid
             if len(values) != n_axes:
                 raise DataError(f"{listing.path}: the scans have {n_axes} axes, but {tuple(values)} is asked for")
-    if shape is None or spacing is None or not listing.labels:
-        found = fingerprint(listing.scans, n_axes)
+    classes_found = not listing.labels
+    if shape is None or spacing is None or classes_found:
+        # what is measured later must not decide on anything: the training subjects alone are looked at
+        training = set(split_listed(listing.scans)["train"])
+        found = fingerprint([scan for scan in listing.scans if scan.subject in training], n_axes)
         if shape is None or spacing is None:
             shape, spacing = choose_grid(found, shape, spacing)
         listing = listing._replace(labels=listing.labels or _found_labels(listing, found.numbers))
@@ -145,13 +135,13 @@ def _config(name: str, listing: Listing, shape, spacing) -> NiftiConfig:
             "merge some by giving them one name (labels.csv)"
         )
     grid = volume_config(shape, spacing)
-    return NiftiConfig(name=name, shape=grid.shape, spacing=grid.spacing, listing=listing)
+    return NiftiConfig(name=name, shape=grid.shape, spacing=grid.spacing, listing=listing, classes_found=classes_found)
 
 
 def _found_labels(listing: Listing, numbers) -> dict[str, tuple[int, ...]]:
     classes = sorted(set(numbers) - {0})
     if not classes and labelled_domains(listing.scans):
-        raise DataError(f"{listing.path}: no label map holds anything but background; give label maps to some subjects")
+        raise DataError(f"{listing.path}: no training label map holds anything but background; give label maps to some")
     return {BACKGROUND: (0,), **{f"class_{number}": (number,) for number in classes}}
 
 

@@ -5,7 +5,8 @@ import re
 
 from deepatlas_tf.datasets.oai_knee import originals, sides
 from deepatlas_tf.datasets.scan_builder import ScanBuilder, scans_in
-from deepatlas_tf.datasets.volume_builder import split_subjects, volume_config
+from deepatlas_tf.datasets.splits import split_subjects
+from deepatlas_tf.datasets.volume_builder import volume_config
 from deepatlas_tf.keras_stack import tf, tfds
 from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError, MissingDataError, SettingError

@@ -4,7 +4,8 @@ import pathlib
 from collections.abc import Collection, Sequence
 
 from deepatlas_tf.datasets.scan_builder import Scan, ScanBuilder
-from deepatlas_tf.datasets.volume_builder import split_subjects, volume_config
+from deepatlas_tf.datasets.splits import split_subjects
+from deepatlas_tf.datasets.volume_builder import volume_config
 from deepatlas_tf.types import DataError, MissingDataError
 
 # FreeSurfer's structures in the order of its numbers; seg35 and seg24 number them 1, 2, ..., the right ones last

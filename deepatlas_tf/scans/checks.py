@@ -102,12 +102,18 @@ def check_not_negative(subject: str, path: Path, label: np.ndarray) -> None:
         raise DataError(f"subject {subject}: label map {path} has the number {label.min()}; numbers start at 0")
 
 
-def check_values(subject: str, path: Path, label: np.ndarray, declared: Collection[int]) -> None:
-    """Raise DataError where the label map (*S) has a number that is not among the ``declared``."""
+def check_values(
+    subject: str,
+    path: Path,
+    label: np.ndarray,
+    declared: Collection[int],
+    others: str = "numbers the data set does not declare",
+) -> None:
+    """Raise DataError where the label map (*S) has a number not ``declared``; ``others``: what the message calls it."""
     unknown = sorted(set(np.unique(label).tolist()) - set(declared))
     if unknown:
         shown = ", ".join(map(str, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
-        raise DataError(f"subject {subject}: label map {path} has numbers the data set does not declare: {shown}")
+        raise DataError(f"subject {subject}: label map {path} has {others}: {shown}")
 
 
 def check_same_grid(subject: str, image, label) -> None:

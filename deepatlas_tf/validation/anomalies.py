@@ -6,16 +6,16 @@ worth knowing and nothing to repair, such as intensities whose scale differs fro
 scan by its own percentiles.
 
 Rules that compare a subject with the others need MIN_SUBJECTS of them, and compare within a domain, since another
-scanner or contrast may differ in everything. They are in ``outliers.py``.
+scanner or contrast may differ in everything. They are in ``outliers.py`` and ``class_rules.py``.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
-from deepatlas_tf.validation import outliers
+from deepatlas_tf.validation import class_rules, outliers
 from deepatlas_tf.validation.scan_summary import ScanSummary
 from deepatlas_tf.validation.schema import Violation
 
@@ -51,6 +51,7 @@ KINDS = {
     "missing class": Kind(WARNING, "labels"),
     "rare class": Kind(WARNING, "labels"),
     "unused class": Kind(WARNING, "labels"),
+    "class not in training": Kind(WARNING, "labels"),
     "no images": Kind(NOTE, "image"),
     "no label map": Kind(NOTE, "label"),
     "mixed spacing": Kind(NOTE, "spacing"),
@@ -78,8 +79,16 @@ class Finding(NamedTuple):
         return KINDS[self.kind].severity
 
 
-def find(summaries: Sequence[ScanSummary], classes: Sequence[str] = ()) -> list[Finding]:
-    """All findings, errors first. ``classes``: the foreground classes that are declared, none where none are."""
+def find(
+    summaries: Sequence[ScanSummary], classes: Sequence[str] = (), training: Collection[str] = ()
+) -> list[Finding]:
+    """All findings, errors first.
+
+    Args:
+        summaries: of all subjects.
+        classes: the foreground classes that are declared, none where none are.
+        training: subjects that training would take, besides those whose split is train.
+    """
     found = [*_of_each_subject(summaries), *_twice(summaries), *_copies(summaries)]
     if summaries and not any(one.files[0] for one in summaries):
         text = f"{len(summaries)} label maps without images: only grids and labels are checked; training needs images"
@@ -88,8 +97,9 @@ def find(summaries: Sequence[ScanSummary], classes: Sequence[str] = ()) -> list[
     if without:
         text = f"{len(without)} of {len(summaries)} subjects have no label map"
         found.append(Finding("no label map", without, f"{text} ({outliers.some(without)})"))
-    found += [Finding(*one) for one in outliers.sides(summaries)]
-    found += [Finding(*one) for one in outliers.classes(summaries, classes)]
+    found += [Finding(*one) for one in class_rules.sides(summaries)]
+    found += [Finding(*one) for one in class_rules.classes(summaries, classes)]
+    found += [Finding(*one) for one in class_rules.untaught(summaries, training)]
     for group in outliers.by_domain(summaries):
         found += [Finding(*one) for rule in outliers.RULES for one in rule(group)]
     order = (ERROR, WARNING, NOTE)

@@ -16,6 +16,7 @@ import numpy as np
 
 import deepatlas_tf.datasets
 from deepatlas_tf.datasets.listing import ListedScan, Listing, check_names, read_listing
+from deepatlas_tf.datasets.splits import split_listed
 from deepatlas_tf.scans import checks, nifti
 from deepatlas_tf.scans.class_names import BACKGROUND, find_class
 from deepatlas_tf.scans.nifti import Nifti
@@ -34,7 +35,8 @@ class ScanSet:
     """The scans to be validated: ``load`` reads one of ``items`` and never raises for a bad file.
 
     name: of the folder of results. title: of the report. classes: the foreground classes that are declared, () where
-    none are. items: one for each subject; they can be gone through several times.
+    none are. items: one for each subject; they can be gone through several times. training: the subjects that training
+    would take where the scans do not say it themselves.
     """
 
     name: str
@@ -42,6 +44,7 @@ class ScanSet:
     classes: tuple[str, ...]
     items: Iterable
     load: Callable[..., LoadedScan]
+    training: frozenset[str] = frozenset()
 
 
 def open_scans(text: str, data_dir=None, manual_dir=None) -> ScanSet:
@@ -79,7 +82,17 @@ def open_files(path: Path) -> ScanSet:
         return dataclasses.replace(loaded, split=scan.split, domain=scan.domain, class_of=numbers, expected=expected)
 
     name = path.resolve().name if path.is_dir() else path.stem
-    return ScanSet(name, os.fspath(path), classes, listing.scans, load)
+    return ScanSet(name, os.fspath(path), classes, listing.scans, load, _drawn_to_train(listing))
+
+
+def _drawn_to_train(listing: Listing) -> frozenset[str]:
+    """The subjects that are drawn for training where the listing gives no splits."""
+    if any(scan.split or scan.image is None for scan in listing.scans):
+        return frozenset()
+    try:
+        return frozenset(split_listed(listing.scans)["train"])
+    except DataError:  # too few to be split, which is no matter of the files
+        return frozenset()
 
 
 def load_files(subject: str, image: Path | None, label: Path | None) -> LoadedScan:

@@ -81,7 +81,7 @@ def validate(text: str, folder: Path | None = None, schema_file: Path | None = N
     if not summaries:
         raise MissingDataError(f"{scans.title}: there is no scan to validate")
     rows, names = table(summaries), class_names(summaries, scans.classes)
-    findings = find(summaries, scans.classes)
+    findings = find(summaries, scans.classes, scans.training)
     if frozen is None:
         schema = infer_schema(_in_order(summaries, rows, findings), scans.classes)
     else:

@@ -4,7 +4,7 @@ import pytest
 
 from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.datasets.scan_builder import merge
-from deepatlas_tf.datasets.volume_builder import split_subjects
+from deepatlas_tf.datasets.splits import split_subjects
 from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.types import DataError, MissingDataError
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from deepatlas_tf.datasets.listing import ListedScan
-from deepatlas_tf.datasets.nifti.nifti_dataset_builder import split_listed
+from deepatlas_tf.datasets.splits import split_listed
 
 
 def test_a_domain_without_labels_is_shared_out_too():

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
+from deepatlas_tf.datasets.listing import ListedScan
+from deepatlas_tf.datasets.splits import split_listed
 from deepatlas_tf.validation.anomalies import ERROR, KINDS, NOTE, WARNING, anomalies_proto, find
 from deepatlas_tf.validation.readers import open_files
 from deepatlas_tf.validation.scan_summary import collect
@@ -237,3 +239,21 @@ def test_a_file_that_is_no_scan_is_found_with_the_rest(new_cohort):
     (cohort.folder / "s00_0.nii.gz").write_bytes(gzip.compress(b"nothing"))
     (cohort.folder / "s01_1_label.nii.gz").write_bytes(b"")
     assert named(cohort.save()) == {("unusable image", ("s00",)), ("unusable label map", ("s01",))}
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["splits given", "splits drawn"])
+def test_a_class_that_no_training_map_has(new_cohort, draw_anatomy, given):
+    """Also where the listing leaves it to the program to draw the splits."""
+    splits = split_listed([ListedScan(f"s{i:02d}", None, "map", "", "", (), "") for i in range(8)])
+    split_of = {subject: split for split, subjects in splits.items() for subject in subjects}
+    for rare in ("test", "train"):
+        cohort, having = new_cohort(name=rare), splits[rare][0]
+        for i in range(8):
+            label = draw_anatomy(i)[1]
+            label[label == 3] = 3 if f"s{i:02d}" == having else 0
+            cohort.add(f"s{i:02d}", split_of[f"s{i:02d}"] if given else "", label=label)
+        source = open_files(cohort.save())
+        found = find(list(collect(source.items, source.load)), source.classes, source.training)
+        texts = [one.text for one in found if one.kind == "class not in training"]
+        start = f"no training label map holds midline, in the label maps of {having}: "
+        assert ([text.startswith(start) for text in texts] == [True]) if rare == "test" else texts == []

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from deepatlas_tf.validation.outliers import out_of_line, side_pairs, some
+from deepatlas_tf.validation.class_rules import side_pairs
+from deepatlas_tf.validation.outliers import out_of_line, some
 
 
 def test_the_rule_is_the_median_and_its_absolute_deviation_of_the_logarithms():
