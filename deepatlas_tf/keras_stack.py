@@ -27,7 +27,7 @@ if _NEEDS_TF_KERAS and os.environ.get("TF_USE_LEGACY_KERAS") != "1":
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
 
 if not hasattr(inspect, "getargspec"):  # removed in Python 3.11; neurite 0.2 calls it on import
-    inspect.getargspec = lambda function: inspect.getfullargspec(function)[:4]
+    setattr(inspect, "getargspec", lambda function: inspect.getfullargspec(function)[:4])  # noqa: B010 for mypy
 
 import neurite as ne  # noqa: E402
 import tensorflow as tf  # noqa: E402
@@ -43,13 +43,13 @@ _PACKAGES = ("tensorflow", _KERAS_PACKAGE, "voxelmorph", "neurite", "tensorflow-
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and the packages that a run depends on, for ``experiment.json``."""
+    """Version of Python and of each package that a run depends on, by name, for ``experiment.json``."""
     found = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {"python": sys.version.split()[0], **found}
 
 
 def compiled_by_xla() -> bool:
-    """Whether what is traced now is inside a function with ``jit_compile=True``."""
+    """Whether the code that runs is being traced as a part of a function with ``jit_compile=True``."""
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext  # has no public name
 
     return GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())

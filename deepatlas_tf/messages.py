@@ -1,9 +1,11 @@
-"""What a command says: results and errors always, progress unless it is to be quiet, details when it is verbose.
+"""What a command prints: results and errors always, progress unless it is quiet, details only if it is verbose.
 
-Results are printed with ``print``. The rest goes through the functions below, which leave a progress bar whole.
+Results are printed with ``print``. The rest goes through the functions below, which do not break a progress bar.
 """
 
 import sys
+from collections.abc import Iterable
+from typing import Any, TextIO
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 _level = NORMAL
@@ -11,44 +13,50 @@ _warned: set[str] = set()
 
 
 def set_level(level: int) -> None:
-    """QUIET, NORMAL or VERBOSE, for the whole process."""
+    """Set how much is printed by this process: QUIET, NORMAL or VERBOSE."""
     global _level
     _level = level
 
 
 def level() -> int:
-    """The present level."""
+    """How much is printed by this process: QUIET, NORMAL or VERBOSE."""
     return _level
 
 
 def say(text: str) -> None:
-    """A line on what was done; not when quiet."""
+    """Print a line on what was done, unless the level is QUIET."""
     if _level > QUIET:
         _write(text, sys.stdout)
 
 
 def detail(text: str) -> None:
-    """A line on stderr for who looks for a fault; only when verbose."""
+    """Print a line that helps to find a fault, on stderr, if the level is VERBOSE."""
     if _level >= VERBOSE:
         _write(text, sys.stderr)
 
 
 def warn(text: str) -> None:
-    """A line on stderr, also when quiet, on what may be wrong; each text once in a process."""
+    """Print a line on stderr on what may be wrong, at every level; each text once in a process."""
     if text not in _warned:
         _warned.add(text)
         _write(f"warning: {text}", sys.stderr)
 
 
-def progress(iterable=None, **settings):
-    """A tqdm bar on stderr: in a terminal only, and not when quiet. ``settings`` are tqdm's."""
+def progress(iterable: Iterable | None = None, **settings: Any) -> Any:
+    """A tqdm bar on stderr, which shows in a terminal only, and not if the level is QUIET.
+
+    Args:
+        iterable: what the bar goes through; None for a bar that the caller moves.
+        settings: arguments of ``tqdm.tqdm``.
+    """
     from tqdm import tqdm  # not for --help
 
     hidden = True if _level == QUIET else None  # None: only in a terminal
     return tqdm(iterable, **{"disable": hidden, "dynamic_ncols": True, **settings})
 
 
-def _write(text, file):
+def _write(text: str, file: TextIO) -> None:
+    """Print a line above a bar that may be there."""
     from tqdm import tqdm
 
     tqdm.write(text, file=file)
@@ -56,7 +64,7 @@ def _write(text, file):
 
 
 def spoken_time(seconds: float) -> str:
-    """``45 s``, ``3 min``, ``2 h 5 min``."""
+    """A duration as people say it: ``45 s``, ``3 min``, ``2 h 5 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""The data contract: shapes, units and axis order, said once.
+"""The data contract: shapes, units and axis order of everything that goes through the package.
 
 ``B`` batch, ``*S`` spatial axes ((X, Y) or (X, Y, Z), in canonical RAS order), ``D = len(S)``, ``C`` classes.
 A displacement field ``u`` is ``(B, *S, D)`` in voxels of the network's grid; axis order is component order ('ij'), and
@@ -7,7 +7,7 @@ A displacement field ``u`` is ``(B, *S, D)`` in voxels of the network's grid; ax
 
 from typing import Any, TypedDict
 
-Tensor = Any  # a tf.Tensor; this module imports no TensorFlow, so that metrics and tools can use it
+Tensor = Any  # a tf.Tensor, or an array that TensorFlow takes for one; this module does not import TensorFlow
 
 
 class Sample(TypedDict):

@@ -2,13 +2,14 @@
 
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.ops.compiled import compiled
+from deepatlas_tf.types import Tensor
 
 
 @compiled
-def least_squares(score, target: float):
+def least_squares(score: Tensor, target: float) -> Tensor:
     """Mean squared distance of a discriminator's scores from ``target`` (least-squares GAN: Mao et al., ICCV 2017).
 
-    The discriminator is to give 1 for real and 0 for generated images, the generator wants 1 for its own.
+    The discriminator learns to give 1 for real and 0 for generated images, the generator to be given 1 for its own.
 
     Args:
         score: ``(B, *S', 1)``, one score for each patch.
@@ -17,8 +18,8 @@ def least_squares(score, target: float):
     return tf.reduce_mean(tf.math.squared_difference(score, target), axis=list(range(1, score.shape.rank)))
 
 
-def discrimination(score_real, score_generated):
-    """What the discriminator minimises: ``1/2 [mean (D(x) - 1)^2 + mean D(G(z))^2]``; 1/4 if it knows nothing.
+def discrimination(score_real: Tensor, score_generated: Tensor) -> Tensor:
+    """The discriminator's loss, ``1/2 [mean (D(x) - 1)^2 + mean D(G(z))^2]``; 1/4 for a constant score of 1/2.
 
     Args:
         score_real: ``(B, *S', 1)`` scores of the images of the domain.
@@ -28,8 +29,8 @@ def discrimination(score_real, score_generated):
 
 
 @compiled
-def absolute_difference(one, other):
-    """Mean absolute intensity difference: the cycle and the identity loss (CycleGAN: Zhu et al., ICCV 2017).
+def absolute_difference(one: Tensor, other: Tensor) -> Tensor:
+    """Mean absolute intensity difference, as in the cycle and identity losses of CycleGAN (Zhu et al., ICCV 2017).
 
     Args:
         one: ``(B, *S, 1)``.

@@ -1,6 +1,7 @@
 """How far a warped or predicted label can be trusted, voxel by voxel: weights in [0, 1] for an anatomy loss.
 
-Each is ``(B, *S, 1)`` float32, to be given to :mod:`deepatlas_tf.losses.overlap` as ``voxel_weight``.
+Each function returns ``(B, *S, 1)`` float32, for the argument ``voxel_weight`` of the losses in
+:mod:`deepatlas_tf.losses.overlap`.
 """
 
 import math
@@ -9,26 +10,27 @@ from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.losses.consistency import inverse_consistency_error
 from deepatlas_tf.ops.compiled import compiled
 from deepatlas_tf.ops.warp import warp
+from deepatlas_tf.types import Tensor
 
 CONSISTENCY_SCALE = 2.0  # voxels
 
 
 @compiled
-def alignment_confidence(moving, fixed, u, u_back):
+def alignment_confidence(moving: Tensor, fixed: Tensor, u: Tensor, u_back: Tensor) -> Tensor:
     """Confidence in the registration of a pair, on the fixed image's grid: ``exp(-|e(x) / 2|^2 - r(x)^2)``.
 
-    ``e(x) = u(x) + u_back(x + u(x))``, in voxels, is how far from its beginning the way to the moving image and back
-    ends (inverse consistency: Christensen & Johnson, TMI 2001). ``r(x) = z(I_m o (id + u))(x) - z(I_f)(x)`` is the
-    difference that is left of the images, each brought to mean 0 and standard deviation 1 by ``z``; its mean square is
+    ``e(x) = u(x) + u_back(x + u(x))``, in voxels, is how far from ``x`` the way to the moving image and back ends
+    (inverse consistency: Christensen & Johnson, TMI 2001). ``r(x) = z(I_m o (id + u))(x) - z(I_f)(x)`` is the remaining
+    difference of the images, each standardised by ``z`` to mean 0 and standard deviation 1; its mean square is
     ``2 (1 - NCC)``, and a linear change of contrast does not count. An error of two voxels, or of one standard
     deviation of the image, takes the weight to 1/e: trained networks are somewhat inconsistent also where they are
-    right, and only more than that says that they are wrong. For images of one contrast.
+    right, and only more than that says that they are wrong. Both images must have the same contrast.
 
     Args:
         moving: image ``(B, *S, 1)``.
         fixed: image ``(B, *S, 1)``.
         u: displacement field ``(B, *S, D)`` in voxels, which warps ``moving`` onto ``fixed``.
-        u_back: that which warps ``fixed`` onto ``moving``.
+        u_back: displacement field ``(B, *S, D)`` in voxels, which warps ``fixed`` onto ``moving``.
     """
     error = inverse_consistency_error(u_back, u) / CONSISTENCY_SCALE
     residual = _standardised(warp(moving, u)) - _standardised(fixed)
@@ -36,10 +38,11 @@ def alignment_confidence(moving, fixed, u, u_back):
 
 
 @compiled
-def prediction_confidence(probabilities):
-    """``max(0, 1 - H(x))`` with the entropy ``H = -sum_c p_c log2 p_c`` in bits, for any number of classes.
+def prediction_confidence(probabilities: Tensor) -> Tensor:
+    """Confidence in a prediction, ``max(0, 1 - H(x))`` with the entropy ``H = -sum_c p_c log2 p_c`` in bits.
 
-    1 for a certain class, as of a manual label, and 0 where two classes are equally likely, as at a boundary.
+    It is 1 where a class is certain, as in a manual label, and 0 where two classes are equally likely, as at a
+    boundary, whatever the number of classes.
 
     Args:
         probabilities: ``(B, *S, C)``.
@@ -49,6 +52,7 @@ def prediction_confidence(probabilities):
 
 
 def _standardised(image):
+    """Images ``(B, *S, 1)`` with mean 0 and standard deviation 1."""
     axes = list(range(1, len(image.shape)))
     mean, variance = tf.nn.moments(image, axes, keepdims=True)
     return (image - mean) * tf.math.rsqrt(variance + 1e-10)

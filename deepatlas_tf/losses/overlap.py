@@ -7,12 +7,15 @@
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.ops.compiled import compiled
 from deepatlas_tf.ops.labels import one_hot, per_class
-from deepatlas_tf.ops.sums import voxel_sums
+from deepatlas_tf.ops.sums import plain_voxel_sums, voxel_sums
+from deepatlas_tf.types import Tensor
 
 _EPSILON = 1e-5
 
 
-def soft_dice(prediction, reference, class_weight=None, voxel_weight=None):
+def soft_dice(
+    prediction: Tensor, reference: Tensor, class_weight: Tensor | None = None, voxel_weight: Tensor | None = None
+) -> Tensor:
     """One minus the mean soft Dice over the foreground classes (Xu & Niethammer, MICCAI 2019, anatomy loss).
 
     ``1/(C-1) sum_c w_c [1 - (2 sum_x p_c q_c + e) / (sum_x p_c + sum_x q_c + e)]``; class 0, the background, is left
@@ -20,23 +23,35 @@ def soft_dice(prediction, reference, class_weight=None, voxel_weight=None):
     weights have no gradient.
 
     With a ``voxel_weight`` v the sums are over ``v p q``, ``v p`` and ``v q``, and each class is multiplied by the mean
-    weight of the two structures, ``sum_x v (p + q) / sum_x (p + q)``, which is taken as a constant: a weight halved in
-    all voxels halves the loss, as it does for the cross-entropy.
+    weight of the two structures, ``sum_x v (p + q) / sum_x (p + q)``, which counts as a constant in the gradient: half
+    the weight in all voxels gives half the loss, as it does for the cross-entropy.
 
     Args:
         prediction: ``(B, *S, C)`` probabilities or a (warped) one-hot label map.
         reference: ``(B, *S, C)``, or a label map ``(B, *S)`` of integers, which stands for its one-hot volume.
-        class_weight: ``(B, C)``; None is 1 for all.
-        voxel_weight: ``(B, *S, 1)``, or ``(B, *S, C)`` for each class its own; None is 1 for all.
+        class_weight: ``w``, ``(B, C)``; None is 1 for all.
+        voxel_weight: ``v``, ``(B, *S, 1)``, or ``(B, *S, C)`` for each class its own; None is 1 for all.
     """
     return _soft_dice(_dice_sums(prediction, reference, voxel_weight), class_weight)
+
+
+def plain_soft_dice(
+    prediction: Tensor, reference: Tensor, class_weight: Tensor | None = None, voxel_weight: Tensor | None = None
+) -> Tensor:
+    """The definition of :func:`soft_dice`, of two volumes ``(B, *S, C)``."""
+    v = tf.ones_like(prediction[..., :1]) if voxel_weight is None else voxel_weight
+    volume, weighted_volume = plain_voxel_sums(prediction + reference), plain_voxel_sums(v * (prediction + reference))
+    overlap = plain_voxel_sums(v * prediction * reference)
+    weight = tf.stop_gradient(weighted_volume / (volume + _EPSILON) * (1 if class_weight is None else class_weight))
+    dice = (2 * overlap + _EPSILON) / (weighted_volume + _EPSILON)
+    return tf.reduce_mean((weight * (1 - dice))[:, 1:], axis=-1)
 
 
 @compiled(towards=("prediction", "reference"))
 def _dice_sums(prediction, reference, voxel_weight):
     """Sums over the voxels, ``(K, B, C)``: of ``p q`` and ``p + q``, or of ``v p q``, ``v (p + q)`` and ``p + q``.
 
-    They are linear in each side. So their gradient reads none of them, and has no product of volumes to make again.
+    The sums are linear in each side, so their gradient reads neither them nor any product of volumes.
     """
     p, q = prediction, _as_probabilities(reference, prediction)
     if voxel_weight is None:
@@ -53,8 +68,17 @@ def _soft_dice(sums, class_weight):
     return soft_dice_of_sums(overlap, volume, class_weight)
 
 
-def soft_dice_of_sums(overlap, volume, class_weight=None):
-    """The same from its sums over the voxels, ``sum_x p_c q_c`` and ``sum_x (p_c + q_c)``, each ``(B, C)``."""
+def soft_dice_of_sums(overlap: Tensor, volume: Tensor, class_weight: Tensor | None = None) -> Tensor:
+    """:func:`soft_dice` from its sums over the voxels.
+
+    Args:
+        overlap: ``sum_x p_c q_c``, ``(B, C)``.
+        volume: ``sum_x (p_c + q_c)``, ``(B, C)``.
+        class_weight: ``(B, C)``; None is 1 for all.
+
+    Returns:
+        ``(B,)``.
+    """
     disagreement = 1 - (2 * overlap + _EPSILON) / (volume + _EPSILON)
     if class_weight is not None:
         disagreement *= class_weight
@@ -62,7 +86,9 @@ def soft_dice_of_sums(overlap, volume, class_weight=None):
 
 
 @compiled(towards=("prediction", "reference"))
-def cross_entropy(prediction, reference, class_weight=None, voxel_weight=None):
+def cross_entropy(
+    prediction: Tensor, reference: Tensor, class_weight: Tensor | None = None, voxel_weight: Tensor | None = None
+) -> Tensor:
     """Mean over the voxels of ``- sum_c w_c q_c log p_c - (max w - sum_c w_c q_c) log sum_c (1 - w_c) p_c``.
 
     With equal weights it is ``- w sum_c q_c log p_c``. Where some classes are not labelled, the mass of the reference
@@ -73,7 +99,7 @@ def cross_entropy(prediction, reference, class_weight=None, voxel_weight=None):
         reference: ``(B, *S, C)`` probabilities ``q``, or a label map ``(B, *S)`` of integers, which stands for its
             one-hot volume.
         class_weight: ``(B, C)`` ``w``; None is 1 for all.
-        voxel_weight: ``(B, *S, 1)``, a factor of what each voxel adds to the mean; None is 1 for all.
+        voxel_weight: ``(B, *S, 1)``, a factor of each voxel's term; None is 1 for all.
     """
     reference = _as_probabilities(reference, prediction)
     if class_weight is None:
@@ -89,21 +115,27 @@ def cross_entropy(prediction, reference, class_weight=None, voxel_weight=None):
     return tf.reduce_mean(terms, axis=list(range(1, terms.shape.rank)))
 
 
-def dice_and_cross_entropy(prediction, reference, class_weight=None, voxel_weight=None):
-    """:func:`soft_dice` and :func:`cross_entropy`, ``(2, B)``: their gradients are one volume instead of two."""
+def dice_and_cross_entropy(
+    prediction: Tensor, reference: Tensor, class_weight: Tensor | None = None, voxel_weight: Tensor | None = None
+) -> Tensor:
+    """:func:`soft_dice` and :func:`cross_entropy` of the same arguments, ``(2, B)``.
+
+    It needs less memory than the two functions: their gradients are one volume instead of two.
+    """
     found = _sums_and_cross_entropy(prediction, reference, class_weight, voxel_weight)
     return tf.stack([_soft_dice(found[:-1], class_weight), found[-1, :, 0]])
 
 
 @compiled(towards=("prediction", "reference"))
 def _sums_and_cross_entropy(prediction, reference, class_weight, voxel_weight):
-    """``(K + 1, B, C)``; the cross-entropy stands in the last row, for each class."""
+    """The sums of :func:`_dice_sums`, then the cross-entropy, repeated for each class: ``(K + 1, B, C)``."""
     sums = _dice_sums(prediction, reference, voxel_weight)
     entropy = cross_entropy(prediction, reference, class_weight, voxel_weight)
     return tf.concat([sums, tf.broadcast_to(entropy[:, None], tf.shape(sums)[1:])[None]], axis=0)
 
 
 def _as_probabilities(reference, like):
+    """One-hot volume of a label map, with as many classes as ``like (B, *S, C)``; probabilities as they are."""
     return one_hot(reference, like.shape[-1]) if reference.dtype.is_integer else reference
 
 

@@ -1,56 +1,65 @@
-"""The terms of DeepAtlas' segmentation turn, which in the paper's four cases fall into one part for each image.
+"""The losses of DeepAtlas' segmentation turn, for a pair at once or for one image at a time.
 
-With ``A(k)`` the label of an image or else its prediction, the anatomy term is of one prediction at most: of that of
-the image without a label, if the other one has one. With two labels it is a constant, with none it is left out. So the
-two predictions never meet in one term, and the network may see one image after the other. Each part is of the same four
-losses, ``(4, B)``: Dice and cross-entropy of the anatomies, then those of prediction and label.
+There are four, :data:`TERMS`: Dice and cross-entropy of the two anatomies, then Dice and cross-entropy of prediction
+and label. :func:`joint_overlap`, the definition, computes them from both predictions, for any labels.
 
-Only where labels are partial, with weights other than 0 and 1 or some of the classes, is :func:`joint_overlap` needed.
+Where each image is labelled completely or not at all (the paper's four cases), the anatomy terms have a gradient
+towards one prediction at most: that of the image without a label, if the other image has one. With two labels they are
+constant, with none they are left out. So the two predictions never meet in one term, and the network may see one image
+after the other, in half the memory: the sum of :func:`side_overlap` over the two sides is :func:`joint_overlap`.
 """
+
+from collections.abc import Sequence
 
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.losses.overlap import cross_entropy, dice_and_cross_entropy, soft_dice
 from deepatlas_tf.ops.compiled import compiled
 from deepatlas_tf.ops.labels import mix, one_hot
 from deepatlas_tf.ops.warp import warp
+from deepatlas_tf.types import Pair, Sample, Tensor
 
 SIDES = ("moving", "fixed")
 TERMS = ("anatomy", "anatomy_cross_entropy", "supervised", "supervised_cross_entropy")
 
 
-def is_partial(pair):
-    """Scalar bool: whether some image of a batch of :class:`~deepatlas_tf.types.Pair` is not like the rest of its side.
+def is_partial(pair: Pair) -> Tensor:
+    """Whether a batch of pairs needs :func:`joint_overlap`, a scalar bool.
 
-    That is, labelled for some classes only, or labelled where another image of this side is not.
+    It does where a weight of a label is other than 0 and 1, where an image is labelled for some classes only, and where
+    one image of a side is labelled and another one is not.
     """
-    weights = [pair[side]["label_weight"] for side in SIDES]
+    weights = [side["label_weight"] for side in (pair["moving"], pair["fixed"])]
     return ~tf.reduce_all([tf.reduce_all(w == 0) | tf.reduce_all(w == 1) for w in weights])
 
 
 @tf.autograph.experimental.do_not_convert
-def side_overlap(pair, side: str, prediction, u, voxel_weight=None):
-    """What the losses have of one prediction, if no label is partial: ``(4, B)``, see the module.
+def side_overlap(pair: Pair, side: str, prediction: Tensor, u: Tensor, voxel_weight: Tensor | None = None) -> Tensor:
+    """The part of the losses that one prediction has, for pairs that are not partial.
 
     Args:
         pair: batch of :class:`~deepatlas_tf.types.Pair`.
-        side: of the prediction, ``"moving"`` or ``"fixed"``.
-        prediction: class probabilities ``(B, *S, C)``.
+        side: ``"moving"`` or ``"fixed"``, the image that the prediction is of.
+        prediction: class probabilities ``(B, *S, C)`` of that image.
         u: displacement field ``(B, *S, D)`` in voxels; it has no gradient.
         voxel_weight: ``(B, *S, 1)``, a factor of each voxel of the anatomies; None is 1 for all.
+
+    Returns:
+        ``(4, B)``, in the order of :data:`TERMS`.
     """
-    own, other = (pair[name] for name in (side, *set(SIDES) - {side}))
+    moving, fixed = pair["moving"], pair["fixed"]
+    own, other = {"moving": (moving, fixed), "fixed": (fixed, moving)}[side]
     n_classes, nothing = prediction.shape[-1], tf.zeros((2, tf.shape(prediction)[0]))
 
     def with_own_label():
         return tf.concat([two_labels(), dice_and_cross_entropy(prediction, own["label"])], axis=0)
 
     def two_labels():
-        """A constant, which belongs to the fixed side so that it counts once."""
+        """The Dice of two labels, a constant, which is a part of the fixed side so that it counts once."""
         if side == "moving":
             return nothing
         return tf.cond(_labelled(other), lambda: _dice_of_labels(pair, u, voxel_weight, n_classes), lambda: nothing)
 
-    def with_the_others():
+    def with_other_label():
         if side == "moving":
             overlap = dice_and_cross_entropy(warp(prediction, u), other["label"], voxel_weight=voxel_weight)
         else:
@@ -59,29 +68,40 @@ def side_overlap(pair, side: str, prediction, u, voxel_weight=None):
         return tf.concat([overlap, nothing], axis=0)
 
     case = tf.where(_labelled(own), 2, tf.cast(_labelled(other), tf.int32))
-    return tf.switch_case(case, [lambda: tf.concat([nothing, nothing], axis=0), with_the_others, with_own_label])
+    return tf.switch_case(case, [lambda: tf.concat([nothing, nothing], axis=0), with_other_label, with_own_label])
 
 
-def joint_overlap(pair, predictions, u, voxel_weight=None):
-    """The losses of both predictions with any labels, ``(4, B)``; ``u`` and ``voxel_weight`` as above.
+def joint_overlap(pair: Pair, predictions: Sequence[Tensor], u: Tensor, voxel_weight: Tensor | None = None) -> Tensor:
+    """The losses of both predictions, for any labels, also partial ones.
 
-    The cross-entropy of the anatomies is that of the predicted against the labelled side, class by class.
+    The cross-entropy of the anatomies takes, class by class, the labelled side as the reference of the predicted one.
+
+    Args:
+        pair: batch of :class:`~deepatlas_tf.types.Pair`.
+        predictions: class probabilities ``(B, *S, C)`` of the moving and of the fixed image.
+        u: displacement field ``(B, *S, D)`` in voxels; it has no gradient.
+        voxel_weight: ``(B, *S, 1)``, a factor of each voxel of the anatomies; None is 1 for all.
+
+    Returns:
+        ``(4, B)``, in the order of :data:`TERMS`.
     """
-    sides = [pair[side] for side in SIDES]
+    sides = [pair["moving"], pair["fixed"]]
     anatomies = [mix(s["label"], s["label_weight"], p) for s, p in zip(sides, predictions, strict=True)]
-    weights = [s["label_weight"] for s in sides]
-    overlap = _weighted_overlap(warp(anatomies[0], u), anatomies[1], *weights, voxel_weight)
+    w_moving, w_fixed = (s["label_weight"] for s in sides)
+    overlap = _weighted_overlap(warp(anatomies[0], u), anatomies[1], w_moving, w_fixed, voxel_weight)
     supervised = [
         dice_and_cross_entropy(p, s["label"], s["label_weight"]) for s, p in zip(sides, predictions, strict=True)
     ]
     return tf.concat([overlap, tf.add_n(supervised)], axis=0)
 
 
-def _labelled(side):
+def _labelled(side: Sample) -> Tensor:
+    """Whether all images of a side are labelled for all classes, a scalar bool."""
     return tf.reduce_all(side["label_weight"] == 1)
 
 
 def _dice_of_labels(pair, u, voxel_weight, n_classes):
+    """Dice of the warped moving and the fixed label map, and a cross-entropy of 0: ``(2, B)``."""
     warped = warp(one_hot(pair["moving"]["label"], n_classes), u)
     dice = soft_dice(warped, pair["fixed"]["label"], voxel_weight=voxel_weight)
     return tf.stack([dice, tf.zeros_like(dice)])
@@ -89,7 +109,8 @@ def _dice_of_labels(pair, u, voxel_weight, n_classes):
 
 @compiled(towards=("warped", "fixed"))
 def _weighted_overlap(warped, fixed, w_moving, w_fixed, voxel_weight):
+    """Dice and cross-entropy of two anatomies ``(B, *S, C)`` with the labels' weights ``(B, C)``: ``(2, B)``."""
     dice = soft_dice(warped, fixed, tf.maximum(w_moving, w_fixed), voxel_weight)
-    of_fixed = cross_entropy(fixed, warped, w_moving * (1 - w_fixed), voxel_weight)
-    of_moving = cross_entropy(warped, fixed, w_fixed * (1 - w_moving), voxel_weight)
-    return tf.stack([dice, of_fixed + of_moving])
+    entropy_fixed = cross_entropy(fixed, warped, w_moving * (1 - w_fixed), voxel_weight)
+    entropy_warped = cross_entropy(warped, fixed, w_fixed * (1 - w_moving), voxel_weight)
+    return tf.stack([dice, entropy_fixed + entropy_warped])

@@ -1,7 +1,7 @@
 """Dissimilarity of two images. Each returns one value for each example, ``(B,)`` float32; smaller is more alike.
 
-0 is a perfect match, but for the mutual information. Those for two contrasts are in
-:mod:`deepatlas_tf.losses.multimodal`; the table of all is :data:`SIMILARITIES`.
+A perfect match gives 0, except for the mutual information, which is negative. Losses for two contrasts are in
+:mod:`deepatlas_tf.losses.multimodal`; :data:`SIMILARITIES` has all of them by the name that settings use.
 """
 
 import functools
@@ -12,12 +12,13 @@ from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.losses.multimodal import mind_ssc, mutual_information, ngf
 from deepatlas_tf.ops.compiled import compiled
 from deepatlas_tf.ops.filters import box_sum
+from deepatlas_tf.types import Tensor
 
 _EPSILON = 1e-5
 
 
 @compiled
-def ncc(warped, fixed):
+def ncc(warped: Tensor, fixed: Tensor) -> Tensor:
     """One minus the global normalised cross-correlation (Xu & Niethammer, MICCAI 2019, image similarity term).
 
     ``1 - cov(a, b) / sqrt(var(a) var(b))`` over all voxels; in [0, 2]. A constant image gives 1.
@@ -32,8 +33,8 @@ def ncc(warped, fixed):
     return 1 - covariance * tf.math.rsqrt(variances + _EPSILON**2)
 
 
-def local_ncc(warped, fixed, window: int = 9):
-    """One minus the mean squared local cross-correlation (Avants et al. 2008), which is 1 + voxelmorph's ``NCC``.
+def local_ncc(warped: Tensor, fixed: Tensor, window: int = 9) -> Tensor:
+    """One minus the mean squared local cross-correlation (Avants et al., MedIA 2008): 1 + voxelmorph's ``NCC`` loss.
 
     ``cc = cov(a, b)^2 / (var(a) var(b))`` in the cube of ``window`` voxels around each voxel, zero-padded at the
     border; in [0, 1]. Covariance and variances (sums over the cube) are held above 1e-5, as in voxelmorph 0.2: so
@@ -46,13 +47,14 @@ def local_ncc(warped, fixed, window: int = 9):
         window: odd number of voxels.
     """
     a, b = tf.convert_to_tensor(warped), tf.convert_to_tensor(fixed)
-    # One program for each sum: as one for all, XLA computes much of it again and again, and in one thread
-    sums = [box_sum(x, window) for x in (a, b, a * a, b * b, a * b)]
-    return _local_correlation(*sums, n_voxels=float(window ** (a.shape.rank - 2)))
+    # Each sum is a program of its own: in one for all, XLA computes much of it again and again, and in one thread
+    sum_a, sum_b, sum_aa, sum_bb, sum_ab = (box_sum(x, window) for x in (a, b, a * a, b * b, a * b))
+    return _local_correlation(sum_a, sum_b, sum_aa, sum_bb, sum_ab, float(window ** (a.shape.rank - 2)))
 
 
 @compiled
 def _local_correlation(sum_a, sum_b, sum_aa, sum_bb, sum_ab, n_voxels):
+    """One minus the mean squared correlation ``(B,)`` of sums ``(B, *S, 1)`` over cubes of ``n_voxels``."""
     covariance = tf.maximum(sum_ab - sum_a * sum_b / n_voxels, _EPSILON)
     variance_a = tf.maximum(sum_aa - sum_a * sum_a / n_voxels, _EPSILON)
     variance_b = tf.maximum(sum_bb - sum_b * sum_b / n_voxels, _EPSILON)
@@ -60,11 +62,11 @@ def _local_correlation(sum_a, sum_b, sum_aa, sum_bb, sum_ab, n_voxels):
 
 
 @compiled
-def mse(warped, fixed, image_sigma: float = 1.0):
+def mse(warped: Tensor, fixed: Tensor, image_sigma: float = 1.0) -> Tensor:
     """Mean squared intensity difference over ``image_sigma^2`` (Balakrishnan et al., TMI 2019, eq. 5).
 
-    As voxelmorph 0.2's ``MSE(image_sigma)``. Dalca et al. (MedIA 2019) have ``1 / (2 sigma^2)``, the likelihood
-    of Gaussian noise: their sigma is this one over ``sqrt(2)``.
+    It equals voxelmorph 0.2's ``MSE(image_sigma)``. Dalca et al. (MedIA 2019) divide by ``2 sigma^2``, the likelihood
+    of Gaussian noise: their sigma is this one divided by ``sqrt(2)``.
 
     Args:
         warped: ``(B, *S, 1)``.
@@ -74,7 +76,7 @@ def mse(warped, fixed, image_sigma: float = 1.0):
     return _mean_over_voxels(tf.math.squared_difference(warped, fixed)) / image_sigma**2
 
 
-SIMILARITIES = {
+SIMILARITIES: dict[str, Callable[..., Tensor]] = {
     "ncc": ncc,
     "local_ncc": local_ncc,
     "mse": mse,
@@ -82,14 +84,14 @@ SIMILARITIES = {
     "mind_ssc": mind_ssc,
     "ngf": ngf,
 }
-"""Name in the settings -> function ``(warped, fixed, ...) -> (B,)``."""
+"""Name in the settings -> function ``(warped, fixed, ...) -> (B,)`` of images ``(B, *S, 1)``."""
 
 
 def similarity_function(name: str, settings: Mapping[str, float] | None = None) -> Callable:
-    """The function ``(warped, fixed) -> (B,)`` of a key of :data:`SIMILARITIES`, its other arguments set.
+    """The similarity of that name as a function ``(warped, fixed) -> (B,)``, with its other arguments set.
 
     Args:
-        name: of the similarity.
+        name: a key of :data:`SIMILARITIES`.
         settings: keyword arguments, such as ``{"image_sigma": 0.05}``, ``{"window": 7}`` or ``{"n_bins": 16}``.
 
     Raises:
@@ -105,9 +107,11 @@ def similarity_function(name: str, settings: Mapping[str, float] | None = None) 
 
 
 def _centred(image):
+    """Images ``(B, *S, 1)`` as ``(B, V)``, each minus its mean."""
     flat = tf.reshape(image, (tf.shape(image)[0], -1))
     return flat - tf.reduce_mean(flat, axis=1, keepdims=True)
 
 
 def _mean_over_voxels(x):
+    """Mean of ``(B, *S, C)`` over all but the batch: ``(B,)``."""
     return tf.reduce_mean(x, axis=list(range(1, x.shape.rank)))

@@ -1,4 +1,4 @@
-"""Work on a large volume block by block, on all cores: memory stays bounded."""
+"""Computing a large volume block by block on all cores, so that memory stays bounded."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,16 @@ BLOCK_VOXELS = 2**18
 
 
 def by_blocks(function: Callable[[slice], np.ndarray], shape: Sequence[int]) -> np.ndarray:
-    """``function(rows)`` for slices of the first axis of a volume ``shape``, put together along that axis."""
+    """Compute a volume of :data:`BLOCK_VOXELS` voxels at a time.
+
+    Args:
+        function: takes a slice of the first axis and returns that part of the result, as long along its first axis.
+            Its other axes may have any size.
+        shape: of the volume, whose first axis is cut.
+
+    Returns:
+        The parts, joined along the first axis.
+    """
     step = max(1, BLOCK_VOXELS // max(1, int(np.prod(shape[1:]))))
     blocks = [slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step)]
     first = function(blocks[0])

@@ -1,18 +1,20 @@
 """Overlap of label maps."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def dice(prediction, reference, n_classes: int) -> np.ndarray:
+def dice(prediction: ArrayLike, reference: ArrayLike, n_classes: int) -> np.ndarray:
     """Dice coefficient of each foreground class, ``2 |A and B| / (|A| + |B|)``.
 
     Args:
         prediction: label map ``(*S,)`` of class indices ``0..n_classes - 1``.
         reference: label map of the same shape.
-        n_classes: background (0) included.
+        n_classes: number of classes, background (0) included.
 
     Returns:
-        ``(n_classes - 1,)`` float64; NaN for a class that is absent from both, 0 for one that is absent from either.
+        ``(n_classes - 1,)`` float64; NaN for a class that is absent from both label maps, 0 for one that is absent
+        from one of them.
 
     Raises:
         ValueError: if the shapes differ or an index is outside of the classes.
@@ -24,8 +26,8 @@ def dice(prediction, reference, n_classes: int) -> np.ndarray:
         return (2 * common / sizes)[1:]
 
 
-def checked_labels(prediction, reference, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """The two label maps ``(*S,)`` as arrays; ValueError as :func:`dice` says."""
+def checked_labels(prediction: ArrayLike, reference: ArrayLike, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The two label maps ``(*S,)`` as arrays. Raises ValueError where :func:`dice` does."""
     prediction, reference = np.asarray(prediction), np.asarray(reference)
     if prediction.shape != reference.shape:
         raise ValueError(f"label maps of different shape: {prediction.shape} and {reference.shape}")
@@ -36,4 +38,5 @@ def checked_labels(prediction, reference, n_classes: int) -> tuple[np.ndarray, n
 
 
 def _counts(label, n_classes):
+    """Number of voxels of each class, ``(n_classes,)``."""
     return np.bincount(label.ravel(), minlength=n_classes)

@@ -1,13 +1,14 @@
-"""Tests of whether two methods differ, with SciPy; values that are not there (NaN) are left out."""
+"""Statistical tests of whether two methods differ, by SciPy. Missing values (NaN) are left out."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 
-def paired_wilcoxon(first, second, alternative: str = "two-sided") -> float:
+def paired_wilcoxon(first: ArrayLike, second: ArrayLike, alternative: str = "two-sided") -> float:
     """p-value of Wilcoxon's signed-rank test for paired values, such as the Dice of the same subjects by two methods.
 
-    Pairs with a NaN are left out. 1 where no pair differs; NaN without any pair.
+    Pairs with a NaN are left out. The p-value is 1 where no pair differs, and NaN where there is no pair.
 
     Args:
         first: ``(n,)`` values.
@@ -23,10 +24,10 @@ def paired_wilcoxon(first, second, alternative: str = "two-sided") -> float:
     return float(stats.wilcoxon(difference, alternative=alternative).pvalue)
 
 
-def mann_whitney(first, second, alternative: str = "two-sided") -> float:
+def mann_whitney(first: ArrayLike, second: ArrayLike, alternative: str = "two-sided") -> float:
     """p-value of the Mann-Whitney U test for two independent samples ``(n,)`` and ``(m,)``.
 
-    NaN are left out; NaN if nothing is left of either.
+    NaN are left out. The p-value is NaN where nothing is left of one of the samples.
 
     Args:
         first: ``(n,)`` values.
@@ -39,8 +40,8 @@ def mann_whitney(first, second, alternative: str = "two-sided") -> float:
     return float(stats.mannwhitneyu(first, second, alternative=alternative).pvalue)
 
 
-def false_discovery_control(p_values) -> np.ndarray:
-    """p-values adjusted for their number (Benjamini and Hochberg, 1995), in the same shape.
+def false_discovery_control(p_values: ArrayLike) -> np.ndarray:
+    """p-values adjusted for their number (Benjamini and Hochberg, 1995), in the shape that they came in.
 
     A NaN stays NaN and does not count as a test.
 

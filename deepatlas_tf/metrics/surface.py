@@ -16,18 +16,21 @@ from deepatlas_tf.metrics.overlap import checked_labels
 from deepatlas_tf.processor import usable_cores
 
 
-def surface_metrics(prediction, reference, n_classes: int, spacing: Sequence[float]) -> dict[str, np.ndarray]:
+def surface_metrics(
+    prediction: ArrayLike, reference: ArrayLike, n_classes: int, spacing: Sequence[float]
+) -> dict[str, np.ndarray]:
     """Surface distances of each foreground class.
 
     Args:
         prediction: label map ``(*S,)`` of class indices ``0..n_classes - 1``.
         reference: label map of the same shape.
-        n_classes: background (0) included.
-        spacing: of the voxels in mm, one for each axis.
+        n_classes: number of classes, background (0) included.
+        spacing: size of a voxel in mm along each axis.
 
     Returns:
-        ``(n_classes - 1,)`` float64 each; NaN where the class is absent from either label map: there is no distance to
-        nothing, and any number put in its place would depend on the size of the image. Dice says 0 there.
+        Three measures by name, each ``(n_classes - 1,)`` float64. A class that is absent from one of the label maps has
+        NaN: there is no distance to nothing, and any number in its place would depend on the size of the image. Dice is
+        0 there.
 
         ``hd95_mm``: the larger of the two directed 95th percentiles, as in DeepMind's surface-distance and in MONAI
         (not the percentile of both directions pooled). ``hausdorff_mm``: the larger of the two directed maxima.
@@ -48,9 +51,9 @@ def surface_metrics(prediction, reference, n_classes: int, spacing: Sequence[flo
     def measure(found):
         index, box = found
         surfaces = [_surface(label[box] == index + 1) * spacing for label in (prediction, reference)]
-        values[index] = _of_two_directions(*_directed_distances(*surfaces))
+        values[index] = _symmetric_distances(*_directed_distances(*surfaces))
 
-    # a tree lets other threads run while it is built and searched
+    # SciPy's trees let other threads run while they are built and searched
     with ThreadPoolExecutor(usable_cores()) as pool:
         list(pool.map(measure, both))
     return dict(zip(names, values.T, strict=True))
@@ -65,14 +68,14 @@ def hd95(prediction: ArrayLike, reference: ArrayLike, n_classes: int, spacing: S
 
 
 def _common(box, other):
-    """The box around two; no surface voxel lies outside of it, so nothing else needs to be looked at."""
+    """The smallest box that holds two boxes; no surface voxel lies outside of it."""
     return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(box, other, strict=True))
 
 
 def _directed_distances(first, second):
-    """Distance of each point of one surface ``(n, D)`` to the other ``(m, D)``, both ways; ``(n,)`` and ``(m,)``.
+    """Distance of each point of one surface ``(n, D)`` to the other ``(m, D)`` and the reverse: ``(n,)`` and ``(m,)``.
 
-    Trees of the surfaces' points take a quarter of the time of distance transforms of the box around them.
+    Searching trees of the surfaces' points takes a quarter of the time of distance transforms of the box around them.
     """
     trees = [cKDTree(points, compact_nodes=False, balanced_tree=False) for points in (first, second)]
     return trees[1].query(first)[0], trees[0].query(second)[0]
@@ -87,7 +90,8 @@ def _surface(mask):
     return np.argwhere(mask & ~inside)
 
 
-def _of_two_directions(forward, backward):
+def _symmetric_distances(forward, backward):
+    """HD95, ASSD and Hausdorff distance of the distances from each surface to the other one, ``(n,)`` and ``(m,)``."""
     hd95 = max(np.percentile(forward, 95), np.percentile(backward, 95))
     assd = (forward.sum() + backward.sum()) / (forward.size + backward.size)
     return hd95, assd, max(forward.max(), backward.max())

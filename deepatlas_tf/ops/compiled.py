@@ -3,22 +3,38 @@
 import functools
 import inspect
 from collections.abc import Callable
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
 from deepatlas_tf.keras_stack import tf
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-def compiled(function: Callable = None, *, towards: tuple[str, ...] = ()) -> Callable:
+
+@overload
+def compiled(function: Function) -> Function: ...
+
+
+@overload
+def compiled(*, towards: tuple[str, ...]) -> Callable[[Function], Function]: ...
+
+
+def compiled(function: Callable | None = None, *, towards: tuple[str, ...] = ()) -> Callable:
     """Compile a function of tensors by XLA: its value is one program, its gradient for each tensor another.
 
-    Of a function with ``jit_compile=True`` TensorFlow keeps each inner result that the gradient reads, which for a warp
-    are the values of all eight corners. Here the gradient starts from the inputs again, and XLA fuses the second
-    computation into it. In a graph, gradients that nobody asks for are not computed.
+    Of a function with ``jit_compile=True`` TensorFlow keeps each intermediate result that the gradient reads, which for
+    a warp are the values of all eight corners. Here the gradient starts from the inputs again, and XLA fuses the
+    second computation into it. In a graph, gradients that nobody asks for are not computed.
 
-    The function must not read variables. One that returns several tensors has no gradient. Arguments that are no
-    arrays, such as None or a number, are settings. ``towards`` names the arguments that have a gradient, all floating
-    point ones by default; each costs time when a graph is made, needed or not.
+    The function must not read variables. A function that returns several tensors has no gradient. Arguments that are
+    not arrays, such as None or a number, are settings: each value makes a program of its own.
+
+    Args:
+        function: takes and returns tensors; it stays available as ``__wrapped__``, uncompiled and with TensorFlow's own
+            gradient, which is what tests compare with.
+        towards: names of the arguments that have a gradient, all floating point ones by default. Each costs time when
+            a graph is made, needed or not.
     """
     if function is None:
         return functools.partial(compiled, towards=towards)
@@ -38,7 +54,7 @@ def compiled(function: Callable = None, *, towards: tuple[str, ...] = ()) -> Cal
     @tf.autograph.experimental.do_not_convert
     def call(*args, **kwargs):
         arguments = signature.bind(*args, **kwargs).arguments
-        # Identities, as in a branch of tf.cond a gradient finds nothing from farther outside
+        # Identities, since the gradient of a branch of tf.cond does not find tensors from outside of the branch
         tensors = {name: tf.identity(tf.convert_to_tensor(x)) for name, x in arguments.items() if _is_array(x)}
         settings = {name: x for name, x in arguments.items() if name not in tensors}
         wanted = {name for name, x in tensors.items() if x.dtype.is_floating and name in (towards or tensors)}
@@ -48,7 +64,7 @@ def compiled(function: Callable = None, *, towards: tuple[str, ...] = ()) -> Cal
             arguments = {**settings, **dict(zip(tensors, values, strict=True))}
 
             def backward(upstream):
-                # and again, as there a compiled function finds nothing of the forward pass
+                # Identities again, since a compiled gradient does not find tensors of the forward pass
                 arguments = {**settings, **dict(zip(tensors, map(tf.identity, values), strict=True))}
                 return [gradient(name, upstream, arguments) if name in wanted else None for name in tensors]
 

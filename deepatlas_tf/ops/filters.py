@@ -1,32 +1,58 @@
 """Finite differences and box filters along the spatial axes of ``(B, *S, C)`` tensors."""
 
+import itertools
+
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.ops.compiled import compiled
+from deepatlas_tf.types import Tensor
 
 
-def difference(x, axis: int):
-    """Forward difference ``x[i + 1] - x[i]`` along a spatial axis, 0 the first after the batch; one shorter there."""
+def difference(x: Tensor, axis: int) -> Tensor:
+    """Forward difference ``x[i + 1] - x[i]`` along one spatial axis.
+
+    Args:
+        x: ``(B, *S, C)``.
+        axis: 0 is the first axis after the batch.
+
+    Returns:
+        a tensor with one voxel less along that axis.
+    """
     return cut(x, axis, 1, None) - cut(x, axis, 0, -1)
 
 
 @compiled
-def box_sum(x, window: int):
-    """Sum over a cube of ``window`` voxels a side around each voxel; outside the image counts as zero.
+def box_sum(x: Tensor, window: int) -> Tensor:
+    """Sum over a cube of ``window`` voxels a side around each voxel; voxels outside the image count as zero.
 
-    One pass for each axis, so that the cost grows with ``window`` and not with ``window ** D``.
+    The sum is taken along one axis after the other, so that the cost grows with ``window`` and not with
+    ``window ** D``.
 
     Args:
         x: ``(B, *S, C)``.
         window: odd number of voxels.
+
+    Returns:
+        ``(B, *S, C)``.
     """
     half = window // 2
 
     @tf.custom_gradient
     def with_gradient(x):
-        # A symmetric window with zeros outside is its own adjoint
+        # The window is symmetric and the padding is zero, so the operator is its own adjoint
         return _box_sum(x, half), lambda upstream: _box_sum(upstream, half)
 
     return with_gradient(x)
+
+
+def plain_box_sum(x: Tensor, window: int) -> Tensor:
+    """The definition of :func:`box_sum`: the sum of ``window ** D`` shifted images."""
+    half, shape = window // 2, x.shape[1:-1]
+    padded = tf.pad(x, [[0, 0], *[[half, half]] * len(shape), [0, 0]])
+    total = tf.zeros_like(x)
+    for offset in itertools.product(range(window), repeat=len(shape)):
+        shifted = (slice(start, start + size) for start, size in zip(offset, shape, strict=True))
+        total += padded[(slice(None), *shifted)]
+    return total
 
 
 def _box_sum(x, half):
@@ -38,8 +64,8 @@ def _box_sum(x, half):
     return x
 
 
-def cut(x, axis, start, stop):
-    """The part of a tensor between two places along a spatial axis."""
+def cut(x: Tensor, axis: int, start: int | None, stop: int | None) -> Tensor:
+    """Slice ``start:stop`` of ``x (B, *S, C)`` along one spatial axis, of which 0 is the first after the batch."""
     index = [slice(None)] * x.shape.rank
     index[axis + 1] = slice(start, stop)
     return x[tuple(index)]

@@ -1,45 +1,53 @@
-"""Labelled images on the way to other subjects: in space by a part of a field, in style by a part of a difference.
+"""Random images between two subjects, for the space-style sampling of BRBS (He et al., TNNLS 2024; on-line since 2022).
 
-The sampling of BRBS (He et al., TNNLS 2024; on-line since 2022).
+A labelled image is moved towards another subject by a random fraction of the displacement field (space), and takes on a
+random fraction of the other image's brightness and contrast (style).
 """
 
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.ops.filters import box_sum
 from deepatlas_tf.ops.warp import warp
+from deepatlas_tf.types import Tensor
 
 WINDOW = 9  # voxels a side
-_SEED = 1  # of these draws; others of the same step have another
+_SEED = 1  # of the fractions; other random numbers of the same step have another seed
 
 
-def style_difference(image, target, u_back, window: int = WINDOW):
-    """How much brighter another subject is, region by region: ``(B, *S, 1)`` on the grid of ``image``.
+def style_difference(image: Tensor, target: Tensor, u_back: Tensor, window: int = WINDOW) -> Tensor:
+    """How much brighter another subject's image is, region by region.
 
-    The mean of ``target o (id + u_back) - image`` over the cube of ``window`` voxels around each voxel, as far as it
-    is inside the image. BRBS takes the difference voxel by voxel, which is ``window=1``; all of it, added to the image,
-    gives the other subject's image, anatomy included, wherever the registration errs. The mean carries contrast and
-    brightness, but leaves the edges where the label has them.
+    The mean of ``target o (id + u_back) - image`` over the part of a cube of ``window`` voxels a side around each voxel
+    that is inside the image. BRBS takes the difference voxel by voxel, which is ``window=1``. Added to the image, that
+    gives the other subject's image, with its anatomy wherever the registration errs, under this subject's label. The
+    mean carries contrast and brightness, but leaves the edges where the label has them.
 
     Args:
         image: ``(B, *S, 1)``.
-        target: that of the other subjects.
+        target: images ``(B, *S, 1)`` of the other subjects.
         u_back: displacement field ``(B, *S, D)`` in voxels, which warps ``target`` onto ``image``.
         window: odd number of voxels.
+
+    Returns:
+        ``(B, *S, 1)`` on the grid of ``image``.
     """
     difference = warp(target, u_back) - image
     n_voxels = box_sum(tf.ones_like(difference[:1]), window)
     return box_sum(difference, window) / n_voxels
 
 
-def beta_fractions(n_examples, step, concentration: float = 0.3):
-    """Two independent numbers of Beta(a, a) for each example, ``(2, B)``: most are near 0 or 1 where a < 1.
+def beta_fractions(n_examples: int | Tensor, step: int | Tensor, concentration: float = 0.3) -> Tensor:
+    """Two independent random numbers for each example from the distribution Beta(a, a), most near 0 or 1 where a < 1.
 
-    They follow from the step alone, whatever was drawn before and on any number of replicas, of which each has a batch
-    of ``n_examples``.
+    They depend on the step and on the example's place in the global batch only, not on what was drawn before nor on the
+    number of replicas that the batch is divided among.
 
     Args:
-        n_examples: ``B``, of this replica.
+        n_examples: ``B``, the batch of this replica; all replicas have the same.
         step: scalar integer.
         concentration: ``a``.
+
+    Returns:
+        ``(2, B)`` float32 in [0, 1].
     """
     replica = tf.distribute.get_replica_context()
     index, n_replicas = replica.replica_id_in_sync_group, replica.num_replicas_in_sync

@@ -7,9 +7,9 @@ import numpy as np
 
 @functools.cache
 def spline_matrix(n_points: int, size: int) -> np.ndarray:
-    """(P, size) float32 weights of ``n_points`` control points at ``size`` positions; each column sums to 1.
+    """Weights of ``n_points`` control points at ``size`` positions, ``(n_points, size)`` float32.
 
-    The first and last position lie one interval inside the first and last control point.
+    Each column sums to 1. The first and last position lie one interval inside the first and last control point.
     """
     positions = np.linspace(1.0, n_points - 2.0, size)
     distance = np.abs(positions - np.arange(n_points)[:, None])
@@ -19,8 +19,13 @@ def spline_matrix(n_points: int, size: int) -> np.ndarray:
 
 
 def smooth_field(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Field (*S,) of the control points (*P,): at least 4 along each axis."""
+    """Field ``(*S,)`` that the control points ``(*P,)`` span, with at least 4 of them along each axis.
+
+    Args:
+        points: values of the control points, as many axes as the field.
+        shape: ``S``.
+    """
     field = points
     for n_points, size in zip(points.shape, shape, strict=True):
-        field = np.tensordot(field, spline_matrix(n_points, size), axes=[[0], [0]])  # the axis moves to the end
+        field = np.tensordot(field, spline_matrix(n_points, size), axes=(0, 0))  # the axis moves to the end
     return field

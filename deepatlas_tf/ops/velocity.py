@@ -1,17 +1,18 @@
 """Integration of a stationary velocity field by scaling and squaring."""
 
 from deepatlas_tf.ops.warp import warp
+from deepatlas_tf.types import Tensor
 
 
-def integrate(velocity, n_steps: int = 7):
+def integrate(velocity: Tensor, n_steps: int = 7) -> Tensor:
     """Displacement field of the flow of a stationary velocity field at time 1.
 
     Starts from ``u = v / 2**n`` and composes it with itself ``n`` times, ``u(x) <- u(x) + u(x + u(x))`` (Arsigny et
-    al., MICCAI 2006; the same scheme as voxelmorph's ``VecInt``).
+    al., MICCAI 2006). voxelmorph's ``VecInt`` uses the same scheme.
 
     Args:
         velocity: ``(B, *S, D)`` in voxels for each unit of time.
-        n_steps: number of squarings.
+        n_steps: ``n``, the number of squarings.
 
     Returns:
         displacement field ``(B, *S, D)`` in voxels.

@@ -6,23 +6,25 @@ from deepatlas_tf.ops.interpolation import (
     cells,
     clipped_locations,
     corners,
-    field_gradient,
     flat_index,
+    grad_field,
     interpolate,
     own_rows,
+    plain_interpolate,
     sizes,
+    voxel_grid,
 )
-from deepatlas_tf.ops.sums import on_gpu, place_sums
+from deepatlas_tf.ops.sums import on_gpu, scatter_sums
+from deepatlas_tf.types import Tensor
 
-FEW_CHANNELS = 4  # such as images and fields
+FEW_CHANNELS = 4  # images and fields have no more
 
 
-def warp(image, u, interpolation: str = "linear"):
-    """Sample ``image`` at ``x + u(x)``.
+def warp(image: Tensor, u: Tensor, interpolation: str = "linear") -> Tensor:
+    """Sample ``image`` at ``x + u(x)``; outside the image the nearest voxel counts.
 
-    The values are those of voxelmorph's ``SpatialTransformer``: outside the image the nearest voxel counts. The whole
-    batch is sampled at once, and the function is compiled by XLA, which on a CPU is several times faster than the ops
-    one by one.
+    The values are those of voxelmorph's ``SpatialTransformer``. The whole batch is sampled at once by functions that
+    XLA compiles, which on a CPU is several times faster than the operations one by one.
 
     Args:
         image: ``(B, *S, C)`` floating point.
@@ -46,6 +48,14 @@ def warp(image, u, interpolation: str = "linear"):
     raise ValueError(f"interpolation is 'linear' or 'nearest', not {interpolation!r}")
 
 
+def plain_warp(image: Tensor, u: Tensor, interpolation: str = "linear") -> Tensor:
+    """The definition of :func:`warp`, in operations whose gradients are TensorFlow's own."""
+    if interpolation == "linear":
+        return plain_interpolate(image, u)
+    location = tf.clip_by_value(voxel_grid(u) + u, 0, tf.cast(tf.shape(image)[1:-1] - 1, u.dtype))
+    return tf.gather_nd(image, tf.cast(tf.round(location), tf.int32), batch_dims=1)
+
+
 @compiled
 def _warp_linear(image, u):
     return interpolate(image, u)
@@ -53,46 +63,48 @@ def _warp_linear(image, u):
 
 @tf.autograph.experimental.do_not_convert
 def _warp_in_threads(image, u):
-    """The same with another gradient towards the image: XLA adds up what belongs to a voxel in one thread.
+    """:func:`_warp_linear` with a gradient towards the image that runs in several threads, where XLA uses one.
 
-    Not where the caller compiles by XLA, which has no sparse product. The identities are for the
-    reasons that are told in ``ops/compiled.py``.
+    It cannot be part of a function that the caller compiles by XLA, which has no sparse product. The identities are
+    there for the reasons that ``ops/compiled.py`` gives.
     """
-    by_voxel = _counted if image.shape[-1] <= FEW_CHANNELS else _by_sparse_product
+    grad_image = _grad_image_by_counting if image.shape[-1] <= FEW_CHANNELS else _grad_image_by_sparse_product
 
     @tf.custom_gradient
     def with_gradient(image, u):
         def backward(upstream):
-            of_image = tf.reshape(by_voxel(tf.cast(upstream, tf.float32), tf.identity(u)), tf.shape(image))
-            return tf.cast(of_image, image.dtype), _of_field(upstream, tf.identity(image), tf.identity(u))
+            by_voxel = grad_image(tf.cast(upstream, tf.float32), tf.identity(u))
+            towards_image = tf.cast(tf.reshape(by_voxel, tf.shape(image)), image.dtype)
+            return towards_image, _grad_field(upstream, tf.identity(image), tf.identity(u))
 
         return _warp_linear(image, u), backward
 
     return with_gradient(tf.identity(image), tf.identity(u))
 
 
-_of_field = compiled(field_gradient)
+_grad_field = compiled(grad_field)
 
 
-def _counted(upstream, u):
-    """Gradient ``(B * V, C)`` towards the image, as a weighted count of voxels for each channel."""
-    sums = []
-    for of_channel in tf.unstack(upstream, axis=-1):
+def _grad_image_by_counting(upstream, u):
+    """Gradient ``(B * V, C)`` towards the image: for each channel, a weighted count of how often a voxel was read."""
+    sums: list[Tensor] = []
+    for channel in tf.unstack(upstream, axis=-1):
         with tf.control_dependencies(sums):  # one after the other, since each takes 64 bytes a voxel
-            rows, values = _weighted_corners(of_channel, u)
-            sums.append(place_sums(values, rows, tf.size(of_channel)))
+            rows, values = _weighted_corners(channel, u)
+            sums.append(scatter_sums(values, rows, tf.size(channel)))
     return tf.stack(sums, axis=-1)
 
 
 @compiled
 def _weighted_corners(values, u):
+    """Rows of the corners and their weights times ``values (B, *S)``, both ``(2 ** D, B, *S)``."""
     rows, weights = corners(cells(u))
     return rows, tf.cast(weights, tf.float32) * values
 
 
-def _by_sparse_product(upstream, u):
-    """The same as the product with the transposed matrix of the interpolation, ``(B * V, B * V)``."""
-    places, weights = _matrix(u)
+def _grad_image_by_sparse_product(upstream, u):
+    """Gradient ``(B * V, C)`` towards the image: product with the transposed interpolation matrix."""
+    places, weights = _interpolation_matrix(u)
     n_voxels = tf.size(u[..., 0], out_type=tf.int64)
     matrix = tf.raw_ops.SparseTensorToCSRSparseMatrix(
         indices=places, values=weights, dense_shape=tf.stack([n_voxels, n_voxels])
@@ -102,15 +114,19 @@ def _by_sparse_product(upstream, u):
 
 
 @compiled
-def _matrix(u):
-    """Row, column ``(B * V * 2 ** D, 2)`` and value of what the matrix has at the corners of each voxel."""
+def _interpolation_matrix(u):
+    """The entries of the matrix ``(B * V, B * V)`` that takes the image's voxels to the warped image's.
+
+    Returns:
+        Row and column of each entry, ``(B * V * 2 ** D, 2)`` int64, and its value, float32.
+    """
     around, shape, n_voxels = cells(u), sizes(u)[1:-1], tf.size(u[..., 0])
     voxel = tf.reshape(own_rows(u), (-1, 1))
     columns, values = voxel // tf.reduce_prod(shape), tf.ones((n_voxels, 1), u.dtype)
     for size, *pairs in zip(shape, around.positions, around.weights, strict=True):  # twice as many with each axis
-        lower_upper, of_both = (tf.reshape(tf.stack(pair, axis=-1), (-1, 1, 2)) for pair in pairs)
-        columns = tf.reshape(columns[..., None] * size + lower_upper, (n_voxels, -1))
-        values = tf.reshape(values[..., None] * of_both, (n_voxels, -1))
+        positions, weights = (tf.reshape(tf.stack(pair, axis=-1), (-1, 1, 2)) for pair in pairs)
+        columns = tf.reshape(columns[..., None] * size + positions, (n_voxels, -1))
+        values = tf.reshape(values[..., None] * weights, (n_voxels, -1))
     places = tf.stack([tf.broadcast_to(voxel, tf.shape(columns)), columns], axis=-1)
     return tf.cast(tf.reshape(places, (-1, 2)), tf.int64), tf.cast(tf.reshape(values, [-1]), tf.float32)
 

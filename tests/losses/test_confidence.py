@@ -40,6 +40,23 @@ def test_alignment_confidence_by_hand(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_gradients_are_those_of_the_definitions(shape):
+    """Of the functions without the compiler."""
+    both = [smooth(shape, 1, 0), smooth(shape, 1, 1), smooth(shape, len(shape), 2), smooth(shape, len(shape), 3)]
+    p = tf.nn.softmax(tf.constant(np.random.default_rng(4).normal(size=(2, *shape, 3), scale=4), tf.float32))
+    for function, arguments in ((alignment_confidence, list(map(tf.constant, both))), (prediction_confidence, [p])):
+        gradients = []
+        for form in (function, function.__wrapped__):
+            with tf.GradientTape() as tape:
+                tape.watch(arguments)
+                total = tf.reduce_sum(form(*arguments))
+            gradients.append(tape.gradient(total, arguments))
+        for found, plain in zip(*gradients, strict=True):
+            np.testing.assert_allclose(found, plain, rtol=1e-4, atol=1e-5)
+            assert np.any(plain)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_a_perfect_registration_is_certain_whatever_the_contrast(shape):
     image, zero = smooth(shape, 1, 0), np.zeros((2, *shape, len(shape)), np.float32)
     np.testing.assert_allclose(alignment_confidence(0.5 * image + 0.2, image, zero, zero), 1, atol=1e-4)

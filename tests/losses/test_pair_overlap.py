@@ -1,4 +1,4 @@
-"""The segmentation turn's losses image by image, against those of both together; which have no short cuts."""
+"""The segmentation turn's losses image by image, against their definition from both predictions together."""
 
 import itertools
 

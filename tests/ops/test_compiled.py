@@ -10,7 +10,7 @@ from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.losses.smoothness import bending_energy
 from deepatlas_tf.losses.warped_overlap import Anatomy, warped_soft_dice
 from deepatlas_tf.ops.compiled import compiled
-from deepatlas_tf.ops.warp import _matrix, warp
+from deepatlas_tf.ops.warp import _interpolation_matrix, warp
 
 
 def weighted(x, y, weight=None, power: int = 2):
@@ -86,7 +86,7 @@ def _values_and_places(places, values):
 FUNCTIONS_OF_FIELDS = {
     "warp": lambda u, label, probabilities: warp(probabilities, u),
     "nearest": lambda u, label, probabilities: warp(probabilities, u, "nearest"),
-    "matrix of a warp": lambda u, label, probabilities: _values_and_places(*_matrix.__wrapped__(u)),
+    "matrix of a warp": lambda u, label, probabilities: _values_and_places(*_interpolation_matrix.__wrapped__(u)),
     "bending_energy": lambda u, label, probabilities: bending_energy(u),
     "dice of labels": _dice(True, True),
     "dice of labels and probabilities": _dice(True, False),

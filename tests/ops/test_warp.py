@@ -1,13 +1,12 @@
-"""Warp and integration against SciPy and voxelmorph, in 2D and 3D, eagerly and in a graph."""
+"""Warp against its plain definition, SciPy and voxelmorph, in 2D and 3D, eagerly and in a graph."""
 
 import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
 from deepatlas_tf.keras_stack import tf, vxm
-from deepatlas_tf.models.layers import SpatialTransformer, VecInt
-from deepatlas_tf.ops.velocity import integrate
-from deepatlas_tf.ops.warp import FEW_CHANNELS, warp
+from deepatlas_tf.models.layers import SpatialTransformer
+from deepatlas_tf.ops.warp import FEW_CHANNELS, plain_warp, warp
 
 SHAPES = [(7, 9), (6, 7, 8)]
 
@@ -37,6 +36,7 @@ def test_warp_equals_scipy(shape, interpolation, in_graph):
     function = tf.function(warp) if in_graph else warp
     expected = _scipy_warp(image, u, order=1 if interpolation == "linear" else 0)
     np.testing.assert_allclose(function(image, u, interpolation), expected, atol=2e-6)
+    np.testing.assert_allclose(plain_warp(tf.constant(image), tf.constant(u), interpolation), expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -82,7 +82,7 @@ def _gradients(transform, image, u, weight):
     [*(("eager", n) for n in (1, FEW_CHANNELS, FEW_CHANNELS + 1)), ("graph", 1), ("branches", FEW_CHANNELS + 1)],
 )
 @pytest.mark.parametrize("shape", SHAPES)
-def test_gradients_equal_voxelmorphs(shape, channels, kind):
+def test_gradients_equal_voxelmorphs_and_the_definition(shape, channels, kind):
     image, u = map(tf.constant, _random(shape, channels))
     weight = np.random.default_rng(1).normal(size=image.shape).astype(np.float32)
 
@@ -98,8 +98,19 @@ def test_gradients_equal_voxelmorphs(shape, channels, kind):
         "branches": lambda: tf.function(in_branches)(tf.constant(True)),
     }[kind]()
     expected = _gradients(lambda *both: vxm.layers.SpatialTransformer()(both), image, u, weight)
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs, plain in zip(found, expected, _gradients(plain_warp, image, u, weight), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=2e-5)
+        np.testing.assert_allclose(ours, plain, atol=2e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradient_of_nearest_is_that_of_its_definition(shape):
+    """Each voxel of the image has the sum of where it was read; the field has no gradient."""
+    image, u = map(tf.constant, _random(shape))
+    weight = np.random.default_rng(1).normal(size=image.shape).astype(np.float32)
+    found, plain = (_gradients(lambda x, v, f=f: f(x, v, "nearest"), image, u, weight) for f in (warp, plain_warp))
+    np.testing.assert_allclose(found[0], tf.convert_to_tensor(plain[0]), atol=1e-5)
+    assert plain[1] is None and not np.any(found[1])
 
 
 @pytest.mark.parametrize("compile_what", ["gradient too", "forward", "forward, inside a function"])
@@ -156,22 +167,3 @@ def test_wrong_calls_are_refused():
         warp(tf.zeros((1, 4, 4, 4, 1)), tf.zeros((1, 4, 4, 4, 2)))
     with pytest.raises(ValueError, match="indexing"):
         SpatialTransformer(indexing="xy")
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_integration_equals_voxelmorphs(shape):
-    _, velocity = _random(shape, size=1.0)
-    expected = vxm.layers.VecInt(method="ss", int_steps=5)(velocity)
-    np.testing.assert_allclose(VecInt(5)(velocity), expected, atol=1e-5)
-    np.testing.assert_allclose(tf.function(integrate)(velocity, 5), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_integration_of_opposite_velocities_are_inverse(shape):
-    shape = tuple(2 * n for n in shape)
-    smooth = [np.sin(np.pi * np.arange(n) / (n - 1)) for n in shape]
-    bump = np.prod(np.meshgrid(*smooth, indexing="ij"), axis=0)
-    velocity = np.stack([bump] * len(shape), axis=-1)[None].astype(np.float32)
-    forward, backward = integrate(velocity), integrate(-velocity)
-    composed = backward + warp(forward, backward)
-    assert np.abs(forward).max() > 0.9 and np.abs(composed).max() < 0.05
