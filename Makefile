@@ -20,12 +20,13 @@ test-fast: $(VENV)/installed-test
 lint: $(VENV)/installed-test
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
 
 docs: .venv-docs/installed
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs build --strict --quiet
 
 clean:
-	rm -rf $(VENV) .venv-docs site build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-docs site build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 
 # The stamps are older than the two files after a change of the dependencies: then pip brings the environment up to date.
 $(VENV)/installed: setup.py pyproject.toml | $(BIN)/python
