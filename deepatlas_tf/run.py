@@ -9,7 +9,7 @@ from deepatlas_tf.datasets.load import DataSet, load_dataset
 from deepatlas_tf.evaluation.draw import draw
 from deepatlas_tf.evaluation.evaluate import Evaluation
 from deepatlas_tf.evaluation.evaluate import evaluate as measure
-from deepatlas_tf.evaluation.summary import comparison_table
+from deepatlas_tf.evaluation.summary import comparison_table, remarks
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.messages import say
 from deepatlas_tf.methods import method_names
@@ -173,6 +173,8 @@ def measure_and_draw(
     subjects = f"{labelled} subjects" if labelled else f"{len(dataset.subjects[split])} subjects without a label map"
     print(f"\n{_title(dataset)}, {split} split ({subjects})\n")
     print(comparison_table(evaluation.summary))
+    for remark in remarks(evaluation.summary):
+        print(f"\nnote: {remark}")
     say("\nPictures:")
     for picture in pictures:
         say(f"  {picture}")

@@ -7,14 +7,12 @@ adjusted for their number (Benjamini & Hochberg, 1995).
 
 import collections
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from deepatlas_tf.metrics.statistics import false_discovery_control, mann_whitney, paired_wilcoxon
-from deepatlas_tf.runs.files import read_json, read_rows
 from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.types import DataError
 
@@ -27,7 +25,7 @@ def summaries(runs: Sequence[Path]) -> dict:
     Raises:
         DataError: if a run was not evaluated, or two have the same name.
     """
-    found = {run: read_json(_evaluated(run).summary_file) for run in _distinct(runs)}
+    found = {run: _evaluated(run).summary() for run in _distinct(runs)}
     return {_label(run, method, runs): values for run, summary in found.items() for method, values in summary.items()}
 
 
@@ -39,7 +37,7 @@ def case_means(runs: Sequence[Path], task: str, measure: str = "dice") -> dict[s
     """
     found = {}
     for run in _distinct(runs):
-        rows = read_rows(_evaluated(run).table_file(task))
+        rows = _evaluated(run).table(task)
         if rows and measure not in rows[0]:
             raise DataError(
                 f"{run}: evaluation/{task}.csv has no {measure}; measure it again: deepatlas evaluate {run}"
@@ -101,8 +99,6 @@ def _label(run: Path, method: str, runs: Sequence[Path]) -> str:
 
 def _evaluated(run: Path) -> RunFolder:
     folder = RunFolder(run)
-    try:
-        json.loads(folder.summary_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise DataError(f"{run} has no evaluation/summary.json that can be read: deepatlas evaluate {run}") from None
+    if not folder.summary_file.is_file():
+        raise DataError(f"{run} has no evaluation/summary.json: deepatlas evaluate {run}")
     return folder

@@ -11,6 +11,7 @@ from deepatlas_tf.messages import progress
 from deepatlas_tf.metrics.deformation import regularity
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.metrics.surface import surface_metrics
+from deepatlas_tf.runs.data_record import check_not_trained_on, check_same_grid
 from deepatlas_tf.runs.files import write_json, write_rows
 from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.runs.predict import Predictors, load_predictors, warp_label
@@ -48,9 +49,11 @@ def evaluate(
             pair by so many steps on the images, see :mod:`deepatlas_tf.runs.instance`.
 
     Raises:
-        DataError: if no stage of the run is finished, or no subject of the split has a label and only these count.
+        DataError: if no stage of the run is finished, or no subject of the split has a label and only these count; if
+            the run has other classes or another grid, or was trained on subjects of the split.
         SettingError: if there is no registration to be refined.
     """
+    _check_data(RunFolder(workdir), dataset, split)
     predictors = load_predictors(workdir, instance_steps)
     evaluation = Evaluation(predictors)
     if not dataset.labelled[split] and len(predictors.registrars) == 1:
@@ -75,6 +78,15 @@ def evaluate(
     write_rows(folder.table_file("registration"), evaluation.registration_rows)
     write_json(folder.summary_file, evaluation.summary)
     return evaluation
+
+
+def _check_data(folder: RunFolder, dataset, split: str) -> None:
+    """DataError where the networks are of another grid, or have learned from what they would be measured on."""
+    if folder.model_file.exists():
+        check_same_grid(folder.model(), dataset, str(folder.path))
+    recorded = folder.data()
+    if recorded:
+        check_not_trained_on(recorded, dataset.subjects[split], split, str(folder.path))
 
 
 def _registration_tasks(predictors, dataset, split, pairs_per_subject):

@@ -7,6 +7,7 @@ import numpy as np
 
 PER_CLASS = ("dice", "hd95_mm", "assd_mm", "hausdorff_mm")
 PER_PAIR = ("folds_percent", "sdlogj")
+MOST_FOLDS_PERCENT = 5.0
 FIRST = ("identity", "segmentation_baseline", "registration_unsupervised", "registration_weak")
 LAST = ("deepatlas",)
 # Heading, task, measure and digits after the point
@@ -72,6 +73,26 @@ def _summarise_task(rows, class_names):
 def _mean(values) -> float | None:
     values = [value for value in values if value is not None and not math.isnan(value)]
     return float(np.mean(values)) if values else None
+
+
+def remarks(summary: dict) -> list[str]:
+    """What must not be overlooked in the means, in sentences: many folds, and registrations that make it worse.
+
+    Args:
+        summary: of :func:`summarise_rows`. A registration is compared with ``identity`` between the same domains.
+    """
+    found = []
+    for method, tasks in summary.items():
+        means = {measure: value["mean"] for measure, value in tasks.get("registration", {}).items()}
+        folds, dice = means.get("folds_percent"), means.get("dice")
+        if folds is not None and folds > MOST_FOLDS_PERCENT:
+            found.append(f"{method}: {folds:.1f} % of the voxels fold, its deformations are not to be used.")
+        domains = method.partition(" (")[2]
+        unmoved = f"identity ({domains}" if domains else "identity"
+        before = summary.get(unmoved, {}).get("registration", {}).get("dice", {}).get("mean")
+        if dice is not None and before is not None and dice < before:
+            found.append(f"{method}: registration Dice {dice:.3f} is below the {before:.3f} of no registration at all.")
+    return found
 
 
 def comparison_table(summary: dict) -> str:

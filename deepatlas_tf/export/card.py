@@ -3,8 +3,8 @@
 import importlib.metadata
 
 from deepatlas_tf.keras_stack import versions
-from deepatlas_tf.runs.files import read_json
 from deepatlas_tf.runs.model import TrainedModel
+from deepatlas_tf.runs.summary import is_trial, labels_used
 
 ORIENTATION = "RAS"  # of the axes: the first index grows towards the right, the second anterior, the third superior
 
@@ -17,7 +17,7 @@ def metadata(run: TrainedModel, stages: dict[str, str | None], version: int) -> 
         stages: task -> stage of the run whose network is served; None where there is none.
         version: of the export.
     """
-    data = run.settings["data"]
+    asked, data = run.settings["data"].get("labels"), run.folder.data()
     return {
         "class_names": list(run.grid.class_names),
         "shape": list(run.grid.shape),
@@ -25,10 +25,12 @@ def metadata(run: TrainedModel, stages: dict[str, str | None], version: int) -> 
         "orientation": ORIENTATION[: len(run.grid.shape)],
         "intensity": "any: each image is rescaled from its 0.5 to its 99.5 percentile, zeros left out, to [0, 1]",
         "displacement": "voxels of the images given; component order is axis order; warped(x) = moving(x + u(x))",
-        "dataset": run.about["dataset"],
-        "synthetic": run.about["synthetic"],
+        "dataset": run.about.get("dataset", run.settings["data"]["dataset"]),
+        "synthetic": run.about.get("synthetic", False),
         "left_mirrored": run.about.get("left_mirrored", False),
-        "training_labels": data["labels"],
+        "training_labels": len(data["used_labels"]) if data else asked,
+        "labels_used": labels_used(asked, data),
+        "trial": is_trial(run.settings["stages"]),
         "stages": stages,
         "measured": _measured(run, stages),
         "model_version": version,
@@ -39,8 +41,7 @@ def metadata(run: TrainedModel, stages: dict[str, str | None], version: int) -> 
 
 def _measured(run: TrainedModel, stages) -> dict:
     """The run's own evaluation of the served networks: ``{task: {measure: {"mean", "per_class"}}}``; may be empty."""
-    path = run.path / "evaluation" / "summary.json"
-    summary = read_json(path) if path.exists() else {}
+    summary = run.folder.summary() if run.folder.summary_file.exists() else {}
     found = {}
     for name, results in summary.items():  # "deepatlas", or "deepatlas (t1 to t2)" where there are domains
         for task, stage in stages.items():
@@ -54,14 +55,13 @@ def model_card(about: dict) -> str:
     spacing = " x ".join(f"{size:g}" for size in about["spacing"])
     shape = " x ".join(map(str, about["shape"]))
     kind = "**synthetic** images" if about["synthetic"] else "scans"
-    labels = about["training_labels"]
-    used = "all label maps" if labels is None else f"{labels} label map(s)"
     networks = ", ".join(f"{task} (stage `{stage}`)" for task, stage in about["stages"].items() if stage)
     lines = [
         f"# Model card: {about['dataset']}, version {about['model_version']}",
         "",
         f"- Networks: {networks}.",
-        f"- Trained on {kind} of the data set `{about['dataset']}`, with {used} of its training subjects.",
+        f"- Trained on {kind} of the data set `{about['dataset']}`, with label maps of {about['labels_used']}.",
+        *(["- **A trial**: trained for 8 steps a stage or less (`--tiny`), it has learned nothing."] * about["trial"]),
         f"- Classes: {', '.join(f'{i} {name}' for i, name in enumerate(about['class_names']))}.",
         f"- Input: one channel, voxels of {spacing} mm, axes towards {about['orientation']}; trained on {shape} voxels,"
         " takes any size. Intensities are rescaled inside.",

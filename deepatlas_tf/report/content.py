@@ -4,12 +4,13 @@ import json
 import math
 
 from deepatlas_tf.evaluation.figures import spoken
+from deepatlas_tf.evaluation.summary import remarks, summarise_rows
 from deepatlas_tf.messages import progress
 from deepatlas_tf.report import pictures, tables
 from deepatlas_tf.report.cases import Applied, Case, chosen_cases, evaluated_split
 from deepatlas_tf.report.document import Block, Document, Folded, Heading, Paragraph
 from deepatlas_tf.runs.folder import TASKS
-from deepatlas_tf.runs.summary import RunSummary
+from deepatlas_tf.runs.summary import TRIAL_STEPS, RunSummary
 from deepatlas_tf.types import DataError, SettingError
 
 
@@ -56,6 +57,8 @@ def _run(run: RunSummary) -> list[Block]:
     blocks: list[Block] = [Heading("The run"), *(Paragraph(text, notice=True) for text in missing(run))]
     if run.about.get("synthetic"):
         blocks.append(Paragraph("The images are synthetic: nothing here tells how the method does on real scans."))
+    if run.is_trial:
+        blocks.append(Paragraph(f"A trial: no stage has more than {TRIAL_STEPS} steps (--tiny).", notice=True))
     whole = Folded("All settings (experiment.json)", json.dumps(run.record, indent=2))
     return [*blocks, tables.overview(run), whole]
 
@@ -66,6 +69,7 @@ def _results(run: RunSummary, split: str | None) -> list[Block]:
         return [*blocks, Paragraph("Not evaluated yet.", notice=True)]
     blocks.append(Paragraph(f"Measured on {_counts(run)}{f' of the {split} split' if split else ''}."))
     blocks.append(tables.comparison(run))
+    blocks += [Paragraph(text, notice=True) for text in remarks(summarise_rows(*run.rows.values(), run.class_names))]
     for task in TASKS:
         if any(not math.isnan(row["dice"]) for row in run.rows[task]):  # without labels there is none
             blocks += [tables.dice_by_class(run, task), pictures.boxes(run, task)]

@@ -16,12 +16,11 @@ def overview(run: RunSummary) -> Table:
     """Data, labels, seed, versions."""
     data, about = run.settings["data"], run.about
     kinds = {True: "synthetic: made by a program, no patient's scan", False: "scans", None: "not recorded"}
-    labels = data.get("labels")
     rows = [
         ("run", str(run.path)),
         ("data set", about.get("dataset", data["dataset"])),
         ("kind of data", kinds[about.get("synthetic")]),
-        ("label maps used in training", "all" if labels is None else str(labels)),
+        ("label maps used in training", run.labels),
         ("seed", str(run.settings.get("seed", "-"))),
         ("grid", _grid(about)),
         ("classes", ", ".join(map(spoken, run.class_names)) or "-"),

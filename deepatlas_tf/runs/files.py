@@ -37,18 +37,6 @@ def read_json(path: Path):
         return json.loads(path.read_text(encoding="utf-8"))
 
 
-def read_settings(workdir: Path) -> dict:
-    """The experiment of a run, as plain JSON types. Raises DataError where ``workdir`` is not the folder of a run."""
-    path = workdir / "experiment.json"
-    if not path.is_file():
-        raise DataError(f"{workdir} is not the folder of a run: it has no experiment.json")
-    record = read_json(path)
-    settings = record.get("experiment") if isinstance(record, dict) else None
-    if not isinstance(settings, dict) or not {"data", "stages"} <= set(settings):
-        raise DataError(f"cannot read {path} (it has no settings of an experiment); {remedy(path)}")
-    return settings
-
-
 def through_json(value):
     """The value as it comes back from a JSON file: tuples as lists."""
     return json.loads(json.dumps(value))
@@ -96,7 +84,7 @@ def _readable(path: Path):
     detail(f"reading {path}")
     try:
         yield
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error, RecursionError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise DataError(f"cannot read {path} ({reason}); {remedy(path)}") from error
 

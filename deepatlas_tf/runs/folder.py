@@ -3,7 +3,16 @@
 import dataclasses
 from pathlib import Path
 
-from deepatlas_tf.runs.files import read_json_lines, read_rows, read_settings
+from deepatlas_tf.runs.checks import (
+    checked_metrics,
+    checked_model,
+    checked_record,
+    checked_settings,
+    checked_summary,
+    checked_table,
+)
+from deepatlas_tf.runs.files import read_json, read_json_lines, read_rows
+from deepatlas_tf.types import DataError
 
 TASKS = ("segmentation", "registration")
 
@@ -64,11 +73,12 @@ class StageFolder:
 
     def metrics(self) -> list[dict]:
         """The rows of ``metrics.jsonl``, one an epoch; none where no epoch is finished."""
-        return read_json_lines(self.metrics_file)
+        return checked_metrics(read_json_lines(self.metrics_file), self.metrics_file)
 
     def pseudo_quality(self) -> list[dict]:
         """The rows of ``pseudo/quality.csv``; none where the stage has made no pseudo masks."""
-        return read_rows(self.pseudo_quality_file) if self.pseudo_quality_file.exists() else []
+        path = self.pseudo_quality_file
+        return checked_table(read_rows(path), "quality", path) if path.exists() else []
 
     def latest_checkpoint(self) -> Path | None:
         """The newest checkpoint, without the ending of its files; None where there is none."""
@@ -91,6 +101,16 @@ class RunFolder:
     def model_file(self) -> Path:
         """Classes and grid of the networks: what is needed to apply them to other scans."""
         return self.path / "model.json"
+
+    @property
+    def data_file(self) -> Path:
+        """Which data the run was trained on, see :mod:`deepatlas_tf.runs.data_record`."""
+        return self.path / "data.json"
+
+    @property
+    def lock_file(self) -> Path:
+        """The file whose lock a process holds while it trains."""
+        return self.path / ".lock"
 
     @property
     def own_scans(self) -> Path:
@@ -123,7 +143,12 @@ class RunFolder:
 
     def table(self, task: str) -> list[dict]:
         """The rows of a table of the last evaluation; none where there is no such file."""
-        return read_rows(self.table_file(task)) if self.table_file(task).exists() else []
+        path = self.table_file(task)
+        return checked_table(read_rows(path), task, path) if path.exists() else []
+
+    def summary(self) -> dict:
+        """The content of ``summary.json``. Raises DataError where there is none, or it is damaged."""
+        return checked_summary(read_json(self.summary_file), self.summary_file)
 
     def stage(self, name: str) -> StageFolder:
         """The folder of a stage."""
@@ -131,7 +156,25 @@ class RunFolder:
 
     def settings(self) -> dict:
         """The settings of the experiment, as plain JSON types. Raises DataError where this is no folder of a run."""
-        return read_settings(self.path)
+        return checked_settings(self.record(), self.settings_file)
+
+    def record(self) -> dict:
+        """The content of ``experiment.json``: settings, versions and git commit."""
+        if not self.settings_file.is_file():
+            raise DataError(f"{self.path} is not the folder of a run: it has no experiment.json")
+        return read_json(self.settings_file)
+
+    def model(self) -> dict:
+        """Classes and grid of the networks. Raises DataError where there is no ``model.json``, or it is damaged."""
+        return checked_model(read_json(self.model_file), self.model_file)
+
+    def data(self) -> dict | None:
+        """The record of the data that the run was trained on; None of a run of an earlier version."""
+        return checked_record(read_json(self.data_file), self.data_file) if self.data_file.exists() else None
+
+    def is_started(self) -> bool:
+        """Whether a stage has networks or checkpoints."""
+        return any(stage.is_finished or stage.latest_checkpoint() for stage in self.stages())
 
     def stages(self) -> list[StageFolder]:
         """The folders of the stages, in the order of training."""

@@ -1,17 +1,19 @@
 """A trained model, from the folder of a run or from an exported SavedModel."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.messages import detail, say
-from deepatlas_tf.models.build import load_net
-from deepatlas_tf.runs.files import read_json, remedy
+from deepatlas_tf.runs.checks import checked_model
+from deepatlas_tf.runs.files import read_json
 from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.runs.predict import (
     Registrar,
     Segmenter,
     any_size,
+    load_task_net,
     refined_registrar,
     registrar,
     segmenter,
@@ -36,9 +38,9 @@ class TrainedModel:
     def __init__(self, path: Path):
         self.path = path
         self.folder = RunFolder(path)
-        self.about = read_json(self.folder.model_file)
         self.settings = self.folder.settings()
-        self.grid = _grid(self.about, self.folder.model_file)
+        self.about = self.folder.model()
+        self.grid = _grid(self.about)
 
     def stage_of(self, task: str, stage: str | None = None) -> str | None:
         """The last stage that trained a net for the task, as in the evaluation; None where there is none.
@@ -59,7 +61,7 @@ class TrainedModel:
         name = self.stage_of(task, stage)
         if name is None:
             raise DataError(f"{self.path} has no finished {task} network; train one, or choose another --model")
-        return any_size(load_net(self.folder.stage(name).net(task)))
+        return any_size(load_task_net(self.folder, name, task))
 
     def segmenter(self, stage: str | None = None) -> Segmenter:
         """A function ``image (*S, 1) -> class probabilities (*S, C)``, NumPy in and out, for any size."""
@@ -82,8 +84,8 @@ class ExportedModel:
 
     def __init__(self, path: Path):
         self.path = path
-        self.about = read_json(path / METADATA)
-        self.grid = _grid(self.about, path / METADATA)
+        self.about = checked_model(read_json(path / METADATA), path / METADATA)
+        self.grid = _grid(self.about)
         self.signatures = _signatures(path)
 
     def segmenter(self, stage: str | None = None) -> Segmenter:
@@ -144,11 +146,8 @@ def newest_version(path: Path) -> Path | None:
     return max(versions, key=lambda folder: int(folder.name), default=None)
 
 
-def _grid(about: dict, path: Path) -> Grid:
-    try:
-        return Grid(*(tuple(about[name]) for name in Grid._fields))
-    except (KeyError, TypeError):
-        raise DataError(f"cannot read {path} (it has no {', '.join(Grid._fields)}); {remedy(path)}") from None
+def _grid(about: Mapping[str, Any]) -> Grid:
+    return Grid(*(tuple(about[name]) for name in Grid._fields))
 
 
 def _signatures(path: Path):

@@ -15,6 +15,7 @@ from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.methods import method_class
 from deepatlas_tf.models.build import CUSTOM_OBJECTS, load_net
 from deepatlas_tf.ops.warp import warp
+from deepatlas_tf.runs.checks import check_network
 from deepatlas_tf.runs.folder import TASKS, RunFolder
 from deepatlas_tf.runs.instance import InstanceOptimisation, refiner
 from deepatlas_tf.types import DataError, SettingError
@@ -105,18 +106,28 @@ def load_predictors(workdir: Path, instance_steps: int = 0) -> Predictors:
         nets = {task: folder.stage(name).net(task) for task in TASKS}
         found.domains[name] = tuple(stage.get("domains", (None, None)))
         if "segmentation" in trained and nets["segmentation"].exists():
-            found.labellers[name] = labeller(load_net(nets["segmentation"]))
+            found.labellers[name] = labeller(load_task_net(folder, name, "segmentation"))
         if "registration" in trained and nets["registration"].exists():
-            found.registrars[name] = registrar(load_net(nets["registration"]))
+            found.registrars[name] = registrar(load_task_net(folder, name, "registration"))
             if instance_steps and _compares_images(stage):
                 refined = f"{name}_instance"
-                found.registrars[refined] = refined_registrar(load_net(nets["registration"]), stage, instance_steps)
+                net = load_task_net(folder, name, "registration")
+                found.registrars[refined] = refined_registrar(net, stage, instance_steps)
                 found.domains[refined] = found.domains[name]
     if not found.labellers and len(found.registrars) == 1:
         raise DataError(f"{workdir}: no stage of this run is finished; run the training command again to resume it")
     if instance_steps and not any(name.endswith("_instance") for name in found.registrars):
         raise SettingError(f"--instance-steps: no finished stage of {workdir} has learned to register images")
     return found
+
+
+def load_task_net(folder: RunFolder, stage: str, task: str) -> keras.Model:
+    """The network of a stage for one of ``TASKS``. Raises DataError where its file is damaged or holds another one."""
+    path = folder.stage(stage).net(task)
+    net = load_net(path)
+    n_classes = len(folder.model()["class_names"]) if folder.model_file.exists() else None
+    check_network(net, task, path, n_classes)
+    return net
 
 
 def trained_nets(stage: Mapping[str, Any]) -> set[str]:

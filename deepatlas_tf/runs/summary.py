@@ -2,12 +2,14 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from deepatlas_tf.messages import spoken_time
-from deepatlas_tf.runs.files import read_json
 from deepatlas_tf.runs.folder import TASKS, RunFolder, StageFolder
+
+TRIAL_STEPS = 8  # of a stage of a run with --tiny
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +57,12 @@ class StageSummary:
 @dataclasses.dataclass(frozen=True)
 class RunSummary:
     """What a run holds: ``about`` is model.json, empty where there is none, ``record`` is experiment.json, and ``rows``
-    are those of the last evaluation by task, which may be none."""
+    are those of the last evaluation by task, which may be none. ``data`` is data.json, None of an earlier version."""
 
     folder: RunFolder
     about: dict
     record: dict
+    data: dict | None
     stages: Sequence[StageSummary]
     rows: dict[str, list[dict]]
 
@@ -78,6 +81,16 @@ class RunSummary:
         """The name of the data set, followed by "synthetic" where it is."""
         name = self.about.get("dataset", self.settings["data"]["dataset"])
         return f"{name}, synthetic" if self.about.get("synthetic") else name
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether it has only the few steps of ``--tiny``."""
+        return is_trial(self.settings["stages"])
+
+    @property
+    def labels(self) -> str:
+        """How many of the training subjects had a label map that was used, in words."""
+        return labels_used(self.settings["data"].get("labels"), self.data)
 
     @property
     def evaluated(self) -> bool:
@@ -100,9 +113,26 @@ def read_run(path: Path) -> RunSummary:
     """Read the run. Raises DataError where ``path`` is none, or a file of it is damaged."""
     folder = RunFolder(path)
     stages = [_stage_summary(folder.stage(settings["name"]), settings) for settings in folder.settings()["stages"]]
-    about = read_json(folder.model_file) if folder.model_file.exists() else {}
+    about = folder.model() if folder.model_file.exists() else {}
     rows = {task: folder.table(task) for task in TASKS}
-    return RunSummary(folder, about, read_json(folder.settings_file), stages, rows)
+    return RunSummary(folder, about, folder.record(), folder.data(), stages, rows)
+
+
+def is_trial(stages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether no stage has more steps than ``--tiny`` gives it, by when nothing is learned; ``stages`` are settings."""
+    return all(stage["steps"] <= TRIAL_STEPS for stage in stages)
+
+
+def labels_used(asked: int | None, data: Mapping[str, Any] | None) -> str:
+    """How many of the training subjects had a label map that was used, in words.
+
+    Args:
+        asked: the setting ``data.labels``.
+        data: ``data.json`` of the run; None of a run of an earlier version, of which only the setting is known.
+    """
+    if data is None:
+        return "all that there were (not recorded)" if asked is None else str(asked)
+    return f"{len(data['used_labels'])} of {len(data['subjects']['train'])} training subjects"
 
 
 def _stage_summary(folder: StageFolder, settings: dict) -> StageSummary:

@@ -4,8 +4,9 @@ import math
 import time
 
 from deepatlas_tf.keras_stack import keras, tf
-from deepatlas_tf.runs.files import replacing, write_json_lines
+from deepatlas_tf.runs.files import write_json_lines
 from deepatlas_tf.runs.folder import StageFolder
+from deepatlas_tf.training.saving import save_best_weights, taken_by_disk
 
 SELECTED_BY = {"segmentation": "val_segmentation_dice", "registration": "val_registration_dice"}
 
@@ -45,9 +46,12 @@ class EpochEnd(keras.callbacks.Callback):
         if self.selects:
             self._keep_best(measured)
         self.rows.append({**row, "seconds": round(training_seconds, 3)})
-        write_json_lines(self.folder.metrics_file, self.rows)
-        self._summarise(row)
-        self.manager.save(checkpoint_number=epoch)
+        with taken_by_disk(self.folder.metrics_file):
+            write_json_lines(self.folder.metrics_file, self.rows)
+        with taken_by_disk(self.folder.path.parent):  # TensorBoard's logs
+            self._summarise(row)
+        with taken_by_disk(self.folder.checkpoints):
+            self.manager.save(checkpoint_number=epoch)
         if logs is not None:
             logs.update(measured)
 
@@ -58,8 +62,7 @@ class EpochEnd(keras.callbacks.Callback):
                 continue
             best_before = max((r.get(key, -math.inf) for r in self.rows), default=-math.inf)
             if measured.get(key, math.inf) >= best_before:
-                with replacing(self.folder.best_weights(name)) as temporary:
-                    net.save_weights(str(temporary))
+                save_best_weights(net, self.folder.best_weights(name))
 
     def _learning_rates(self):
         rates = {}

@@ -1,19 +1,25 @@
 """The one loop: a run is a tuple of stages, each trained, validated, checkpointed and resumed in the same way."""
 
+import contextlib
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
+from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.keras_stack import keras, tf, versions
 from deepatlas_tf.messages import say
-from deepatlas_tf.runs.files import read_json, through_json, write_json
-from deepatlas_tf.runs.folder import RunFolder, StageFolder
+from deepatlas_tf.runs.data_record import check_same_data, check_same_grid, data_record, grid_of_networks
+from deepatlas_tf.runs.files import through_json, write_json
+from deepatlas_tf.runs.folder import RunFolder
+from deepatlas_tf.runs.lock import locked
 from deepatlas_tf.streams.pairs import WorkerShard
 from deepatlas_tf.streams.subjects import in_domain, read_samples, registration_pairs
 from deepatlas_tf.training.callbacks import EpochEnd
 from deepatlas_tf.training.experiment import Experiment, Stage, settings_dict
 from deepatlas_tf.training.panels import Panels
 from deepatlas_tf.training.pseudo import write_pseudo_masks
+from deepatlas_tf.training.saving import save_nets
 from deepatlas_tf.training.stages import build_method, build_stream, check_net_files, stage_seed, used_labels
 from deepatlas_tf.training.strategy import check_batch, chief_first, distribute, is_chief, value_of_chief
 from deepatlas_tf.training.unlabelled import first_labelled, say_unlabelled, without_labels
@@ -22,18 +28,19 @@ from deepatlas_tf.training.watch import EpochLine, Watch, batch_subjects
 from deepatlas_tf.types import DataError
 
 
-def train_experiment(experiment: Experiment, dataset, workdir: Path, strategy=None) -> None:
+def train_experiment(experiment: Experiment, dataset: DataSet, workdir: Path, strategy=None) -> None:
     """Train every stage that is not finished in ``workdir``, and continue one that was interrupted.
 
     Args:
         experiment: the settings.
-        dataset: a :class:`~deepatlas_tf.datasets.load.DataSet`.
+        dataset: the scans.
         workdir: see the README for what is written there; one folder for all workers.
         strategy: a ``tf.distribute.Strategy`` of :mod:`deepatlas_tf.training.strategy`; None is one device.
 
     Raises:
-        DataError: if ``workdir`` holds a run with other settings, the data cannot be drawn from as the stages ask, or
-            no label map is used and every stage needs some. Where only some stages do, they are left out.
+        DataError: if ``workdir`` holds a run with other settings or on other data, or another process trains in it; if
+            it cannot be written; if the data cannot be drawn from as the stages ask, or no label map is used and every
+            stage needs some. Where only some stages do, they are left out.
     """
     strategy = strategy or tf.distribute.get_strategy()
     chief = is_chief(strategy)
@@ -44,11 +51,18 @@ def train_experiment(experiment: Experiment, dataset, workdir: Path, strategy=No
     for stage in experiment.stages:
         check_batch(stage.name, stage.batch_size, strategy)
     check_net_files(experiment.networks)
+    with locked(RunFolder(workdir).lock_file) if chief else contextlib.nullcontext():
+        _train_stages(experiment, dataset, workdir, strategy)
+
+
+def _train_stages(experiment: Experiment, dataset: DataSet, workdir: Path, strategy) -> None:
+    chief = is_chief(strategy)
     with chief_first(strategy):
         write_settings(experiment, workdir)
+        if chief:
+            write_data(dataset, used_labels(dataset, experiment), RunFolder(workdir))
     domains = [domain for stage in experiment.stages for domain in stage.domains]
     if chief:
-        write_json(RunFolder(workdir).model_file, grid_of_networks(dataset))
         say_unlabelled(dataset, "validation", domains)
     measured = first_labelled(dataset, "validation", domains, experiment.evaluation.validation_subjects)
     samples = read_samples(dataset.samples("validation"), measured)
@@ -92,16 +106,17 @@ def train_stage(stage: Stage, experiment: Experiment, dataset, validation_sample
         writer = tf.summary.create_file_writer(str(RunFolder(workdir).tensorboard))
         selected = selects(stage, experiment)
         callbacks += [EpochEnd(folder, validation, manager, writer, panels, selected), EpochLine(stage.name)]
-    method.fit(
-        distribute(strategy, stream),
-        steps_per_epoch=stage.steps_per_epoch,
-        epochs=stage.epochs,
-        initial_epoch=first_epoch,
-        callbacks=callbacks,
-        verbose=0,  # the callbacks show more
-    )
+    if first_epoch < stage.epochs:  # else all is trained, and only the nets are not written
+        method.fit(
+            distribute(strategy, stream),
+            steps_per_epoch=stage.steps_per_epoch,
+            epochs=stage.epochs,
+            initial_epoch=first_epoch,
+            callbacks=callbacks,
+            verbose=0,  # the callbacks show more
+        )
     if chief:
-        _save_nets(method.nets, folder)
+        save_nets(method.nets, folder)
 
 
 def _measured(stage, dataset, validation_samples, method):
@@ -126,27 +141,31 @@ def _say(chief, text):
         say(text)
 
 
-def _save_nets(nets, folder: StageFolder) -> None:
-    """Write the best weights of each net as ``nets/<name>.keras``; the folder appears when all are written."""
-    folder.unfinished_nets.mkdir(exist_ok=True)
-    for name, net in nets.items():
-        best = folder.best_weights(name)
-        if best.exists():
-            net.load_weights(str(best))
-        net.save(folder.unfinished_nets / folder.net(name).name, save_format="keras")
-    folder.unfinished_nets.rename(folder.nets)
+def write_data(dataset: DataSet, used: Sequence[str], folder: RunFolder) -> None:
+    """Write ``model.json`` and ``data.json``, or check that those which are there are of the same data.
 
+    Of a run that has networks or checkpoints nothing is written before the check, and nothing that is there again.
 
-def grid_of_networks(dataset) -> dict:
-    """What is needed to apply the networks to other scans: their classes, and the grid that they were trained on."""
-    return {
-        "dataset": dataset.name,
-        "synthetic": dataset.synthetic,
-        "class_names": list(dataset.class_names),
-        "shape": list(dataset.shape),
-        "spacing": list(dataset.spacing),
-        "left_mirrored": "mirrored" in dataset.builder.info.features.keys(),
-    }
+    Args:
+        dataset: the scans.
+        used: training subjects whose label map is used.
+        folder: of the run.
+
+    Raises:
+        DataError: if the run is on other data.
+    """
+    started, record = folder.is_started(), data_record(dataset, used)
+    where = str(folder.path)
+    if started and folder.model_file.exists():
+        check_same_grid(folder.model(), dataset, where)
+    if started and folder.data_file.exists():
+        check_same_data(folder.data(), record, where)
+    for path, content in ((folder.model_file, grid_of_networks(dataset)), (folder.data_file, record)):
+        if not (started and path.exists()):
+            write_json(path, content)
+    missing = record["classes_without_label"] if used else []  # without labels no class is learned, which is said
+    if missing:
+        say(f"no training label map that is used has {', '.join(missing)}: this cannot be learned")
 
 
 def write_settings(experiment: Experiment, workdir: Path) -> None:
@@ -154,7 +173,7 @@ def write_settings(experiment: Experiment, workdir: Path) -> None:
     path = RunFolder(workdir).settings_file
     settings = through_json(settings_dict(experiment))
     if path.exists():
-        found = read_json(path)["experiment"]
+        found = RunFolder(workdir).settings()
         different = [key for key in settings if settings[key] != found.get(key)]
         if different:
             raise DataError(

@@ -62,7 +62,8 @@ class Watch(keras.callbacks.Callback):
                 self._stop(f"stage {self.name}, step {step}: weights of the {name} network are not finite; ")
 
     def on_train_end(self, logs=None):
-        self.bar.close()
+        if self.bar is not None:
+            self.bar.close()
 
     def _look(self):
         latest = _numbers(self.kept[-1][1])

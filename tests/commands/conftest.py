@@ -38,9 +38,12 @@ def write_run(folder: Path, stages=("first", "deepatlas"), nets=("segmentation",
         place.mkdir(parents=True)
         for name in nets:
             saved[name].save(place / f"{name}.keras", save_format="keras")
-    settings = {"method": "deepatlas", "steps": 8, "epochs": 2, "weights": {}, "similarity": "ncc"}
+    settings = {"method": "deepatlas", "steps": 80, "epochs": 2, "weights": {}, "similarity": "ncc"}
     settings["turns"] = {"registration": 2, "segmentation": 1}
-    experiment = {"data": {"labels": 3}, "stages": [{"name": name, **settings} for name in stages]}
+    experiment = {
+        "data": {"dataset": "phantom_knee", "labels": 3},
+        "stages": [{"name": name, **settings} for name in stages],
+    }
     model = {"dataset": "phantom_knee", "synthetic": True, "class_names": CLASSES, "shape": SHAPE, "spacing": SPACING}
     (folder / "experiment.json").write_text(json.dumps({"experiment": experiment}))
     (folder / "model.json").write_text(json.dumps(model))

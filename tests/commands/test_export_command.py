@@ -84,6 +84,8 @@ def test_what_lies_beside_it(exported):
         "dataset": "phantom_knee",
         "synthetic": True,
         "training_labels": 3,
+        "labels_used": "3",
+        "trial": False,
         "model_version": 1,
     }
     assert expected.items() <= about.items()

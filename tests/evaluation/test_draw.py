@@ -13,6 +13,8 @@ from deepatlas_tf.runs.predict import Predictors
 
 REGISTRATION = ("dice_registration", "registration", "warped_grid", "jacobian")
 SEGMENTATION = ("dice_segmentation", "segmentation")
+DATA = {"dataset": "phantom_knee"}
+STAGE = {"method": "segmentation", "turns": {}, "weights": {}, "steps": 9, "epochs": 3}
 
 
 def made_up_dataset(shape, spacing, n=4):
@@ -79,7 +81,7 @@ def made_up_run(workdir):
             for e in range(12)
         ]
         (workdir / stage / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    settings = {"experiment": {"data": {}, "stages": [{"name": name} for name in [*stages, "not_started"]]}}
+    settings = {"experiment": {"data": DATA, "stages": [{"name": name, **STAGE} for name in [*stages, "not_started"]]}}
     (workdir / "experiment.json").write_text(json.dumps(settings))
 
 
@@ -111,7 +113,7 @@ def test_a_run_is_drawn(tmp_path, shape, spacing):
 
 def test_what_was_not_trained_is_not_drawn(tmp_path):
     (tmp_path / "experiment.json").write_text(
-        json.dumps({"experiment": {"data": {}, "stages": [{"name": "not_started"}]}})
+        json.dumps({"experiment": {"data": DATA, "stages": [{"name": "not_started", **STAGE}]}})
     )
     dataset = made_up_dataset((32, 24), (2.0, 2.0))
     subjects, no_field = dataset.labelled["test"], {"identity": made_up_field(0)}

@@ -18,6 +18,8 @@ from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.streams.pseudo_masks import encode, mask_path
 
 GRIDS = {"2D": ((64, 48), (2.0, 2.5)), "3D": ((24, 28, 24), (4.4, 4.7, 4.4))}
+DATA = {"dataset": "phantom_knee"}
+STAGE = {"method": "segmentation", "turns": {}, "weights": {}, "steps": 9, "epochs": 3}
 
 
 class MadeUp:
@@ -49,7 +51,9 @@ def write_masks(workdir, dataset, stages, masked):
         write_rows(folder / "quality.csv", [{**rows[0], "confidence": 0.8, "entropy": 0.4, "dice": 0.7}])
         for index in masked:
             np.savez_compressed(mask_path(folder, f"knee{index}"), soft_label=dataset.mask(index))
-    settings = {"experiment": {"data": {}, "stages": [{"name": name} for name in ("segmentation_baseline", *stages)]}}
+    settings = {
+        "experiment": {"data": DATA, "stages": [{"name": name, **STAGE} for name in ("segmentation_baseline", *stages)]}
+    }
     (workdir / "experiment.json").write_text(json.dumps(settings))
 
 

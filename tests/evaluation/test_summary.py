@@ -8,6 +8,7 @@ from deepatlas_tf.evaluation.summary import (
     comparison_table,
     markdown_table,
     method_order,
+    remarks,
     summarise_rows,
 )
 from deepatlas_tf.runs.files import read_rows, write_rows
@@ -104,3 +105,22 @@ def test_markdown_table(rows):
     assert [cell.strip() for cell in table[0][1:3]] == ["method", "segmentation Dice"]
     assert [cell.strip() for cell in table[4][1:-1]] == ["deepatlas", "-", "-", "-", "0.650", "2.00", "5.00", "0.200"]
     assert {len(row) for row in table} == {10}
+
+
+@pytest.mark.parametrize("domains", ["", " (t1 to t2)"])
+def test_what_must_not_be_overlooked_is_said(domains):
+    rows = [
+        *registration_rows(f"identity{domains}", ("001", "002"), (0.5, 0.5), 0.0),
+        *registration_rows(f"worse{domains}", ("001", "002"), (0.4, 0.5), 0.0),
+        *registration_rows(f"folded{domains}", ("001", "002"), (0.9, 0.5), 5.1),
+        *registration_rows(f"good{domains}", ("001", "002"), (0.5, 0.5), 5.0),
+    ]
+    assert remarks(summarise_rows([], rows, ("bone", "fat"))) == [
+        f"worse{domains}: registration Dice 0.450 is below the 0.500 of no registration at all.",
+        f"folded{domains}: 5.1 % of the voxels fold, its deformations are not to be used.",
+    ]
+
+
+def test_without_numbers_there_is_nothing_to_say():
+    rows = registration_rows("deepatlas", ("001", "002"), (NAN, NAN), NAN)
+    assert remarks(summarise_rows([], rows, ("bone", "fat"))) == [] == remarks({"segmentation_baseline": {}})

@@ -48,6 +48,8 @@ def test_the_card_has_the_measured_numbers():
         "dataset": "hippocampus",
         "synthetic": False,
         "training_labels": 5,
+        "labels_used": "5 of 40 training subjects",
+        "trial": False,
         "stages": {"segmentation": "deepatlas", "registration": None},
         "measured": {"segmentation": {"dice": dice, "hd95_mm": distance}},
         "model_version": 2,
@@ -56,7 +58,12 @@ def test_the_card_has_the_measured_numbers():
     }
     card = model_card(about)
     assert "| femur | 0.900 | 2.000 |\n| tibia | - | 3.000 |\n| mean | 0.812 | 2.500 |" in card
-    assert "3 x 3 x 3.5 mm" in card and "5 label map(s)" in card and "synthetic" not in card
+    assert (
+        "3 x 3 x 3.5 mm" in card
+        and "with label maps of 5 of 40 training subjects" in card
+        and "trial" not in card
+        and "synthetic" not in card
+    )
     assert "registration" not in card.split("##")[0]
-    unmeasured = model_card({**about, "measured": {}, "synthetic": True, "training_labels": None})
+    unmeasured = model_card({**about, "measured": {}, "synthetic": True, "trial": True})
     assert "Not measured" in unmeasured and "nothing is known of its results on real scans" in unmeasured

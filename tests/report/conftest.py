@@ -10,9 +10,9 @@ from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.evaluation.evaluate import evaluate
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.keras_stack import keras
-from deepatlas_tf.runs.folder import net_path
+from deepatlas_tf.runs.folder import RunFolder, net_path
 from deepatlas_tf.training.experiment import set_value
-from deepatlas_tf.training.loop import grid_of_networks, write_settings
+from deepatlas_tf.training.loop import write_data, write_settings
 from deepatlas_tf.training.stages import build_net
 
 GRID = {"shape": (24, 24), "spacing": (5.0, 5.0), "n_subjects": 24}
@@ -32,7 +32,7 @@ def evaluated_run(tmp_path_factory) -> Path:
     dataset = load_dataset("phantom_knee", data_dir=folder / "data", **GRID)
     run = folder / "run"
     write_settings(experiment, run)
-    (run / "model.json").write_text(json.dumps(grid_of_networks(dataset)))
+    write_data(dataset, dataset.labelled["train"][:5], RunFolder(run))
     for stage, net in (
         ("segmentation_baseline", "segmentation"),
         ("registration_unsupervised", "registration"),

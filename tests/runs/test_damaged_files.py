@@ -1,15 +1,18 @@
 """A damaged file of a run is one line that names it and says what to do."""
 
+import json
 import zipfile
 
 import pytest
 
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.build import load_net
-from deepatlas_tf.runs.files import read_json, read_json_lines, read_rows, read_settings, write_rows
+from deepatlas_tf.runs.files import read_json, read_json_lines, read_rows, write_rows
+from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.runs.model import TrainedModel
 from deepatlas_tf.types import DataError
 
+STAGE = {"name": "s", "method": "segmentation", "turns": {}, "weights": {}, "steps": 9, "epochs": 3}
 ROW = {"method": "deepatlas", "subject": "s", "class": "femur", "dice": 0.5}
 
 
@@ -41,13 +44,13 @@ def test_json_that_is_not_there(tmp_path):
 @pytest.mark.parametrize("content", ["{}", "[]", '{"experiment": []}', '{"experiment": {"stages": []}}'])
 def test_settings_of_nothing(content, tmp_path):
     (tmp_path / "experiment.json").write_text(content)
-    assert "it has no settings of an experiment" in line_of(read_settings, tmp_path)
+    assert "it has no settings of an experiment" in line_of(RunFolder(tmp_path).settings)
     (tmp_path / "model.json").write_text("{}")
     assert "experiment.json" in line_of(TrainedModel, tmp_path)
 
 
 def test_a_model_file_without_its_grid(tmp_path):
-    (tmp_path / "experiment.json").write_text('{"experiment": {"data": {}, "stages": []}}')
+    (tmp_path / "experiment.json").write_text(json.dumps({"experiment": {"data": {"dataset": "d"}, "stages": [STAGE]}}))
     (tmp_path / "model.json").write_text('{"class_names": ["background"]}')
     assert "model.json (it has no class_names, shape, spacing)" in line_of(TrainedModel, tmp_path)
 

@@ -12,9 +12,14 @@ from deepatlas_tf.types import DataError, SettingError
 def run(tmp_path):
     """Three stages: the last is not finished, the second left its segmentation network as it was."""
     turns = ({"segmentation": 1}, {"registration": 2, "segmentation": 0}, {"registration": 2, "segmentation": 1})
-    stages = [{"name": f"s{i}", "method": "deepatlas", "turns": t} for i, t in enumerate(turns)]
-    (tmp_path / "experiment.json").write_text(json.dumps({"experiment": {"data": {}, "stages": stages}}))
-    (tmp_path / "model.json").write_text(json.dumps({"class_names": ["background"], "shape": [8], "spacing": [1]}))
+    stages = [
+        {"name": f"s{i}", "method": "deepatlas", "turns": t, "weights": {}, "steps": 9, "epochs": 3}
+        for i, t in enumerate(turns)
+    ]
+    (tmp_path / "experiment.json").write_text(json.dumps({"experiment": {"data": {"dataset": "d"}, "stages": stages}}))
+    (tmp_path / "model.json").write_text(
+        json.dumps({"class_names": ["background"], "shape": [8, 8], "spacing": [1, 1]})
+    )
     for stage, names in (("s0", ["segmentation"]), ("s1", ["segmentation", "registration"])):
         (tmp_path / stage / "nets").mkdir(parents=True)
         for name in names:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -87,6 +88,21 @@ def test_a_finished_run_is_left_alone_and_another_is_refused(whole, dataset, cap
     assert before == {path: path.stat().st_mtime_ns for path in whole.rglob("*.keras")} and len(before) == 2
     with pytest.raises(DataError, match=r"other settings \(seed\)"):
         loop.train_experiment(dataclasses.replace(_experiment(), seed=1), dataset, whole)
+
+
+@pytest.mark.slow
+def test_networks_that_are_not_there_are_written_from_the_checkpoint(whole, dataset, tmp_path, capsys):
+    """Stopped while the networks were written, and the folder deleted as the program itself advises."""
+    workdir = tmp_path / "copy"
+    shutil.copytree(whole, workdir)
+    nets = workdir / "deepatlas" / "nets"
+    for lose in (lambda: nets.rename(nets.with_name("unfinished_nets")), lambda: shutil.rmtree(nets)):
+        lose()
+        loop.train_experiment(_experiment(), dataset, workdir)
+        assert _rows(workdir) == _rows(whole)
+        for one, other in zip(_weights(whole), _weights(workdir), strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert "already trained" not in capsys.readouterr().out
 
 
 @pytest.mark.slow
