@@ -40,15 +40,7 @@ def compiled(function: Callable | None = None, *, towards: tuple[str, ...] = ())
         return functools.partial(compiled, towards=towards)
     signature = inspect.signature(function)
     value = tf.function(function, jit_compile=True, autograph=False)
-
-    def gradient(name, upstream, arguments):
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(arguments[name])
-            result = function(**arguments)
-        return tape.gradient(result, arguments[name], upstream, unconnected_gradients="zero")
-
-    gradient.__name__ = f"{function.__name__}_gradient"  # as a profile shows it
-    gradient = tf.function(gradient, jit_compile=True, autograph=False)
+    gradient = _compiled_gradient(function)
 
     @functools.wraps(function)
     @tf.autograph.experimental.do_not_convert
@@ -75,5 +67,19 @@ def compiled(function: Callable | None = None, *, towards: tuple[str, ...] = ())
     return call
 
 
+def _compiled_gradient(function):
+    """Compiled gradient of a function towards its argument ``name``, from the gradient ``upstream`` of its value."""
+
+    def gradient(name, upstream, arguments):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(arguments[name])
+            result = function(**arguments)
+        return tape.gradient(result, arguments[name], upstream, unconnected_gradients="zero")
+
+    gradient.__name__ = f"{function.__name__}_gradient"  # as a profile shows it
+    return tf.function(gradient, jit_compile=True, autograph=False)
+
+
 def _is_array(x):
+    """Whether an argument is an array, which becomes a tensor, or else a setting."""
     return tf.is_tensor(x) or isinstance(x, (np.ndarray, tf.Variable))
