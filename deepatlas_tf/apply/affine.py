@@ -1,5 +1,8 @@
 """Affine pre-alignment of two scans with SimpleITK (the extra ``[itk]``), for scans that do not lie roughly alike."""
 
+from types import ModuleType
+from typing import Any
+
 import numpy as np
 
 from deepatlas_tf.scans.nifti import Nifti
@@ -37,7 +40,12 @@ def affine_registration(moving: Nifti, fixed: Nifti) -> np.ndarray:
     return _matrix(found)
 
 
-def _simpleitk():
+def check_simpleitk() -> None:
+    """Raise DataError where SimpleITK is not installed."""
+    _simpleitk()
+
+
+def _simpleitk() -> ModuleType:
     try:
         import SimpleITK as sitk
     except ImportError:
@@ -45,7 +53,7 @@ def _simpleitk():
     return sitk
 
 
-def _optimise(sitk, fixed, moving, start):
+def _optimise(sitk: ModuleType, fixed: Any, moving: Any, start: Any) -> Any:
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricSamplingStrategy(method.REGULAR)
@@ -60,7 +68,7 @@ def _optimise(sitk, fixed, moving, start):
     return start
 
 
-def _image(sitk, scan: Nifti):
+def _image(sitk: ModuleType, scan: Nifti) -> Any:
     """A SimpleITK image of the scan, float32, shrunk towards ``FINEST_MM``."""
     affine = LPS @ scan.affine
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
@@ -74,7 +82,7 @@ def _image(sitk, scan: Nifti):
     return sitk.BinShrink(image, factors.tolist()) if factors.max() > 1 else image
 
 
-def _matrix(transform) -> np.ndarray:
+def _matrix(transform: Any) -> np.ndarray:
     """``x -> A (x - c) + t + c`` as one (4, 4) matrix, RAS."""
     matrix, centre = np.eye(4), np.array(transform.GetCenter())
     matrix[:3, :3] = np.reshape(transform.GetMatrix(), (3, 3))

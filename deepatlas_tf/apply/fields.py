@@ -11,10 +11,11 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 
-from deepatlas_tf.apply.files import writing_floats
+from deepatlas_tf.apply.files import stem, writing_floats
 from deepatlas_tf.apply.points import apply_affine, sample, transformed_voxels, voxels
 from deepatlas_tf.metrics.blocks import by_blocks
 from deepatlas_tf.metrics.deformation import jacobian_determinant
+from deepatlas_tf.scans.checks import check_grid
 from deepatlas_tf.types import DataError
 
 LPS = np.array([-1.0, -1.0, 1.0])
@@ -46,6 +47,7 @@ def read_field(path: Path) -> Field:
             f"{path} of shape {values.shape} is not a displacement field: ITK and ANTs write (X, Y, Z, 1, 3) with the "
             "intent 'vector'"
         )
+    check_grid(stem(path), path, values[..., 0, 0], np.array(image.affine, np.float64))
     if not np.isfinite(values).all():
         raise DataError(f"the field {path} has values that are NaN or infinite; write it again")
     signs = LPS if code == VECTOR else np.ones(3)
@@ -71,7 +73,7 @@ def warp_volume(volume: np.ndarray, affine: np.ndarray, field: Field, nearest: b
     to_voxels = np.linalg.inv(affine)
     shape = field.vectors.shape[:3]
 
-    def warp(rows):
+    def warp(rows: slice) -> np.ndarray:
         at = transformed_voxels(to_voxels @ field.affine, shape, rows) + field.vectors[rows] @ to_voxels[:3, :3].T
         warped = sample(volume, at, order=0 if nearest else 1)
         for axis, n in enumerate(volume.shape):
@@ -79,6 +81,19 @@ def warp_volume(volume: np.ndarray, affine: np.ndarray, field: Field, nearest: b
         return warped
 
     return by_blocks(warp, shape)
+
+
+def warp_values(volume: np.ndarray, affine: np.ndarray, field: Field) -> np.ndarray:
+    """As :func:`warp_volume` for maps in which values are missing, which are not finite.
+
+    The others are interpolated without them; where the missing ones have the larger weight, the result is NaN.
+    """
+    missing = ~np.isfinite(volume)
+    if not missing.any():
+        return warp_volume(volume, affine, field)
+    share = warp_volume(missing.astype(np.float32), affine, field)
+    known = warp_volume(np.where(missing, np.float32(0), volume), affine, field)
+    return np.where(share > 0.5, np.float32(np.nan), known / np.maximum(1 - share, 0.5))
 
 
 def warp_labels(label: np.ndarray, affine: np.ndarray, field: Field) -> np.ndarray:
@@ -116,14 +131,14 @@ def invert(field: Field, affine: np.ndarray, shape: tuple[int, ...], alignment: 
     to_voxels = np.linalg.inv(field.affine)
     grid = field.vectors.shape[:3]
 
-    def without_alignment(rows):
+    def without_alignment(rows: slice) -> np.ndarray:
         points = apply_affine(field.affine, voxels(grid, rows))
         return (apply_affine(back, points + field.vectors[rows]) - points).astype(np.float32)
 
     w = by_blocks(without_alignment, grid)
     tolerance = INVERSE_TOLERANCE * np.linalg.norm(field.affine[:3, :3], axis=0).min()
 
-    def solve(rows):
+    def solve(rows: slice) -> np.ndarray:
         targets = apply_affine(affine, voxels(shape, rows))
         return (_fixed_points(w, to_voxels, apply_affine(back, targets), tolerance) - targets).astype(np.float32)
 

@@ -3,9 +3,10 @@
 import contextlib
 import errno
 import os
+import shutil
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -89,14 +90,14 @@ def check_nifti_output(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: Path):
+def writing(path: Path) -> Iterator[Path]:
     """A temporary path that takes the place of ``path`` at the end; DataError where the disk does not take it."""
     with _readable_errors(path), replacing(path) as temporary:
         yield temporary
 
 
 @contextlib.contextmanager
-def writing_floats(path: Path):
+def writing_floats(path: Path) -> Iterator[Path]:
     """As :func:`writing`, for an image of floating-point numbers: its path ends in .nii; it is compressed afterwards.
 
     The lower bytes of interpolated numbers do not repeat. Where they are not searched for repetitions, but for runs,
@@ -114,8 +115,33 @@ def writing_floats(path: Path):
             plain.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def writing_together(folder: Path) -> Iterator[Path]:
+    """A temporary folder; what is in it at the end is moved to ``folder``, all files or none.
+
+    Raises:
+        DataError: the disk does not take them.
+    """
+    temporary = folder / f".{os.getpid()}.unfinished"
+    with _readable_errors(folder):
+        temporary.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            for path in sorted(temporary.iterdir()):
+                os.replace(path, folder / path.name)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
 def save(path: Path, volume: np.ndarray, affine: np.ndarray, header: nib.Nifti1Header | None) -> None:
-    """``nifti.save``, whole or not at all."""
+    """Write a NIfTI file of ``volume (X, Y, Z, ...)`` with ``affine (4, 4)``, whole or not at all.
+
+    Args:
+        path: of the result.
+        volume: its data type is that of the file.
+        affine: voxels to mm.
+        header: of the scan on whose grid the volume lies; None where there is none.
+    """
     with (writing_floats if volume.dtype.kind == "f" else writing)(path) as temporary:
         nifti.save(temporary, volume, affine, header)
 
@@ -124,7 +150,7 @@ def _gzip(source: Path, target: Path) -> None:
     """One gzip stream (RFC 1952); its chunks are compressed on all cores."""
     data = np.memmap(source, np.uint8, "r")
 
-    def compressed(start):
+    def compressed(start: int) -> bytes:
         end = start + GZIP_CHUNK
         deflate = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, strategy=zlib.Z_RLE)
         # a chunk that is flushed ends with a whole byte, where the next one can go on
@@ -146,7 +172,7 @@ def header_of(scan: Path) -> nib.Nifti1Header:
 
 
 @contextlib.contextmanager
-def _readable_errors(path: Path):
+def _readable_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

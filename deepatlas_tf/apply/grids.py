@@ -1,23 +1,22 @@
 """The network's grid for a whole scan: at the voxel size of training, and as large as the scan needs.
 
-Training crops or pads every scan about its centre to one shape. A fully convolutional network takes any shape, so a
-scan that is smaller is padded as in training, which gives the very result of the evaluation, and one that is larger is
-not cropped.
+Training crops or pads every scan about its centre to one shape. A scan that is smaller is padded as in training, which
+gives the very result of the evaluation, and one that is larger is not cropped.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Sequence
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 
+from deepatlas_tf.apply.foreground import Region, around_content, without_border
 from deepatlas_tf.runs.model import Grid
 from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.scans.nifti import Nifti
+from deepatlas_tf.types import DataError
 
-# Of one pass of a network: with the default widths it takes 0.6 kB of memory a voxel, here 4.5 GiB
-MAX_VOXELS = 200**3
-OVERLAP = 32  # voxels that two tiles share: what a network sees around a voxel, for the most part
+MAX_FACTOR = 100  # times that a voxel of the network's is as wide as one of the scan
+MAX_VOXELS = 2**28  # of a scan at the network's voxel size: 1 GiB a class
 
 
 def mirrored(scan: Nifti) -> Nifti:
@@ -26,10 +25,27 @@ def mirrored(scan: Nifti) -> Nifti:
 
 
 def covering_transform(scan: Nifti, grid: Grid, other: Nifti | None = None) -> GridTransform:
-    """The transform of ``scan`` to a grid that holds that of training and all of ``scan``, and of ``other`` too."""
+    """The transform of ``scan`` to a grid that holds that of training and all of ``scan``, and of ``other`` too.
+
+    Raises DataError where a scan has voxels of a size that cannot be, beside those of the grid.
+    """
+    for one in (scan, other):
+        if one is not None:
+            _check_size(one, grid)
     shapes = [grid.shape, *(extent(one, grid) for one in (scan, other) if one is not None)]
     shape = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
     return GridTransform(scan.affine, scan.volume.shape, shape, grid.spacing)
+
+
+def _check_size(scan: Nifti, grid: Grid) -> None:
+    transform = GridTransform(scan.affine, scan.volume.shape, grid.shape, grid.spacing)
+    finest, voxels = max(transform.factors), math.prod(extent(scan, grid))
+    if finest > MAX_FACTOR or voxels > MAX_VOXELS:
+        sizes, known = (" x ".join(f"{x:.3g}" for x in s) for s in (voxel_sizes(scan.affine), grid.spacing))
+        raise DataError(
+            f"a scan of {' x '.join(map(str, scan.volume.shape))} voxels of {sizes} mm is not one for a network of "
+            f"{known} mm: check the voxel size in its header"
+        )
 
 
 def extent(scan: Nifti, grid: Grid) -> tuple[int, ...]:
@@ -39,48 +55,19 @@ def extent(scan: Nifti, grid: Grid) -> tuple[int, ...]:
     return tuple(math.ceil(n / f - 1e-3) for n, f in zip(transform.canonical_shape, transform.factors, strict=True))
 
 
-def apply_in_tiles(function: Callable, image: np.ndarray, max_voxels: int = MAX_VOXELS) -> np.ndarray:
-    """``function(image (*S, 1)) -> (*S, C)``, in overlapping tiles where the image has more than ``max_voxels``.
-
-    Where tiles overlap, they are blended with weights that fall linearly towards the inner borders of each.
-    """
-    shape = image.shape[:-1]
-    parts = split(shape, max_voxels)
-    if all(len(starts) == 1 for starts, _ in parts):
-        return function(image)
-    total, weights = None, np.zeros((*shape, 1), np.float32)
-    for corner in itertools.product(*(starts for starts, _ in parts)):
-        where = tuple(slice(start, start + size) for start, (_, size) in zip(corner, parts, strict=True))
-        values = function(image[where])
-        total = np.zeros((*shape, values.shape[-1]), np.float32) if total is None else total
-        weight = _blending(where, shape)[..., None]
-        total[where] += weight * values
-        weights[where] += weight
-    return total / weights
+def anatomy(scan: Nifti, grid: Grid) -> Region:
+    """The part of a scan's volume that a network is shown: without an added border, about the size of ``grid``."""
+    region = without_border(scan.volume)
+    transform = GridTransform(scan.affine, scan.volume.shape, grid.shape, grid.spacing)
+    canonical = [math.floor(m * f + 1e-3) for m, f in zip(grid.shape, transform.factors, strict=True)]
+    sizes = [canonical[int(axis)] for axis in transform.orientation[:, 0]]
+    inner = around_content(scan.volume[region], sizes)
+    parts = zip(region, inner, strict=True)
+    return tuple(slice(whole.start + part.start, whole.start + part.stop) for whole, part in parts)
 
 
-def split(shape: Sequence[int], max_voxels: int) -> list[tuple[list[int], int]]:
-    """For each axis the starts of the tiles and their size; all tiles are equal, and hold at most ``max_voxels``.
-
-    The longest side of the tiles is cut first. A side is not cut below twice the overlap.
-    """
-    n_tiles, sizes = [1] * len(shape), list(shape)
-    while math.prod(sizes) > max_voxels:
-        axis = int(np.argmax(sizes))
-        if sizes[axis] <= 2 * OVERLAP:
-            break
-        n_tiles[axis] += 1
-        sizes[axis] = math.ceil((shape[axis] + (n_tiles[axis] - 1) * OVERLAP) / n_tiles[axis])
-    axes = zip(shape, sizes, n_tiles, strict=True)
-    return [([round(i * (n - size) / max(1, k - 1)) for i in range(k)], size) for n, size, k in axes]
-
-
-def _blending(where: Sequence[slice], shape: Sequence[int]) -> np.ndarray:
-    """Weights of a tile: 1 in its middle, falling over the overlap at borders that are not the image's."""
-    result = np.ones((), np.float32)
-    for part, n in zip(where, shape, strict=True):
-        position = np.arange(part.start, part.stop, dtype=np.float32)
-        rise = np.ones_like(position) if part.start == 0 else (position - part.start + 1) / (OVERLAP + 1)
-        fall = np.ones_like(position) if part.stop == n else (part.stop - position) / (OVERLAP + 1)
-        result = result[..., None] * np.clip(np.minimum(rise, fall), 0, 1)
-    return result
+def cropped(scan: Nifti, region: Region) -> Nifti:
+    """The part of a scan, at the same place in space."""
+    affine = scan.affine.copy()
+    affine[:-1, -1] += scan.affine[:-1, :-1] @ [part.start for part in region]
+    return Nifti(scan.volume[region], affine)

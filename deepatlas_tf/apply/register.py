@@ -1,14 +1,16 @@
 """Registration of two scans, each of any orientation, voxel size and extent; results in millimetres."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from deepatlas_tf.apply.affine import affine_registration
+from deepatlas_tf.apply.affine import affine_registration, check_simpleitk
 from deepatlas_tf.apply.fields import Field, invert, jacobian, warp_labels, warp_volume, write_field
-from deepatlas_tf.apply.files import check_outputs, check_scan, header_of, save, stem
-from deepatlas_tf.apply.grids import covering_transform, extent, mirrored
+from deepatlas_tf.apply.files import check_outputs, check_scan, header_of, save, stem, writing_together
+from deepatlas_tf.apply.grids import anatomy, covering_transform, cropped, extent, mirrored
 from deepatlas_tf.apply.points import apply_affine, sample, transformed_voxels, voxels
 from deepatlas_tf.messages import detail, say
 from deepatlas_tf.metrics.blocks import by_blocks
@@ -39,7 +41,9 @@ class Registration(NamedTuple):
 def register_scans(
     register: Callable, grid: Grid, moving: Nifti, fixed: Nifti, alignment: np.ndarray | None = None
 ) -> Registration:
-    """Register two scans: both rescaled and on one network grid, the field brought back to the fixed scan's grid.
+    """Register two scans: both cropped to their anatomy, rescaled and on one network grid; the field is brought back.
+
+    Where the fixed scan was cropped, the values at the border of the field are continued.
 
     Args:
         register: function ``moving (*S, 1), fixed (*S, 1) -> u (*S, D)`` in voxels.
@@ -49,16 +53,16 @@ def register_scans(
         alignment: (4, 4), mm of the fixed scan to mm of the moving one, from an affine registration. None brings the
             scans' centres together and their axes in one order, as in training.
     """
+    part, moving_part = (cropped(scan, anatomy(scan, grid)) for scan in (fixed, moving))
     if alignment is None:
-        transform, other = (
-            _bounded(covering_transform(a, grid, b), grid) for a, b in ((fixed, moving), (moving, fixed))
-        )
+        pairs = ((part, moving_part), (moving_part, part))
+        transform, other = (_bounded(covering_transform(a, grid, b), grid) for a, b in pairs)
         alignment = other.affine @ np.linalg.inv(transform.affine)
-        moving_image = other.image_to_network(rescale(moving.volume))
+        moving_image = other.image_to_network(rescale(moving_part.volume))
     else:
-        transform = _bounded(covering_transform(fixed, grid), grid)
-        moving_image = _aligned_image(moving, grid, transform, alignment)
-    fixed_image = transform.image_to_network(rescale(fixed.volume))
+        transform = _bounded(covering_transform(part, grid), grid)
+        moving_image = _aligned_image(moving_part, grid, transform, alignment)
+    fixed_image = transform.image_to_network(rescale(part.volume))
     u = register(moving_image[..., None], fixed_image[..., None])
     return Registration(to_field(u, transform, fixed, alignment), alignment, transform)
 
@@ -94,7 +98,9 @@ def _at_voxels(u: np.ndarray, to_network: np.ndarray, shape: Sequence[int]) -> C
     return lambda rows: u[np.ix_(places[0][rows], *places[1:])]
 
 
-def _register_mirrored(register, grid: Grid, moving: Nifti, fixed: Nifti, alignment: np.ndarray | None) -> Registration:
+def _register_mirrored(
+    register: Callable, grid: Grid, moving: Nifti, fixed: Nifti, alignment: np.ndarray | None
+) -> Registration:
     """``register_scans`` of the mirror images of both scans, and the mirror image of its result."""
     mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
     alignment = None if alignment is None else mirror @ alignment @ mirror
@@ -119,34 +125,98 @@ def _aligned_image(moving: Nifti, grid: Grid, transform: GridTransform, alignmen
     return by_blocks(lambda rows: sample(image, apply_affine(to_own, voxels(transform.shape, rows))), transform.shape)
 
 
-def register(args) -> None:
-    """``deepatlas register``; takes the parsed options of the command."""
-    inputs = [check_scan(path) for path in (args.moving, args.fixed, args.moving_labels) if path is not None]
-    names = [WARPED, FIELD, INVERSE, JACOBIAN, *([LABELS] if args.moving_labels else [])]
-    check_outputs([args.output / name for name in names], args.overwrite, inputs)
-    model = open_model(args.model)
-    if len(model.grid.shape) != 3:
-        raise DataError(f"{args.model} is a model of slices: deepatlas register takes volumes")
-    note_on_sides(model, args.mirror)
-    function = model.registrar(args.stage, args.instance_steps)
+@dataclasses.dataclass(frozen=True)
+class RegistrationOptions:
+    """How two files are registered.
+
+    moving_labels: label map of the moving scan, which is warped too. affine: align the scans first, with SimpleITK.
+    instance_steps: the network's field is refined by so many steps for these two scans. mirror: both scans are of left
+    sides and the model knows right ones; they are mirrored for the network only. stage: of the run, None takes the last
+    that registers. overwrite: replace results that are there.
+    """
+
+    moving_labels: Path | None = None
+    affine: bool = False
+    instance_steps: int = 0
+    mirror: bool = False
+    stage: str | None = None
+    overwrite: bool = False
+
+
+def register_files(
+    moving: Path, fixed: Path, model: Path, output: Path, options: RegistrationOptions | None = None
+) -> Registration:
+    """Register two NIfTI files and write the warped scan, the fields of both directions and the Jacobian determinant.
+
+    All files are written, or none.
+
+    Args:
+        moving: the scan that is warped.
+        fixed: the scan that it is warped onto.
+        model: folder of a run, or an exported model.
+        output: folder of the results.
+        options: None is the default ones.
+
+    Raises:
+        DataError: a file, the model or the output cannot be used, or a result is not finite.
+    """
+    options = options or RegistrationOptions()
+    inputs = [check_scan(path) for path in (moving, fixed, options.moving_labels) if path is not None]
+    names = [WARPED, FIELD, INVERSE, JACOBIAN, *([LABELS] if options.moving_labels else [])]
+    check_outputs([output / name for name in names], options.overwrite, inputs)
+    if options.affine:
+        check_simpleitk()
+    opened = open_model(model)
+    if len(opened.grid.shape) != 3:
+        raise DataError(f"{model} is a model of slices: deepatlas register takes volumes")
+    note_on_sides(opened, options.mirror)
+    function = opened.registrar(options.stage, options.instance_steps)
     for path in inputs:
         detail(f"reading {path}")
-    moving, fixed = (nifti.read_image(path, stem(path)) for path in (args.moving, args.fixed))
-    labels = _read_labels(args, moving)
-    alignment = affine_registration(moving, fixed) if args.affine else None
-    found = (_register_mirrored if args.mirror else register_scans)(function, model.grid, moving, fixed, alignment)
-    header = header_of(args.fixed)
-    write_field(args.output / FIELD, found.field, header)
+    scans = [_read_volume(path) for path in (moving, fixed)]
+    labels = _read_labels(options.moving_labels, moving, scans[0]) if options.moving_labels else None
+    alignment = _affine(*scans, opened.grid) if options.affine else None
+    found = (_register_mirrored if options.mirror else register_scans)(function, opened.grid, *scans, alignment)
+    folds = _write_results(output, (moving, fixed), scans, labels, found)
+    _report_crop(found.transform, opened.grid)
+    say(f"{', '.join(names)} in {output}; folds in {folds:.3g} % of the voxels")
+    return found
+
+
+def _read_volume(path: Path) -> Nifti:
+    scan = nifti.read_image(path, stem(path))
+    if min(scan.volume.shape) < 2:
+        raise DataError(f"{path} is one slice {scan.volume.shape}: a model of volumes registers volumes only")
+    return scan
+
+
+def _affine(moving: Nifti, fixed: Nifti, grid: Grid) -> np.ndarray:
+    """The affine registration of the anatomy alone: a border would be aligned too."""
+    return affine_registration(*(cropped(scan, anatomy(scan, grid)) for scan in (moving, fixed)))
+
+
+def _write_results(
+    output: Path, paths: Sequence[Path], scans: Sequence[Nifti], labels: Nifti | None, found: Registration
+) -> float:
+    """Write all files, or none. The share of the voxels that fold, in percent."""
+    moving, fixed = scans
     inverse = invert(found.field, moving.affine, moving.volume.shape, found.alignment)
-    write_field(args.output / INVERSE, inverse, header_of(args.moving))
     determinant = jacobian(found.field)
-    save(args.output / JACOBIAN, determinant, fixed.affine, header)
-    save(args.output / WARPED, warp_volume(moving.volume, moving.affine, found.field), fixed.affine, header)
-    if labels is not None:
-        warped = warp_labels(labels.volume, labels.affine, found.field)
-        save(args.output / LABELS, warped, fixed.affine, header)
-    _report_crop(found.transform, model.grid)
-    say(f"{', '.join(names)} in {args.output}; folds in {100 * np.mean(determinant <= 0):.3g} % of the voxels")
+    warped = warp_volume(moving.volume, moving.affine, found.field)
+    for name, values in ((FIELD, found.field.vectors), (INVERSE, inverse.vectors), (WARPED, warped)):
+        if not np.isfinite(values).all():
+            raise DataError(
+                f"{paths[0]} and {paths[1]}: {name} would not be finite; check the affines in the headers of both"
+            )
+    of_moving, of_fixed = (header_of(path) for path in paths)
+    with writing_together(output) as folder:
+        write_field(folder / FIELD, found.field, of_fixed)
+        write_field(folder / INVERSE, inverse, of_moving)
+        save(folder / JACOBIAN, determinant, fixed.affine, of_fixed)
+        save(folder / WARPED, warped, fixed.affine, of_fixed)
+        if labels is not None:
+            save(folder / LABELS, warp_labels(labels.volume, labels.affine, found.field), fixed.affine, of_fixed)
+    return 100 * float(np.mean(determinant <= 0))
 
 
 def _report_crop(transform: GridTransform, grid: Grid) -> None:
@@ -156,9 +226,7 @@ def _report_crop(transform: GridTransform, grid: Grid) -> None:
         say(f"the fixed scan is too large for one pass: the middle {shown} mm are registered, the rest moves along")
 
 
-def _read_labels(args, moving: Nifti) -> Nifti | None:
-    if args.moving_labels is None:
-        return None
-    labels = nifti.read_label(args.moving_labels, stem(args.moving_labels))
-    check_same_grid(stem(args.moving), (args.moving, moving), (args.moving_labels, labels))
+def _read_labels(path: Path, moving_path: Path, moving: Nifti) -> Nifti:
+    labels = nifti.read_label(path, stem(path))
+    check_same_grid(stem(moving_path), (moving_path, moving), (path, labels))
     return labels

@@ -2,7 +2,8 @@
 
 import csv
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,9 @@ import nibabel as nib
 import numpy as np
 
 from deepatlas_tf.apply.files import check_outputs, find_scans, header_of, save, stem, writing
-from deepatlas_tf.apply.grids import apply_in_tiles, covering_transform, mirrored
+from deepatlas_tf.apply.foreground import Region
+from deepatlas_tf.apply.grids import anatomy, covering_transform, cropped, mirrored
+from deepatlas_tf.apply.windows import apply_in_windows
 from deepatlas_tf.messages import detail, progress, say
 from deepatlas_tf.metrics.blocks import by_blocks
 from deepatlas_tf.runs.model import Grid, note_on_sides, open_model
@@ -29,27 +32,50 @@ class Segmentation(NamedTuple):
 
 
 def segment_scan(segment: Callable, grid: Grid, scan: Nifti, keep_probabilities: bool = False) -> Segmentation:
-    """Segment a scan: rescaled, brought to the voxel size of training, through the network, and back.
+    """Segment a scan: cropped to its anatomy, rescaled, at the voxel size of training, through the network, and back.
 
-    The probabilities are brought to the scan's grid, where the most probable class wins. A scan of the voxel size of
-    training is not resampled: the class that wins is found first, and one volume is brought back instead of one a
-    class, with the same result.
+    A scan that is larger than the training grid goes through the network in overlapping windows of that size. What is
+    cropped away is background. The probabilities are brought to the scan's grid, where the most probable class wins. A
+    scan of the voxel size of training is not resampled: the class that wins is found first, and one volume is brought
+    back instead of one a class, with the same result.
 
     Args:
         segment: function ``image (*S, 1) -> class probabilities (*S, C)``.
         grid: that the network was trained on.
         scan: volume and affine.
         keep_probabilities: they need four bytes a voxel and class.
+
+    Raises:
+        DataError: the network's result is not finite, or the scan's voxels are too many for it.
     """
-    transform = covering_transform(scan, grid)
-    probabilities = apply_in_tiles(segment, transform.image_to_network(rescale(scan.volume))[..., None])
+    region = anatomy(scan, grid)
+    part = cropped(scan, region)
+    transform = covering_transform(part, grid)
+    image = transform.image_to_network(rescale(part.volume))[..., None]
+    probabilities = apply_in_windows(segment, image, grid.shape)
+    if not np.isfinite(probabilities).all():
+        raise DataError("the network's probabilities are not finite; its weights are damaged, or the scan is")
     if keep_probabilities or set(transform.factors) != {1.0}:
-        return _to_source(probabilities, transform, keep_probabilities)
-    label = by_blocks(lambda rows: probabilities[rows].argmax(axis=-1).astype(np.float32), transform.shape)
-    return Segmentation(transform.image_to_source(label).astype(_label_type(probabilities)), None)
+        found = _to_source(probabilities, transform, keep_probabilities)
+    else:
+        label = by_blocks(lambda rows: probabilities[rows].argmax(axis=-1).astype(np.float32), transform.shape)
+        found = Segmentation(transform.image_to_source(label).astype(_label_type(probabilities)), None)
+    return _in_whole(found, scan.volume.shape, region)
 
 
-def _label_type(probabilities: np.ndarray):
+def _in_whole(found: Segmentation, shape: Sequence[int], region: Region) -> Segmentation:
+    """The result of a region of a scan on the whole grid ``shape``: all else is background."""
+    label = np.zeros(shape, found.label.dtype)
+    label[region] = found.label
+    if found.probabilities is None:
+        return Segmentation(label, None)
+    probabilities = np.zeros((*shape, found.probabilities.shape[-1]), np.float32)
+    probabilities[..., 0] = 1
+    probabilities[region] = found.probabilities
+    return Segmentation(label, probabilities)
+
+
+def _label_type(probabilities: np.ndarray) -> type[np.unsignedinteger]:
     return np.uint8 if probabilities.shape[-1] <= 256 else np.uint16
 
 
@@ -69,39 +95,68 @@ def _to_source(probabilities: np.ndarray, transform: GridTransform, keep: bool) 
     return Segmentation(label, kept)
 
 
-def segment(args) -> int:
-    """``deepatlas segment``; takes the parsed options of the command. A bad scan does not stop the others."""
-    scans = find_scans(args.scans)
-    results = [args.output / scan.name for scan in scans]
-    tables = [args.output / "volumes.csv", args.output / "labels.csv"]
-    extra = [_probabilities_path(result) for result in results] if args.probabilities else []
-    check_outputs([*results, *extra, *tables], args.overwrite, inputs=scans)
-    model = open_model(args.model)
-    function, names = model.segmenter(args.stage), model.grid.class_names
-    note_on_sides(model, args.mirror)
+def segment_files(
+    paths: Sequence[Path],
+    model: Path,
+    output: Path,
+    probabilities: bool = False,
+    mirror: bool = False,
+    stage: str | None = None,
+    overwrite: bool = False,
+) -> dict[Path, str]:
+    """Segment NIfTI files: a label map for each in ``output``, with ``volumes.csv`` (ml) and ``labels.csv``.
+
+    A scan that cannot be segmented is named on stderr and does not stop the others.
+
+    Args:
+        paths: NIfTI files, or folders of them.
+        model: folder of a run, or an exported model.
+        output: folder of the results.
+        probabilities: write ``NAME_probabilities.nii.gz`` (X, Y, Z, C) too.
+        mirror: the scans are of left sides and the model knows right ones; they are mirrored for the network only.
+        stage: of the run; None takes the last that segments.
+        overwrite: replace results that are there.
+
+    Returns:
+        The scans that failed, and why; empty where all are done.
+
+    Raises:
+        DataError: the model cannot be used, an output cannot be written, or there is no scan.
+    """
+    scans = find_scans(paths)
+    results = [output / scan.name for scan in scans]
+    tables = [output / "volumes.csv", output / "labels.csv"]
+    extra = [_probabilities_path(result) for result in results] if probabilities else []
+    check_outputs([*results, *extra, *tables], overwrite, inputs=scans)
+    opened = open_model(model)
+    function, names = opened.segmenter(stage), opened.grid.class_names
+    note_on_sides(opened, mirror)
     _write_table(tables[1], ["label", "name"], list(enumerate(names)))
-    rows, failed = [], 0
+    rows, failed = [], {}
     bar = progress(scans, desc="segmenting", unit="scan")
     for scan, result in zip(bar, results, strict=True):
         try:
-            rows.append([scan.name, *_segment_file(function, model.grid, scan, result, args)])
-        except DataError as error:
-            failed += 1
-            bar.write(f"error: {error}", file=sys.stderr)
+            volumes = _segment_file(function, opened.grid, scan, result, probabilities, mirror)
+        except Exception as error:  # whatever one file does to a library must not stop the others
+            failed[scan] = _reason(scan, error)
+            bar.write(f"error: {failed[scan]}", file=sys.stderr)
             continue
+        rows.append([scan.name, *volumes])
         _write_table(tables[0], ["scan", *(f"{name}_ml" for name in names[1:])], rows)
     if rows:
-        say(f"{len(rows)} label map{'s' * (len(rows) > 1)} and volumes.csv in {args.output}")
-    return 1 if failed else 0
+        say(f"{len(rows)} label map{'s' * (len(rows) > 1)} and volumes.csv in {output}")
+    return failed
 
 
-def _segment_file(function, grid: Grid, scan: Path, result: Path, args) -> list[str]:
+def _segment_file(
+    function: Callable, grid: Grid, scan: Path, result: Path, probabilities: bool, mirror: bool
+) -> list[str]:
     """Writes the label map, and the probabilities if asked for; the volume of each class in ml."""
     detail(f"reading {scan}")
     source = nifti.read_image(scan, stem(scan), len(grid.shape))
-    shown = mirrored(source) if args.mirror else source  # voxels keep their places, so the result lies on the scan
-    found, header = segment_scan(function, grid, shown, args.probabilities), header_of(scan)
-    if args.probabilities:
+    shown = mirrored(source) if mirror else source  # voxels keep their places, so the result lies on the scan
+    found, header = segment_scan(function, grid, shown, probabilities), header_of(scan)
+    if found.probabilities is not None:
         save(_probabilities_path(result), found.probabilities, source.affine, header)
     save(result, found.label, source.affine, header)
     size = abs(np.linalg.det(nib.load(scan).affine[:3, :3]))  # mm3, also of a slice, which has a thickness
@@ -109,10 +164,20 @@ def _segment_file(function, grid: Grid, scan: Path, result: Path, args) -> list[
     return [f"{count * size / 1000:.6g}" for count in counts[1:]]
 
 
+def _reason(scan: Path, error: Exception) -> str:
+    """One line that names the scan."""
+    if not isinstance(error, DataError):
+        detail("".join(traceback.format_exception(error)))
+    text = " ".join(str(error).split())[:200] or type(error).__name__
+    if isinstance(error, DataError):
+        return text if scan.name in text else f"{scan}: {text}"
+    return f"{scan}: {type(error).__name__}: {text}; the scan was left out"
+
+
 def _probabilities_path(result: Path) -> Path:
     return result.with_name(result.name.replace(stem(result), f"{stem(result)}_probabilities", 1))
 
 
-def _write_table(path: Path, heading: list[str], rows) -> None:
+def _write_table(path: Path, heading: list[str], rows: Iterable[Sequence]) -> None:
     with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([heading, *rows])

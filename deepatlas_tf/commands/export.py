@@ -23,6 +23,6 @@ def add_arguments(parser) -> None:
 
 def run(args) -> None:
     """Export and write."""
-    from deepatlas_tf.export.save import export  # TensorFlow takes seconds to import: not for --help
+    from deepatlas_tf.export.save import export_folder  # TensorFlow takes seconds to import: not for --help
 
-    export(args)
+    export_folder(args.run_folder, args.output, args.version, args.stage, args.overwrite)

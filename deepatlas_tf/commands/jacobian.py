@@ -20,6 +20,6 @@ def add_arguments(parser) -> None:
 
 def run(args) -> None:
     """Compute and write."""
-    from deepatlas_tf.apply.field_commands import jacobian
+    from deepatlas_tf.apply.field_commands import jacobian_file
 
-    jacobian(args)
+    jacobian_file(args.field, args.output, args.overwrite)

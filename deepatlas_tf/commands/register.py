@@ -5,6 +5,7 @@ jacobian.nii.gz; on the moving scan's grid: inverse_displacement_field.nii.gz. T
 centres first, as in training; where that is too far off, use --affine.
 """
 
+import dataclasses
 from pathlib import Path
 
 EXAMPLES = """\
@@ -40,6 +41,12 @@ def add_arguments(parser) -> None:
 
 def run(args) -> None:
     """Register and write."""
-    from deepatlas_tf.apply.register import register  # TensorFlow takes seconds to import: not for --help
+    if args.affine:
+        from deepatlas_tf.apply.affine import check_simpleitk  # before the seconds that TensorFlow takes to import
 
-    register(args)
+        check_simpleitk()
+    from deepatlas_tf.apply.register import RegistrationOptions, register_files
+
+    names = [field.name for field in dataclasses.fields(RegistrationOptions)]
+    options = RegistrationOptions(**{name: getattr(args, name) for name in names})
+    register_files(args.moving, args.fixed, args.model, args.output, options)

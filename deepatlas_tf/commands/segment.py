@@ -31,7 +31,9 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
-    """The exit status."""
-    from deepatlas_tf.apply.segment import segment  # TensorFlow takes seconds to import: not for --help
+    """Segment and write; 1 where a scan failed."""
+    from deepatlas_tf.apply.segment import segment_files  # TensorFlow takes seconds to import: not for --help
 
-    return segment(args)
+    options = ("probabilities", "mirror", "stage", "overwrite")
+    failed = segment_files(args.scans, args.model, args.output, **{name: getattr(args, name) for name in options})
+    return 1 if failed else 0

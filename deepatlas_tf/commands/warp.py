@@ -22,6 +22,6 @@ def add_arguments(parser) -> None:
 
 def run(args) -> None:
     """Warp and write."""
-    from deepatlas_tf.apply.field_commands import warp
+    from deepatlas_tf.apply.field_commands import warp_file
 
-    warp(args)
+    warp_file(args.image, args.field, args.output, args.labels, args.overwrite)

@@ -16,13 +16,19 @@ from deepatlas_tf.types import DataError, SettingError
 CARD = "MODEL_CARD.md"
 
 
-def export(args) -> None:
-    """``deepatlas export``; takes the parsed options of the command."""
-    run = open_model(args.run_folder)
+def export_folder(
+    run_folder: Path, output: Path, version: int | None = None, stage: str | None = None, overwrite: bool = False
+) -> Path:
+    """Export the run in ``run_folder``, say where it is, and return the new version's folder.
+
+    The arguments and errors are those of :func:`export_run`; DataError too where ``run_folder`` is no run.
+    """
+    run = open_model(run_folder)
     if not isinstance(run, TrainedModel):
-        raise DataError(f"{args.run_folder} is already an exported model: give the folder of a run")
-    folder = export_run(run, args.output, args.version, args.stage, args.overwrite)
+        raise DataError(f"{run_folder} is already an exported model: give the folder of a run")
+    folder = export_run(run, output, version, stage, overwrite)
     say(f"{folder}: SavedModel, {METADATA}, {CARD}")
+    return folder
 
 
 def export_run(

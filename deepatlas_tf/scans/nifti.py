@@ -43,6 +43,15 @@ def read_image(path: Path, subject: str, n_axes: int = 3, warn: Callable[[str], 
     return Nifti(volume, affine)
 
 
+def read_values(path: Path, subject: str, n_axes: int = 3, warn: Callable[[str], None] = messages.warn) -> Nifti:
+    """Read a map of any values as float32, such as one of statistics.
+
+    Arguments and errors are those of ``read_image``, but that it may be constant, and NaN where it has no value.
+    """
+    image, affine = _open(path, subject, n_axes, warn)
+    return Nifti(_array(path, subject, n_axes, lambda: np.asarray(image.dataobj, dtype=np.float32)), affine)
+
+
 def read_label(path: Path, subject: str, n_axes: int = 3, warn: Callable[[str], None] = messages.warn) -> Nifti:
     """Read a label map as int32, or as int64 where a number needs it. Integers are never rounded.
 

@@ -1,13 +1,13 @@
-"""The network's grid for a whole scan, and tiles."""
+"""The network's grid for a whole scan, and the part of a scan that it is for."""
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
 
-from deepatlas_tf.apply.grids import OVERLAP, apply_in_tiles, covering_transform, extent, split
+from deepatlas_tf.apply.grids import anatomy, covering_transform, cropped, extent
 from deepatlas_tf.runs.model import Grid
 from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.scans.nifti import Nifti
+from deepatlas_tf.types import DataError
 
 GRID = Grid(("background", "a"), (24, 20, 16), (2.0, 2.0, 3.0))
 
@@ -41,31 +41,33 @@ def test_two_scans_get_one_shape():
     assert covering_transform(small, GRID, large).shape == covering_transform(large, GRID, small).shape == (40, 20, 24)
 
 
+@pytest.mark.parametrize("kind", ["black", "continued"])
 @pytest.mark.parametrize(
-    ("shape", "most"), [((100, 120), 4000), ((70, 90, 80), 70**3), ((64, 64, 64), 10), ((9, 9), 99)]
+    "affine", [np.diag([1.3, 0.9, 1.7, 1]), [[0, 0, 2, 0], [-1.5, 0, 0, 9], [0, 1, 0, 0], [0, 0, 0, 1]]]
 )
-def test_tiles_cover_the_image_and_overlap(shape, most):
-    parts = split(shape, most)
-    for n, (starts, size) in zip(shape, parts, strict=True):
-        assert starts[0] == 0 and starts[-1] + size == n
-        assert all(a + size - b >= OVERLAP - 1 for a, b in zip(starts, starts[1:], strict=False))
-        assert size <= n and (len(starts) == 1 or size > OVERLAP)
-    assert np.prod([size for _, size in parts]) <= most or max(size for _, size in parts) <= 2 * OVERLAP
+def test_the_anatomy_is_the_scan_without_its_border(kind, affine):
+    volume = np.random.default_rng(0).gamma(2, 100, (30, 18, 14)).astype(np.float32)
+    widths, affine = [(5, 0), (40, 4), (4, 6)], np.asarray(affine, float)
+    padded = np.pad(volume, widths, **({"mode": "edge"} if kind == "continued" else {}))
+    shifted = affine.copy()
+    shifted[:3, 3] -= affine[:3, :3] @ [before for before, _ in widths]
+    whole = Nifti(padded, shifted)
+    found = cropped(whole, anatomy(whole, GRID))
+    np.testing.assert_array_equal(found.volume, volume)
+    np.testing.assert_allclose(found.affine, affine)
 
 
-def test_tiles_of_a_local_function_are_the_whole():
-    image = np.random.default_rng(0).normal(size=(150, 110, 1)).astype(np.float32)
+def test_a_scan_in_air_is_cut_to_the_grid_along_its_own_axes():
+    """Its second axis is the grid's first, of 24 voxels of 2 mm, which are 48 of the scan's."""
+    ball = np.linalg.norm(np.moveaxis(np.indices((60, 80, 30)), 0, -1) - (30, 55, 15), axis=-1) < 7
+    volume = np.where(ball, np.random.default_rng(0).random((60, 80, 30)) + 1, 0).astype(np.float32)
+    permuted = Nifti(volume, np.array([[0, 1.0, 0, 0], [2.0, 0, 0, 0], [0, 0, 3.0, 0], [0, 0, 0, 1]]))
+    found = anatomy(permuted, GRID)
+    assert [part.stop - part.start for part in found] == [20, 48, 16]
+    assert found == (slice(20, 40), slice(31, 79), slice(7, 23))
 
-    def blur(x):
-        calls.append(x.shape)
-        return np.concatenate([gaussian_filter(x, (2, 2, 0), truncate=4), x], axis=-1)
 
-    calls = []
-    tiled = apply_in_tiles(blur, image, 5000)
-    assert len(calls) > 3
-    np.testing.assert_allclose(tiled[..., 1:], image, atol=1e-5)
-    # only 8 voxels around a border of a tile are wrong, where it has the least weight
-    np.testing.assert_allclose(tiled, blur(image), atol=0.05)
-    calls.clear()
-    np.testing.assert_array_equal(apply_in_tiles(blur, image, 10**6), blur(image))
-    assert len(calls) == 2
+@pytest.mark.parametrize("size", [1e-38, 1e-3, 300.0])
+def test_voxels_that_cannot_be_are_refused_at_once(size):
+    with pytest.raises(DataError, match="voxel size in its header"):
+        covering_transform(scan((40, 48, 40), np.diag([size, size, size, 1])), GRID)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from deepatlas_tf.apply import segment as segment_module
+from deepatlas_tf.apply.segment import segment_files
 from deepatlas_tf.cli import main
 from deepatlas_tf.models.build import load_net
 from deepatlas_tf.runs.folder import net_path
 from deepatlas_tf.runs.predict import labeller
+from deepatlas_tf.scans import nifti
 from deepatlas_tf.scans.intensity import rescale
 
 
@@ -76,14 +77,32 @@ def test_volumes_are_millilitres(run_folder, scans, tmp_path):
     assert (out / "labels.csv").read_text() == "label,name\n0,background\n1,femur\n2,tibia\n"
 
 
-def test_a_large_scan_in_tiles_is_labelled_whole(run_folder, tmp_path, write_nifti, monkeypatch):
-    monkeypatch.setattr(segment_module.apply_in_tiles, "__defaults__", (80 * 30 * 30,))
-    volume = np.random.default_rng(0).random((150, 30, 30)).astype(np.float32)
+def test_a_large_scan_in_windows_is_labelled_whole(run_folder, tmp_path, write_nifti):
+    volume = np.random.default_rng(0).random((70, 30, 24)).astype(np.float32)
     scan = write_nifti(tmp_path / "scans" / "long.nii.gz", volume, np.diag([2, 2.5, 2, 1.0]))
     assert segment(scan, "--model", run_folder, "-o", tmp_path / "out", "--probabilities", "-q") == 0
     values = np.asarray(nib.load(tmp_path / "out" / "long_probabilities.nii.gz").dataobj)
-    assert values.shape == (150, 30, 30, 3)
+    assert values.shape == (70, 30, 24, 3)
     np.testing.assert_allclose(values.sum(axis=-1), 1, atol=1e-5)
+    assert len(np.unique(values[..., 0])) > 1000  # not only the background's 1 of what was left out
+
+
+@pytest.mark.parametrize("name", ["training", "oblique"])
+@pytest.mark.parametrize("mode", ["constant", "edge"])
+def test_a_border_changes_nothing(name, mode, run_folder, scans, tmp_path, write_nifti):
+    """8 voxels on one side and 5 on the other; to the last digit where nothing is resampled."""
+    image = nib.load(scans[name])
+    volume = np.asarray(image.dataobj)[2:]  # without the black planes of the fixture
+    scans["plain"] = write_nifti(tmp_path / "s" / "plain.nii.gz", volume, image.affine)
+    shifted = image.affine.copy()
+    shifted[:3, 3] -= image.affine[:3, :3] @ [8, 8, 8]
+    scans["border"] = write_nifti(tmp_path / "s" / "border.nii.gz", np.pad(volume, (8, 5), mode=mode), shifted)
+    assert segment(scans["plain"], scans["border"], "--model", run_folder, "-o", tmp_path / "out", "-q") == 0
+    plain, border = (labels_of(tmp_path / "out" / f"{name}.nii.gz") for name in ("plain", "border"))
+    assert len(np.unique(plain)) > 1
+    np.testing.assert_array_equal(border, np.pad(plain, (8, 5)))
+    rows = list(csv.reader((tmp_path / "out" / "volumes.csv").open()))
+    np.testing.assert_allclose([float(x) for x in rows[1][1:]], [float(x) for x in rows[2][1:]], rtol=1e-5)
 
 
 def test_a_bad_scan_does_not_stop_the_others(run_folder, scans, tmp_path, capsys):
@@ -94,6 +113,35 @@ def test_a_bad_scan_does_not_stop_the_others(run_folder, scans, tmp_path, capsys
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         *("oblique.nii.gz", "permuted.nii.gz", "training.nii.gz", "volumes.csv", "labels.csv")
     }
+
+
+@pytest.mark.parametrize("size", [1e-38, 1e-3, 300.0])
+def test_a_scan_with_impossible_voxels_does_not_stop_the_others(size, run_folder, scans, tmp_path, capsys):
+    image = nib.load(scans["flipped"])
+    header = image.header.copy()
+    header.set_sform(np.eye(4), 0)
+    header.set_qform(np.eye(4), 1)
+    header["pixdim"][1:4] = size
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, header), scans["flipped"])
+    assert segment(scans["flipped"].parent, "--model", run_folder, "-o", tmp_path / "out", "-q") == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ") and "flipped" in error and "\n" not in error
+    done = {p.name for p in (tmp_path / "out").iterdir()} - {"volumes.csv", "labels.csv"}
+    assert done == {"oblique.nii.gz", "permuted.nii.gz", "training.nii.gz"}
+
+
+def test_a_fault_of_a_library_is_named_and_does_not_stop_the_others(run_folder, scans, tmp_path, monkeypatch, capsys):
+    def fail(path, *_):
+        if path.name == "oblique.nii.gz":
+            raise MemoryError("Unable to allocate 9 TiB")
+        return read(path, *_)
+
+    read = nifti.read_image
+    monkeypatch.setattr(nifti, "read_image", fail)
+    failed = segment_files([scans["oblique"], scans["training"]], run_folder, tmp_path / "out")
+    assert list(failed) == [scans["oblique"]] and "MemoryError: Unable to allocate" in failed[scans["oblique"]]
+    assert (tmp_path / "out" / "training.nii.gz").exists() and not (tmp_path / "out" / "oblique.nii.gz").exists()
+    assert "oblique.nii.gz: MemoryError" in capsys.readouterr().err
 
 
 def test_nothing_is_overwritten_unless_asked(run_folder, scans, tmp_path, capsys):
