@@ -1,7 +1,7 @@
 """Segment a NIfTI scan with a model in TensorFlow Serving, over its REST interface.
 
-Needs nibabel, SciPy and scan_grid.py only. A voxel takes about ten bytes of JSON: for large scans serving_client.py is
-the faster one.
+Needs nibabel, SciPy and the other files of this folder. A voxel takes about ten bytes of JSON: for large scans
+serving_client.py is the faster one.
 
     python rest_client.py scan.nii.gz labels.nii.gz --metadata exported/knee/1/assets/metadata.json --model knee
 """
@@ -11,9 +11,8 @@ import json
 import urllib.request
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-from scan_grid import read_metadata, save_labels, to_batch, to_model_grid
+from scan_grid import read_metadata, read_scan, save_labels, segment_grid, to_model_grid
 
 
 def segment(server: str, model: str, image, seconds: float = 300):
@@ -34,9 +33,10 @@ def main() -> None:
     parser.add_argument("--model", default="deepatlas", help="its name in the server")
     parser.add_argument("--server", default="http://localhost:8501", help="default: http://localhost:8501")
     args = parser.parse_args()
-    scan = nib.load(args.scan)
-    grid = to_model_grid(scan, read_metadata(args.metadata))
-    save_labels(segment(args.server, args.model, to_batch(grid)), grid, scan, args.labels)
+    scan, metadata = read_scan(args.scan), read_metadata(args.metadata)
+    grid = to_model_grid(scan, metadata)
+    labels = segment_grid(lambda image: segment(args.server, args.model, image), grid, metadata)
+    save_labels(labels, grid, scan, args.labels)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A NIfTI scan on the grid that an exported model takes, and the model's labels back on the scan's own grid.
 
-Used by serving_client.py and rest_client.py; copy it together with them. Needs NumPy, SciPy and nibabel, neither
-deepatlas_tf nor TensorFlow.
+Used by serving_client.py and rest_client.py; copy it together with them, foreground.py and windows.py, which are those
+of deepatlas_tf.apply. Needs NumPy, SciPy and nibabel, neither deepatlas_tf nor TensorFlow.
 """
 
 import json
@@ -9,8 +9,10 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from foreground import around_content, without_border
 from nibabel.processing import resample_from_to
 from scipy.ndimage import gaussian_filter
+from windows import apply_in_windows
 
 
 def read_metadata(path: Path) -> dict:
@@ -18,12 +20,24 @@ def read_metadata(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_scan(path: Path) -> nib.Nifti1Image:
+    """The scan; ends the program with one line where a voxel is no finite number, which the model refuses too."""
+    scan = nib.load(path)
+    if not np.isfinite(np.asarray(scan.dataobj, np.float32)).all():
+        raise SystemExit(f"{path} has voxels that are NaN or infinite: replace them first")
+    return scan
+
+
 def to_model_grid(scan: nib.Nifti1Image, metadata: dict) -> nib.Nifti1Image:
-    """The scan in [0, 1], with axes towards right, anterior, superior and the model's voxel size, about its centre."""
-    canonical = nib.as_closest_canonical(scan)
-    size = np.array(canonical.shape[:3])
-    factors = np.array(metadata["spacing"]) / nib.affines.voxel_sizes(canonical.affine)
-    # all of the scan, and at least the size of the images in training
+    """The scan in [0, 1], with axes towards right, anterior, superior and the model's voxel size, about its centre.
+
+    Empty space around the anatomy would change what the model says everywhere: the scan is cut to its anatomy first.
+    """
+    whole = nib.as_closest_canonical(scan)
+    factors = np.array(metadata["spacing"]) / nib.affines.voxel_sizes(whole.affine)
+    canonical = anatomy(whole, np.floor(factors * metadata["shape"] + 1e-3).astype(int))
+    size = np.array(canonical.shape)
+    # all of it, and at least the size of the images in training
     shape = np.maximum(np.ceil(size / factors - 1e-3), metadata["shape"]).astype(int)
     step = np.diag([*factors, 1.0])
     step[:3, 3] = (size - 1) / 2 - factors * (shape - 1) / 2
@@ -34,13 +48,36 @@ def to_model_grid(scan: nib.Nifti1Image, metadata: dict) -> nib.Nifti1Image:
     return resample_from_to(smooth, (tuple(shape), canonical.affine @ step), order=1, mode="nearest")
 
 
+def anatomy(scan: nib.Nifti1Image, sizes) -> nib.Nifti1Image:
+    """The part of a scan without an added border, and in much air about as large as the training grid, ``sizes``."""
+    volume = np.asarray(scan.dataobj, np.float32).reshape(scan.shape[:3])
+    outer = without_border(volume)
+    inner = around_content(volume[outer], sizes)
+    start = np.array([a.start + b.start for a, b in zip(outer, inner, strict=True)])
+    step = np.eye(4)
+    step[:3, 3] = start
+    return nib.Nifti1Image(volume[outer][inner], scan.affine @ step)
+
+
+def segment_grid(segment, grid: nib.Nifti1Image, metadata: dict) -> np.ndarray:
+    """Labels (1, X, Y, Z) of the model on ``grid``, in windows of the training size where it is larger.
+
+    ``segment`` takes images (1, X, Y, Z, 1) and gives labels (1, X, Y, Z). Where windows overlap, they vote, with the
+    weights by which ``deepatlas segment`` averages probabilities.
+    """
+    classes = np.eye(len(metadata["class_names"]), dtype=np.float32)
+    votes = apply_in_windows(lambda window: classes[segment(window[None])[0]], to_batch(grid)[0], metadata["shape"])
+    return votes.argmax(axis=-1)[None]
+
+
 def rescale(volume: np.ndarray) -> np.ndarray:
     """To [0, 1] between the 0.5 and 99.5 percentiles of what is not 0, as in training: before voxels are resampled.
 
     The model's signature ``segment`` does the same with images that need no resampling.
     """
-    low, high = np.percentile(volume[volume != 0], (0.5, 99.5))
-    return np.clip((volume - low) / (high - low), 0, 1)
+    inside = volume[volume != 0]
+    low, high = np.percentile(inside, (0.5, 99.5)) if inside.size else (0, 0)
+    return np.clip((volume - low) / (high - low), 0, 1) if high > low else np.zeros_like(volume)
 
 
 def to_batch(image: nib.Nifti1Image) -> np.ndarray:
@@ -54,5 +91,7 @@ def save_labels(labels: np.ndarray, grid: nib.Nifti1Image, scan: nib.Nifti1Image
     on_scan = resample_from_to(on_grid, (scan.shape[:3], scan.affine), order=0)
     result = nib.Nifti1Image(np.asarray(on_scan.dataobj, np.uint8), scan.affine, scan.header)
     result.set_data_dtype(np.uint8)
+    result.set_sform(scan.affine, 1)
+    result.set_qform(scan.affine, 1)  # programs that read the one and those that read the other see the same place
     result.header["cal_min"] = result.header["cal_max"] = 0
     nib.save(result, path)

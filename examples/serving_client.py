@@ -1,7 +1,7 @@
 """Segment a NIfTI scan with a model in TensorFlow Serving, over gRPC.
 
 The model is one of ``deepatlas export``; its ``assets/metadata.json`` says on which grid it takes images. Needs
-``pip install tensorflow-serving-api nibabel scipy`` and scan_grid.py.
+``pip install tensorflow-serving-api nibabel scipy`` and the other files of this folder.
 
     python serving_client.py scan.nii.gz labels.nii.gz --metadata exported/knee/1/assets/metadata.json --model knee
 """
@@ -10,9 +10,8 @@ import argparse
 from pathlib import Path
 
 import grpc
-import nibabel as nib
 import tensorflow as tf
-from scan_grid import read_metadata, save_labels, to_batch, to_model_grid
+from scan_grid import read_metadata, read_scan, save_labels, segment_grid, to_model_grid
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]  # the default is 4 MB
@@ -39,9 +38,10 @@ def main() -> None:
     parser.add_argument("--model", default="deepatlas", help="its name in the server")
     parser.add_argument("--server", default="localhost:8500", help="host:port; default: localhost:8500")
     args = parser.parse_args()
-    scan = nib.load(args.scan)
-    grid = to_model_grid(scan, read_metadata(args.metadata))
-    save_labels(segment(args.server, args.model, to_batch(grid)), grid, scan, args.labels)
+    scan, metadata = read_scan(args.scan), read_metadata(args.metadata)
+    grid = to_model_grid(scan, metadata)
+    labels = segment_grid(lambda image: segment(args.server, args.model, image), grid, metadata)
+    save_labels(labels, grid, scan, args.labels)
 
 
 if __name__ == "__main__":

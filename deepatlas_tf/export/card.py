@@ -24,6 +24,9 @@ def metadata(run: TrainedModel, stages: dict[str, str | None], version: int) -> 
         "spacing": list(run.grid.spacing),
         "orientation": ORIENTATION[: len(run.grid.shape)],
         "intensity": "any: each image is rescaled from its 0.5 to its 99.5 percentile, zeros left out, to [0, 1]",
+        "extent": "give images of exactly `shape` voxels, cut about the anatomy and padded with the values at their "
+        "border, larger scans in windows of that size: the network normalises over all voxels that it is given",
+        "not_finite": "a request with a voxel that is NaN or infinite is refused",
         "displacement": "voxels of the images given; component order is axis order; warped(x) = moving(x + u(x))",
         "dataset": run.about.get("dataset", run.settings["data"]["dataset"]),
         "synthetic": run.about.get("synthetic", False),
@@ -63,8 +66,11 @@ def model_card(about: dict) -> str:
         f"- Trained on {kind} of the data set `{about['dataset']}`, with label maps of {about['labels_used']}.",
         *(["- **A trial**: trained for 8 steps a stage or less (`--tiny`), it has learned nothing."] * about["trial"]),
         f"- Classes: {', '.join(f'{i} {name}' for i, name in enumerate(about['class_names']))}.",
-        f"- Input: one channel, voxels of {spacing} mm, axes towards {about['orientation']}; trained on {shape} voxels,"
-        " takes any size. Intensities are rescaled inside.",
+        f"- Input: one channel, voxels of {spacing} mm, axes towards {about['orientation']}; trained on {shape} voxels."
+        " Intensities are rescaled inside. Voxels that are NaN or infinite are refused.",
+        f"- Any size is taken, but give {shape} voxels: the network normalises over all that it is given, so empty"
+        " space around the anatomy changes the result everywhere. Cut the scan to its anatomy, pad it with the values"
+        " at its border, and give larger scans in windows of that size: `deepatlas segment` and the clients do so.",
         f"- Made with deepatlas_tf {about['deepatlas_tf_version']}, "
         f"TensorFlow {about['versions']['tensorflow']}, voxelmorph {about['versions']['voxelmorph']}.",
         "",

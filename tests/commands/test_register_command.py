@@ -9,8 +9,13 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
+from deepatlas_tf.apply import register as register_module
+from deepatlas_tf.apply.fields import Field, write_field
+from deepatlas_tf.apply.register import register_files
 from deepatlas_tf.cli import main
 from deepatlas_tf.runs import predict
+from deepatlas_tf.runs.model import TrainedModel
+from deepatlas_tf.types import DataError
 
 FILES = {"warped.nii.gz", "displacement_field.nii.gz", "inverse_displacement_field.nii.gz", "jacobian.nii.gz"}
 
@@ -120,6 +125,114 @@ def test_warp_and_jacobian_give_the_files_of_register(run_folder, scans, labels,
     for name in ("w.nii.gz", "l.nii", "j.nii.gz"):
         np.testing.assert_allclose(nib.load(tmp_path / name).affine, nib.load(scans["oblique"]).affine, atol=1e-5)
         assert nib.load(tmp_path / name).header.get_intent()[0] == "none"
+
+
+def with_border(path, name, mode, write_nifti):
+    """The scan without the black planes of the fixture, and the same with 8 voxels before and 5 behind."""
+    image = nib.load(path)
+    plain, affine = np.asarray(image.dataobj)[2:], image.affine.copy()
+    affine[:3, 3] -= affine[:3, :3] @ [8, 8, 8]
+    border = np.pad(plain, (8, 5), mode=mode)
+    return (
+        write_nifti(path.parent / f"plain_{name}.nii.gz", plain, image.affine),
+        write_nifti(path.parent / f"border_{name}.nii.gz", border, affine),
+    )
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge"])
+def test_a_border_of_either_scan_changes_nothing(mode, run_folder, scans, tmp_path, write_nifti):
+    """Inside of the plain scan the field is the same; beyond, its border is continued."""
+    pairs = [with_border(scans[name], name, mode, write_nifti) for name in ("flipped", "permuted")]
+    for index, (moving, fixed) in enumerate(zip(*pairs, strict=True)):
+        assert run("register", moving, fixed, "--model", run_folder, "-o", tmp_path / str(index), "-q") == 0
+    fields = [values(tmp_path / str(index) / "displacement_field.nii.gz") for index in (0, 1)]
+    inside = (slice(8, -5),) * 3
+    assert np.abs(fields[0]).max() > 0.5
+    np.testing.assert_allclose(fields[1][inside], fields[0], atol=1e-3)
+
+
+def test_all_files_are_written_or_none(run_folder, scans, tmp_path, monkeypatch, capsys):
+    def fail(path, *_):
+        if path.name == "jacobian.nii.gz":
+            raise OSError(28, "No space left on device")
+        return save(path, *_)
+
+    save = register_module.save
+    monkeypatch.setattr(register_module, "save", fail)
+    call = ["register", scans["flipped"], scans["permuted"], "--model", run_folder, "-o", tmp_path / "out", "-q"]
+    assert run(*call) == 1
+    assert "No space left" in capsys.readouterr().err and not list((tmp_path / "out").iterdir())
+
+
+def test_what_cannot_be_registered_is_refused_before_anything_is_written(
+    run_folder, scans, tmp_path, write_nifti, capsys, monkeypatch
+):
+    volume = values(scans["flipped"]).astype(np.float32)
+    spoiled = volume.copy()
+    spoiled[5, 5, 5] = np.nan
+    slice_ = write_nifti(tmp_path / "slice.nii.gz", volume[:, :, 9:10])
+    bad = write_nifti(tmp_path / "bad.nii.gz", spoiled)
+    far = write_nifti(tmp_path / "far.nii.gz", volume, np.diag([1e38, 1e38, 1e38, 1]))
+    for pair, hint in (
+        ((slice_, scans["permuted"]), "slice.nii.gz"),
+        ((scans["permuted"], slice_), "slice.nii.gz"),
+        ((bad, scans["permuted"]), "NaN"),
+        ((far, scans["permuted"]), ""),
+        ((scans["permuted"], far), ""),
+    ):
+        assert run("register", *pair, "--model", run_folder, "-o", tmp_path / "out", "-q") == 1
+        error = capsys.readouterr().err.strip()
+        assert hint in error and error.startswith("error: ") and "\n" not in error
+        assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_result_that_is_not_finite_is_not_written(run_folder, scans, tmp_path, monkeypatch):
+    def broken(moving, fixed):
+        return np.full((*fixed.shape[:-1], 3), np.inf, np.float32)
+
+    monkeypatch.setattr(TrainedModel, "registrar", lambda *_: broken)
+    with pytest.raises(DataError, match="not be finite"):
+        register_files(scans["flipped"], scans["permuted"], run_folder, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_without_simpleitk_affine_is_refused_before_tensorflow_is_imported(scans, tmp_path):
+    code = (
+        "import sys; sys.modules['SimpleITK'] = None; from deepatlas_tf.cli import main; "
+        f"status = main(['register', 'a.nii', 'b.nii', '--model', 'x', '-o', {str(tmp_path / 'out')!r}, '--affine']); "
+        "sys.exit(10 * ('tensorflow' in sys.modules) + status)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 1 and "pip install 'deepatlas_tf[itk]'" in result.stderr
+
+
+@pytest.fixture
+def shift(tmp_path):
+    """A field of 2 mm to the left on a grid of 10 x 12 x 9 voxels of 2 mm: a voxel's value comes from its neighbour."""
+    field = Field(np.broadcast_to(np.array([2, 0, 0], np.float32), (10, 12, 9, 3)).copy(), np.diag([2.0, 2, 2, 1]))
+    write_field(tmp_path / "field.nii.gz", field)
+    return tmp_path / "field.nii.gz"
+
+
+def test_maps_with_missing_values_and_constant_images_are_warped(shift, tmp_path, write_nifti):
+    volume = np.random.default_rng(0).normal(size=(10, 12, 9)).astype(np.float32)
+    volume[:, :5] = np.nan
+    constant = np.full((10, 12, 9), 3, np.float32)
+    for name, given in (("statistics", volume), ("constant", constant)):
+        image = write_nifti(tmp_path / f"{name}.nii.gz", given, np.diag([2.0, 2, 2, 1]))
+        assert run("warp", image, "--field", shift, "-o", tmp_path / f"{name}_warped.nii.gz") == 0
+        found = values(tmp_path / f"{name}_warped.nii.gz")
+        np.testing.assert_allclose(found[:-1], given[1:], atol=1e-5)  # NaN where the map has none
+        np.testing.assert_array_equal(found[-1], 0)
+
+
+def test_a_label_map_without_the_option_is_pointed_out(shift, tmp_path, write_nifti, capsys):
+    rng = np.random.default_rng(0)
+    label = write_nifti(tmp_path / "l.nii", rng.integers(0, 4, (10, 12, 9)).astype(np.uint8), np.diag([2.0, 2, 2, 1]))
+    image = write_nifti(tmp_path / "i.nii", rng.integers(0, 900, (10, 12, 9)).astype(np.int16), np.diag([2.0, 2, 2, 1]))
+    for path, options, told in ((label, [], True), (label, ["--labels"], False), (image, [], False)):
+        assert run("warp", path, "--field", shift, "-o", tmp_path / "out.nii", "--overwrite", *options) == 0
+        assert ("pass --labels" in capsys.readouterr().out) == told
 
 
 @pytest.mark.parametrize(

@@ -65,5 +65,6 @@ def test_the_card_has_the_measured_numbers():
         and "synthetic" not in card
     )
     assert "registration" not in card.split("##")[0]
+    assert "give 40 x 48 x 40 voxels" in card and "NaN or infinite are refused" in card
     unmeasured = model_card({**about, "measured": {}, "synthetic": True, "trial": True})
     assert "Not measured" in unmeasured and "nothing is known of its results on real scans" in unmeasured
