@@ -10,7 +10,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what editors and type checkers read; _MODULES says the same for the program, and a test compares
+    from deepatlas_tf.apply.register import register_files as register_files
     from deepatlas_tf.apply.register import register_scans as register_scans
+    from deepatlas_tf.apply.segment import segment_files as segment_files
     from deepatlas_tf.apply.segment import segment_scan as segment_scan
     from deepatlas_tf.datasets.load import DataSet as DataSet
     from deepatlas_tf.datasets.load import load_dataset as load_dataset
@@ -114,10 +116,12 @@ _MODULES = {
     "ngf": "losses.multimodal",
     "open_model": "runs.model",
     "pair_stream": "streams.pairs",
+    "register_files": "apply.register",
     "register_scans": "apply.register",
     "registration_net": "models.voxelmorph",
     "sample_stream": "streams.pairs",
     "sdlogj": "metrics.deformation",
+    "segment_files": "apply.segment",
     "segment_scan": "apply.segment",
     "soft_dice": "losses.overlap",
     "surface_metrics": "metrics.surface",

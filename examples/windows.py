@@ -22,11 +22,12 @@ def apply_in_windows(function: Callable, image: np.ndarray, size: Sequence[int])
     starts = [window_starts(n, m) for n, m in zip(shape, size, strict=True)]
     if all(len(places) == 1 for places in starts):
         return function(image)
-    total, weights = None, np.zeros((*shape, 1), np.float32)
+    total, weights = np.zeros((), np.float32), np.zeros((*shape, 1), np.float32)
     for corner in itertools.product(*starts):
         where = tuple(slice(start, start + m) for start, m in zip(corner, size, strict=True))
         values = function(image[where])
-        total = np.zeros((*shape, values.shape[-1]), np.float32) if total is None else total
+        if not total.ndim:  # the network says how many channels there are
+            total = np.zeros((*shape, values.shape[-1]), np.float32)
         weight = _gaussian(values.shape[:-1])[..., None]
         total[where] += weight * values
         weights[where] += weight

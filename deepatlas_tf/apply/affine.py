@@ -24,16 +24,16 @@ def affine_registration(moving: Nifti, fixed: Nifti) -> np.ndarray:
         DataError: SimpleITK is not installed, or the scans could not be aligned.
     """
     sitk = _simpleitk()
-    images = [_image(sitk, scan) for scan in (fixed, moving)]
+    target, source = _image(sitk, fixed), _image(sitk, moving)
     try:
         moments = sitk.CenteredTransformInitializerFilter.MOMENTS
-        rigid = sitk.CenteredTransformInitializer(*images, sitk.Euler3DTransform(), moments)
-        rigid = _optimise(sitk, *images, sitk.Euler3DTransform(rigid))
+        rigid = sitk.CenteredTransformInitializer(target, source, sitk.Euler3DTransform(), moments)
+        rigid = _optimise(sitk, target, source, sitk.Euler3DTransform(rigid))
         start = sitk.AffineTransform(3)
         start.SetCenter(rigid.GetCenter())
         start.SetMatrix(rigid.GetMatrix())
         start.SetTranslation(rigid.GetTranslation())
-        found = _optimise(sitk, *images, start)
+        found = _optimise(sitk, target, source, start)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise DataError(f"--affine: the scans could not be aligned ({reason}); align them with another tool") from error

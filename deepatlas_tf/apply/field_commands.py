@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 from deepatlas_tf.apply import fields
 from deepatlas_tf.apply.files import check_nifti_output, check_outputs, check_scan, header_of, save, stem
-from deepatlas_tf.messages import say
+from deepatlas_tf.messages import say, warn
 from deepatlas_tf.scans import nifti
 
 FEW_VALUES = 200  # of a file of integers: more are grey values
@@ -57,8 +56,8 @@ def jacobian_file(field: Path, output: Path, overwrite: bool = False) -> None:
 
 def _suggest_labels(path: Path, volume: np.ndarray) -> None:
     """Say so where a file looks like a label map, whose numbers must not be averaged."""
-    if nib.load(path).get_data_dtype().kind not in "iu":
+    if header_of(path).get_data_dtype().kind not in "iu":
         return
     n_values = np.unique(volume).size
     if 2 <= n_values <= FEW_VALUES:
-        say(f"{path} has {n_values} different integers: if it is a label map, pass --labels, which keeps them")
+        warn(f"{path} has {n_values} different integers: if it is a label map, pass --labels, which keeps them")

@@ -13,9 +13,11 @@ import numpy as np
 
 from deepatlas_tf.apply.files import stem, writing_floats
 from deepatlas_tf.apply.points import apply_affine, sample, transformed_voxels, voxels
+from deepatlas_tf.messages import warn
 from deepatlas_tf.metrics.blocks import by_blocks
 from deepatlas_tf.metrics.deformation import jacobian_determinant
 from deepatlas_tf.scans.checks import check_grid
+from deepatlas_tf.scans.headers import check_size, form_problem, open_checked, set_forms
 from deepatlas_tf.types import DataError
 
 LPS = np.array([-1.0, -1.0, 1.0])
@@ -37,8 +39,11 @@ def read_field(path: Path) -> Field:
     Raises DataError where it cannot be read or is something else.
     """
     try:
-        image = nib.load(path)
+        image = open_checked(path, stem(path))
+        check_size(path, stem(path), image)
         values = np.asarray(image.dataobj, np.float32)
+    except DataError:
+        raise
     except Exception as error:  # nibabel, gzip and zlib raise a dozen kinds for a damaged file
         raise DataError(f"cannot read the field {path} ({' '.join(str(error).split())}); write it again") from error
     code = int(image.header["intent_code"]) if "intent_code" in image.header else 0
@@ -50,6 +55,9 @@ def read_field(path: Path) -> Field:
     check_grid(stem(path), path, values[..., 0, 0], np.array(image.affine, np.float64))
     if not np.isfinite(values).all():
         raise DataError(f"the field {path} has values that are NaN or infinite; write it again")
+    problem = form_problem(image)
+    if problem:
+        warn(f"{path} {problem}")
     signs = LPS if code == VECTOR else np.ones(3)
     return Field((values[:, :, :, 0] * signs).astype(np.float32), np.array(image.affine, np.float64))
 
@@ -61,6 +69,7 @@ def write_field(path: Path, field: Field, header: nib.Nifti1Header | None = None
     image.set_data_dtype(np.float32)
     image.header.set_slope_inter(1, 0)
     image.header.set_intent(VECTOR, name="displacement")
+    set_forms(image, field.affine, header)
     with writing_floats(path) as temporary:
         nib.save(image, temporary)
 

@@ -173,11 +173,12 @@ def register_files(
     function = opened.registrar(options.stage, options.instance_steps)
     for path in inputs:
         detail(f"reading {path}")
-    scans = [_read_volume(path) for path in (moving, fixed)]
-    labels = _read_labels(options.moving_labels, moving, scans[0]) if options.moving_labels else None
-    alignment = _affine(*scans, opened.grid) if options.affine else None
-    found = (_register_mirrored if options.mirror else register_scans)(function, opened.grid, *scans, alignment)
-    folds = _write_results(output, (moving, fixed), scans, labels, found)
+    source, target = _read_volume(moving), _read_volume(fixed)
+    labels = _read_labels(options.moving_labels, moving, source) if options.moving_labels else None
+    alignment = _affine(source, target, opened.grid) if options.affine else None
+    register = _register_mirrored if options.mirror else register_scans
+    found = register(function, opened.grid, source, target, alignment)
+    folds = _write_results(output, (moving, fixed), (source, target), labels, found)
     _report_crop(found.transform, opened.grid)
     say(f"{', '.join(names)} in {output}; folds in {folds:.3g} % of the voxels")
     return found
@@ -192,7 +193,8 @@ def _read_volume(path: Path) -> Nifti:
 
 def _affine(moving: Nifti, fixed: Nifti, grid: Grid) -> np.ndarray:
     """The affine registration of the anatomy alone: a border would be aligned too."""
-    return affine_registration(*(cropped(scan, anatomy(scan, grid)) for scan in (moving, fixed)))
+    moving, fixed = (cropped(scan, anatomy(scan, grid)) for scan in (moving, fixed))
+    return affine_registration(moving, fixed)
 
 
 def _write_results(

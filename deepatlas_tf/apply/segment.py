@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import nibabel as nib
 import numpy as np
 
 from deepatlas_tf.apply.files import check_outputs, find_scans, header_of, save, stem, writing
@@ -83,7 +82,7 @@ def _to_source(probabilities: np.ndarray, transform: GridTransform, keep: bool) 
     n_classes = probabilities.shape[-1]
     best = np.full(transform.source_shape, -1, np.float32)
     label = np.zeros(transform.source_shape, _label_type(probabilities))
-    kept = np.zeros((*transform.source_shape, n_classes), np.float32) if keep else None
+    kept = np.zeros((*transform.source_shape, n_classes if keep else 0), np.float32)
     for index in range(n_classes):
         share = transform.image_to_source(probabilities[..., index])
         label[share > best] = index
@@ -92,7 +91,7 @@ def _to_source(probabilities: np.ndarray, transform: GridTransform, keep: bool) 
             kept[..., index] = share
     if keep:  # the smoothing of a coarser scan may leave a sum that is not quite 1
         kept /= np.maximum(kept.sum(axis=-1, keepdims=True), 1e-6)
-    return Segmentation(label, kept)
+    return Segmentation(label, kept if keep else None)
 
 
 def segment_files(
@@ -159,7 +158,7 @@ def _segment_file(
     if found.probabilities is not None:
         save(_probabilities_path(result), found.probabilities, source.affine, header)
     save(result, found.label, source.affine, header)
-    size = abs(np.linalg.det(nib.load(scan).affine[:3, :3]))  # mm3, also of a slice, which has a thickness
+    size = abs(np.linalg.det(header.get_best_affine()[:3, :3]))  # mm3, also of a slice, which has a thickness
     counts = np.bincount(found.label.ravel(), minlength=len(grid.class_names))
     return [f"{count * size / 1000:.6g}" for count in counts[1:]]
 

@@ -42,7 +42,7 @@ def metadata(run: TrainedModel, stages: dict[str, str | None], version: int) -> 
     }
 
 
-def _measured(run: TrainedModel, stages) -> dict:
+def _measured(run: TrainedModel, stages: dict[str, str | None]) -> dict:
     """The run's own evaluation of the served networks: ``{task: {measure: {"mean", "per_class"}}}``; may be empty."""
     summary = run.folder.summary() if run.folder.summary_file.exists() else {}
     found = {}

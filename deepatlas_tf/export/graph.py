@@ -1,15 +1,17 @@
 """What is served: the networks with the rescaling of intensities, as a TensorFlow module without Keras objects."""
 
 import contextlib
+from collections.abc import Callable, Iterator
 
-from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.ops.warp import warp
 from deepatlas_tf.scans.intensity import PERCENTILES
+from deepatlas_tf.types import Tensor
 
 PER_MILLE = tuple(round(10 * percentile) for percentile in PERCENTILES)
 
 
-def rescale(image):
+def rescale(image: Tensor) -> Tensor:
     """:func:`deepatlas_tf.scans.intensity.rescale` for each image of a batch: ``(B, *S, 1)`` -> the same, in [0, 1]."""
     flat = tf.reshape(image, (tf.shape(image)[0], -1))  # (B, voxels)
     inside = flat != 0
@@ -25,14 +27,14 @@ def rescale(image):
     return tf.reshape(tf.where(constant[:, None], tf.zeros_like(flat), scaled), tf.shape(image))
 
 
-def finite(image, name: str):
+def finite(image: Tensor, name: str) -> Tensor:
     """``image`` as it is; the request fails with one line that names the input where a voxel is NaN or infinite."""
     return tf.debugging.check_numerics(
         image, f"{name}: every voxel must be a finite number; replace those that are not"
     )
 
 
-def _percentile(ascending, count, per_mille: int):
+def _percentile(ascending: Tensor, count: Tensor, per_mille: int) -> Tensor:
     """NumPy's linear percentile of the first ``count (B,)`` values of each row of ``ascending (B, N)``.
 
     The position ``(count - 1) * per_mille / 1000`` is found in integers: float32 does not hold it for large images.
@@ -59,19 +61,19 @@ class Served(tf.Module):
         registration: Keras model ``[moving, fixed] -> u`` for any size, or None.
     """
 
-    def __init__(self, n_axes: int, segmentation=None, registration=None):
+    def __init__(self, n_axes: int, segmentation: keras.Model | None = None, registration: keras.Model | None = None):
         super().__init__()
         # The variables alone are kept: a Keras model would be saved layer by layer, and need its classes to be loaded
         self.weights = [weight for net in (segmentation, registration) if net is not None for weight in net.weights]
         self._image = (None, *[None] * n_axes, 1)
-        self.functions = {}
+        self.functions: dict[str, Callable] = {}
         if segmentation is not None:
             self._add_segment(segmentation)
         if registration is not None:
             self._add_register(registration)
         self.functions["serving_default"] = next(iter(self.functions.values()))
 
-    def _add_segment(self, net):
+    def _add_segment(self, net: keras.Model) -> None:
         def segment(image):
             probabilities = net(image, training=False)
             labels = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
@@ -80,7 +82,7 @@ class Served(tf.Module):
         self._add("segment", lambda image: segment(rescale(image)), "image")
         self._add("segment_rescaled", segment, "image")
 
-    def _add_register(self, net):
+    def _add_register(self, net: keras.Model) -> None:
         def register(moving, fixed):
             u = net([moving, fixed], training=False)
             return {"displacement": u, "warped": warp(moving, u)}
@@ -92,7 +94,7 @@ class Served(tf.Module):
         self._add("register", register_raw, "moving", "fixed")
         self._add("register_rescaled", register, "moving", "fixed")
 
-    def _add(self, name, function, *inputs):
+    def _add(self, name: str, function: Callable, *inputs: str) -> None:
         specs = [tf.TensorSpec(self._image, tf.float32, name=one) for one in inputs]
 
         def checked(*images):
@@ -103,7 +105,7 @@ class Served(tf.Module):
 
 
 @contextlib.contextmanager
-def _functions_inlined():
+def _functions_inlined() -> Iterator[None]:
     """The warp is a function compiled by XLA; here it becomes part of the graph that calls it.
 
     Not every server has XLA, and it would compile again for each size of image.

@@ -153,5 +153,5 @@ def test_a_damaged_field_is_refused(tmp_path):
     with pytest.raises(DataError, match="NaN"):
         read_field(tmp_path / "f.nii")
     (tmp_path / "g.nii").write_bytes((tmp_path / "f.nii").read_bytes()[:500])
-    with pytest.raises(DataError, match="cannot read the field"):
+    with pytest.raises(DataError, match="cannot read .*g.nii"):
         read_field(tmp_path / "g.nii")

@@ -151,6 +151,44 @@ def test_a_border_of_either_scan_changes_nothing(mode, run_folder, scans, tmp_pa
     np.testing.assert_allclose(fields[1][inside], fields[0], atol=1e-3)
 
 
+def with_forms(path, name, qform, sform, codes):
+    """The scan with these forms: (4, 4) each, codes of qform and sform."""
+    image = nib.Nifti1Image(values(path), None)
+    image.header.set_zooms(np.linalg.norm(sform[:3, :3], axis=0))
+    image.set_qform(qform, codes[0])
+    image.set_sform(sform, codes[1])
+    nib.save(image, path.parent / f"{name}.nii.gz")
+    return path.parent / f"{name}.nii.gz"
+
+
+def test_results_lie_at_one_place_for_every_program(run_folder, scans, tmp_path, capsys):
+    """A sform in a template's space and a qform in the scanner's; no form at all; and only a qform."""
+    affine, turned = nib.load(scans["flipped"]).affine, np.eye(4)
+    turned[:3, :3] = Rotation.from_euler("zx", [12, -8], degrees=True).as_matrix()
+    turned[:3, 3] = 7, -11, 5
+    cases = {
+        "differ": (affine, turned @ affine, (1, 4)),
+        "none": (affine, affine, (0, 0)),
+        "q": (affine, affine, (1, 0)),
+    }
+    files = {name: with_forms(scans["flipped"], name, *case) for name, case in cases.items()}
+    for fixed in files:
+        out = tmp_path / fixed
+        call = ["register", scans["permuted"], files[fixed], "--model", run_folder, "-o", out, "-q"]
+        assert run(*call) == 0 and run("segment", files[fixed], "--model", run_folder, "-o", out, "-q") == 0
+        told = capsys.readouterr().err
+        assert told.count("warning: ") == (fixed != "q") and told.count(f"{fixed}.nii.gz") == (fixed != "q")
+        used = nib.load(files[fixed]).affine
+        for result in (f"{fixed}.nii.gz", *FILES - {"inverse_displacement_field.nii.gz"}):
+            image, by_itk = nib.load(out / result), sitk.ReadImage(str(out / result))
+            np.testing.assert_allclose(image.get_qform(), used, atol=1e-4)
+            np.testing.assert_allclose(image.get_sform(), used, atol=1e-4)
+            assert image.header["qform_code"] == image.header["sform_code"] > 0
+            corner = [n - 1 for n in image.shape[:3]]
+            seen = np.array(by_itk.TransformIndexToPhysicalPoint(corner)) * [-1, -1, 1]
+            np.testing.assert_allclose(seen, (used @ [*corner, 1])[:3], atol=1e-3)
+
+
 def test_all_files_are_written_or_none(run_folder, scans, tmp_path, monkeypatch, capsys):
     def fail(path, *_):
         if path.name == "jacobian.nii.gz":
@@ -232,7 +270,7 @@ def test_a_label_map_without_the_option_is_pointed_out(shift, tmp_path, write_ni
     image = write_nifti(tmp_path / "i.nii", rng.integers(0, 900, (10, 12, 9)).astype(np.int16), np.diag([2.0, 2, 2, 1]))
     for path, options, told in ((label, [], True), (label, ["--labels"], False), (image, [], False)):
         assert run("warp", path, "--field", shift, "-o", tmp_path / "out.nii", "--overwrite", *options) == 0
-        assert ("pass --labels" in capsys.readouterr().out) == told
+        assert ("pass --labels" in capsys.readouterr().err) == told
 
 
 @pytest.mark.parametrize(
