@@ -1,7 +1,8 @@
 """Export a trained run as a SavedModel for TensorFlow Serving, with a model card.
 
 Writes OUT/VERSION/ with the signatures segment and register, as far as the run has the networks. Images are given at
-the voxel size and orientation of assets/metadata.json, with their own intensities and of any size.
+the voxel size and orientation of assets/metadata.json, with their own intensities, cut to the anatomy and in windows of
+the size of training (docs/serving.md).
 """
 
 from pathlib import Path

@@ -29,6 +29,10 @@ def add_arguments(parser) -> None:
 
 def run(args) -> None:
     """Write it."""
+    if args.output and args.output.suffix.lower() == ".pdf":
+        from deepatlas_tf.report.pdf import check_installed  # before the seconds that TensorFlow takes to import
+
+        check_installed()
     from deepatlas_tf.report.write import write_report  # TensorFlow takes seconds to import: not for --help
 
     data = {"data_dir": args.data_dir, "manual_dir": args.manual_dir}

@@ -234,16 +234,6 @@ def test_a_result_that_is_not_finite_is_not_written(run_folder, scans, tmp_path,
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_without_simpleitk_affine_is_refused_before_tensorflow_is_imported(scans, tmp_path):
-    code = (
-        "import sys; sys.modules['SimpleITK'] = None; from deepatlas_tf.cli import main; "
-        f"status = main(['register', 'a.nii', 'b.nii', '--model', 'x', '-o', {str(tmp_path / 'out')!r}, '--affine']); "
-        "sys.exit(10 * ('tensorflow' in sys.modules) + status)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert result.returncode == 1 and "pip install 'deepatlas_tf[itk]'" in result.stderr
-
-
 @pytest.fixture
 def shift(tmp_path):
     """A field of 2 mm to the left on a grid of 10 x 12 x 9 voxels of 2 mm: a voxel's value comes from its neighbour."""
