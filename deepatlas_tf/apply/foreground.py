@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-FEWEST_PLANES = 2  # fewer are no border: one plane may be empty, or repeated, by chance
+THINNEST = 4  # planes of a border on its thickest side: in fewer a scan of the training data may end as well
 AIR = 0.1  # of the range of intensities: what differs less from the dark border is noise
 REPEATED = 0.01  # of the range: planes that differ less from each other are copies
 CUT = 0.5  # share of a face: the content fills more of it where the scan was cut through the anatomy
@@ -27,15 +27,9 @@ def without_border(volume: np.ndarray) -> Region:
     content fills: a scan that was cut through the anatomy was padded. And planes that repeat the last one of the scan.
     The air around a head or a limb is none: there the first planes of content are small.
     """
-    low, high = _range(volume)
-    region = tuple(slice(0, n) for n in volume.shape)
-    while True:
-        found = _without_repeats(volume, region, REPEATED * (high - low))
-        found = _without_padding(volume, found, tolerance=0.0, darkest=np.inf)
-        found = _without_padding(volume, found, tolerance=AIR * (high - low), darkest=low + AIR * (high - low))
-        if found == region:
-            return region
-        region = found
+    region = _inner(volume)
+    ends = [(part.start, n - part.stop) for part, n in zip(region, volume.shape, strict=True)]
+    return region if np.max(ends) >= THINNEST else tuple(slice(0, n) for n in volume.shape)
 
 
 def around_content(volume: np.ndarray, sizes: Sequence[int]) -> Region:
@@ -47,6 +41,18 @@ def around_content(volume: np.ndarray, sizes: Sequence[int]) -> Region:
     low, high = _range(volume)
     box = _box(np.abs(volume - low) > AIR * (high - low), sizes)
     return tuple(_span(part, size, n) for part, size, n in zip(box, sizes, volume.shape, strict=True))
+
+
+def _inner(volume: np.ndarray) -> Region:
+    low, high = _range(volume)
+    region = tuple(slice(0, n) for n in volume.shape)
+    while True:  # a border may lie in another one
+        found = _without_repeats(volume, region, REPEATED * (high - low))
+        found = _without_padding(volume, found, tolerance=0.0, darkest=np.inf)
+        found = _without_padding(volume, found, tolerance=AIR * (high - low), darkest=low + AIR * (high - low))
+        if found == region:
+            return region
+        region = found
 
 
 def _span(part: slice, size: int, n: int) -> slice:
@@ -80,7 +86,7 @@ def _without_repeats(volume: np.ndarray, region: Region, tolerance: float) -> Re
             count = 0
             while count < len(planes) - 1 and np.abs(planes[count + 1] - planes[count]).max() <= tolerance:
                 count += 1
-            if count >= FEWEST_PLANES and np.ptp(planes[0]) > tolerance:  # planes of one value are padding
+            if np.ptp(planes[0]) > tolerance:  # planes of one value are padding
                 region = _shortened(region, axis, end, count)
     return region
 
@@ -93,7 +99,7 @@ def _without_padding(volume: np.ndarray, region: Region, tolerance: float, darke
             planes = np.moveaxis(volume[box], axis, 0)[:: 1 if end == 0 else -1]
             value = float(np.median(planes[0]))
             count = 0 if value > darkest else _empty_planes(planes, value, tolerance)
-            if FEWEST_PLANES <= count < len(planes):
+            if 0 < count < len(planes):
                 box = _shortened(box, axis, end, count)
                 removed.append((axis, end, count, value))
     for axis, end, count, value in removed:

@@ -186,7 +186,6 @@ def test_a_wrong_call_is_one_line(scan, options, status, hint, run_folder, scans
     (tmp_path / "registration").mkdir()
     for name in ("experiment.json", "model.json"):
         (tmp_path / "registration" / name).write_text((run_folder / name).read_text())
-    monkeypatch.setattr("deepatlas_tf.runs.model.net_path", net_path)
     if scan.endswith(".dcm"):
         (tmp_path / scan).touch()
     assert segment(scan, "--model", run_folder, *options, "-o", "out") == status
