@@ -52,6 +52,9 @@ def register_scans(
         fixed: volume and affine.
         alignment: (4, 4), mm of the fixed scan to mm of the moving one, from an affine registration. None brings the
             scans' centres together and their axes in one order, as in training.
+
+    Raises:
+        DataError: the network's field is not finite, or a scan's voxels are too many for it.
     """
     part, moving_part = (cropped(scan, anatomy(scan, grid)) for scan in (fixed, moving))
     if alignment is None:
@@ -64,6 +67,8 @@ def register_scans(
         moving_image = _aligned_image(moving_part, grid, transform, alignment)
     fixed_image = transform.image_to_network(rescale(part.volume))
     u = register(moving_image[..., None], fixed_image[..., None])
+    if not np.isfinite(u).all():
+        raise DataError("the network's displacement field is not finite; its weights are damaged, or a scan is")
     return Registration(to_field(u, transform, fixed, alignment), alignment, transform)
 
 

@@ -229,7 +229,7 @@ def test_a_result_that_is_not_finite_is_not_written(run_folder, scans, tmp_path,
         return np.full((*fixed.shape[:-1], 3), np.inf, np.float32)
 
     monkeypatch.setattr(TrainedModel, "registrar", lambda *_: broken)
-    with pytest.raises(DataError, match="not be finite"):
+    with pytest.raises(DataError, match="not finite"):
         register_files(scans["flipped"], scans["permuted"], run_folder, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 
