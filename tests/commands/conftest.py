@@ -38,7 +38,8 @@ def write_run(folder: Path, stages=("first", "deepatlas"), nets=("segmentation",
         place.mkdir(parents=True)
         for name in nets:
             saved[name].save(place / f"{name}.keras", save_format="keras")
-    settings = {"method": "deepatlas", "steps": 80, "epochs": 2, "weights": {}, "similarity": "ncc"}
+    settings = {"method": "deepatlas", "steps": 80, "epochs": 2, "similarity": "ncc"}
+    settings["weights"] = {"registration": {"similarity": 1.0, "smoothness": 1.0}}
     settings["turns"] = {"registration": 2, "segmentation": 1}
     experiment = {
         "data": {"dataset": "phantom_knee", "labels": 3},
