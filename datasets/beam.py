@@ -19,7 +19,7 @@ _SYSTEM_ERROR = re.compile(r"^\w*Error: \[Errno (\d+)\] [^:\n]*(?:: '([^'\n]*)')
 _REPORT = "bad-scans-{}.txt"
 
 
-def package():
+def package() -> Any:
     """The module ``apache_beam``; MissingDataError says how to get it."""
     try:
         import apache_beam
@@ -28,7 +28,7 @@ def package():
     return apache_beam
 
 
-def pipeline_options(text: str):
+def pipeline_options(text: str) -> Any:
     """Beam's options from ``"runner=DirectRunner,direct_num_workers=2"``, as ``tfds build`` takes them.
 
     Raises SettingError for anything else, MissingDataError without Beam.
@@ -43,7 +43,7 @@ def pipeline_options(text: str):
     return options
 
 
-def examples(folder: str, name: str, subjects: Sequence[str], example: Callable[[int, str], tuple[int, dict]]):
+def examples(folder: str, name: str, subjects: Sequence[str], example: Callable[[int, str], tuple[int, dict]]) -> Any:
     """A PTransform that makes the (key, record) of each subject and its index, wherever a worker is free.
 
     A DataError stops no worker: all bad scans are found and written to ``folder``, where ``plain_errors`` reads them in

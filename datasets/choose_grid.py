@@ -70,7 +70,7 @@ def fingerprint(scans: Sequence[ListedScan], n_axes: int) -> Fingerprint:
 def choose_grid(
     found: Fingerprint, shape: Sequence[int] | None = None, spacing: Sequence[float] | None = None
 ) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """(shape, spacing in mm) by the rule above; one of them may be given.
+    """The (shape, spacing in mm) by the rule of this module; one of them may be given.
 
     For a given shape the spacing is the median, made coarser until the shape holds the foreground.
     """
@@ -97,7 +97,7 @@ def _foreground(image: np.ndarray) -> np.ndarray:
 
 
 def _central_box(inside: np.ndarray) -> np.ndarray:
-    """(D,) voxels of the smallest box about the centre of the volume (*S) that holds all of ``inside``."""
+    """The size (D,) in voxels of the smallest box about the centre of the volume (*S) that holds all of ``inside``."""
     sizes = []
     for axis, n in enumerate(inside.shape):
         places = np.flatnonzero(inside.any(axis=tuple(k for k in range(inside.ndim) if k != axis)))
@@ -111,6 +111,6 @@ def _shape(extent: np.ndarray, spacing: np.ndarray) -> tuple[int, ...]:
 
 
 def _round_up(value: float) -> float:
-    """To two significant digits."""
+    """The value rounded up to two significant digits."""
     step = 10.0 ** (math.floor(math.log10(value)) - 1)
     return float(f"{math.ceil(value / step - 1e-9) * step:.2g}")

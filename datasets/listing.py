@@ -243,7 +243,7 @@ def _folder_scans(folder: Path, part: str, split: str, channels: bool) -> list[L
 
 
 def _stems(folder: Path) -> list[tuple[str, Path]]:
-    """(name without .nii[.gz], path) of the NIfTI files of a folder that may be absent, sorted."""
+    """The (name without .nii[.gz], path) of the NIfTI files of a folder that may be absent, sorted."""
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     # macOS leaves files ._NAME beside the real ones
     found = [path for path in paths if re.search(r"\.nii(\.gz)?$", path.name) and not path.name.startswith(".")]

@@ -92,7 +92,7 @@ def load_dataset(
     return data_set(name, builder)
 
 
-def data_set(name: str, builder) -> DataSet:
+def data_set(name: str, builder: tfds.core.DatasetBuilder) -> DataSet:
     """What a prepared TFDS builder holds."""
     about = builder.info.metadata
     return DataSet(
@@ -110,7 +110,15 @@ def data_set(name: str, builder) -> DataSet:
     )
 
 
-def prepared_builder(name, data_dir=None, manual_dir=None, shape=None, spacing=None, n_subjects=None, beam=None):
+def prepared_builder(
+    name: str,
+    data_dir: PathLike | None = None,
+    manual_dir: PathLike | None = None,
+    shape: tuple[int, ...] | None = None,
+    spacing: tuple[float, ...] | None = None,
+    n_subjects: int | None = None,
+    beam: Any = None,
+) -> tfds.core.DatasetBuilder:
     """The TFDS builder of a named data set, prepared first where needed; arguments and errors as for ``load_dataset``.
 
     ``beam``: PipelineOptions of Apache Beam, to prepare it with its workers.
@@ -124,7 +132,12 @@ def prepared_builder(name, data_dir=None, manual_dir=None, shape=None, spacing=N
     return builder
 
 
-def builder_and_config(name: str, shape=None, spacing=None, n_subjects: int | None = None):
+def builder_and_config(
+    name: str,
+    shape: tuple[int, ...] | None = None,
+    spacing: tuple[float, ...] | None = None,
+    n_subjects: int | None = None,
+) -> tuple[Any, tfds.core.BuilderConfig]:
     """The builder class of ``name`` or ``name/variant``, and its configuration with these values.
 
     Raises DataError for an unknown name, variant or grid.

@@ -55,7 +55,7 @@ class PhantomBuilder(VolumeBuilder, skip_registration=True):
         return {**self.draw(self.seed(subject), contrast)._asdict(), "affine": self.affine()}
 
     def affine(self) -> np.ndarray:
-        """(D+1, D+1): the origin is the middle of the grid."""
+        """The affine (D+1, D+1), whose origin is the middle of the grid."""
         config = self.builder_config
         affine = np.diag([*config.spacing, 1.0])
         affine[:-1, -1] = -(np.array(config.shape) - 1) / 2 * config.spacing

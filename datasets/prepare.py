@@ -6,7 +6,9 @@ import fcntl
 import io
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from absl import logging
 
@@ -18,7 +20,13 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
-def prepare(builder_class, config, data_dir: Path, manual_dir: Path | None = None, beam_options=None):
+def prepare(
+    builder_class: type[tfds.core.DatasetBuilder],
+    config: tfds.core.BuilderConfig,
+    data_dir: Path,
+    manual_dir: Path | None = None,
+    beam_options: Any = None,
+) -> tfds.core.DatasetBuilder:
     """The builder of the data set in ``data_dir``, built from ``manual_dir`` where it is not there yet.
 
     ``beam_options``, Beam's PipelineOptions, make it a Beam pipeline: the same records, and the same errors.
@@ -66,8 +74,8 @@ def is_prepared(folder: str | os.PathLike) -> bool:
 
 
 @contextlib.contextmanager
-def quiet():
-    """Without TFDS's log, its announcement of a download (there is none) and its bars (the builder draws one)."""
+def quiet() -> Iterator[None]:
+    """Keep TFDS from logging, announcing a download (there is none) and drawing bars (the builder draws one)."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     tfds.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""Where the scans of a prepared data set come from, and whether it is what somebody asks for now.
+"""The source of a prepared data set, and whether it is what somebody asks for now.
 
 A prepared data set keeps its source: the folder of its files, and the size and time of each. Another folder, or a file
 that has changed since, must not pass for what was prepared.
@@ -7,6 +7,7 @@ that has changed since, must not pass for what was prepared.
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from deepatlas_tf import messages
 from deepatlas_tf.types import DataError, MissingDataError
@@ -25,7 +26,7 @@ def source_of(files: Iterable[Path], path: Path | None = None) -> Source:
     return {"path": folder if path is None else os.path.realpath(path), "files": states}
 
 
-def check_source(builder, manual_dir: Path) -> None:
+def check_source(builder: Any, manual_dir: Path) -> None:
     """Raise DataError where a prepared data set was not made of the scans in ``manual_dir`` as they are now.
 
     Scans that are no longer there do no harm: the prepared copy stands for them. MissingDataError where ``manual_dir``

@@ -80,7 +80,7 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         raise NotImplementedError
 
     def source(self, manual_dir: Path | None) -> Source:
-        """Where the scans in ``manual_dir`` come from; {} where none are read. Raises MissingDataError for no scans."""
+        """The files of ``manual_dir`` that are read; {} where none are read. Raises MissingDataError for no scans."""
         return {}
 
     def extra_features(self) -> dict:
@@ -96,7 +96,13 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return dict.fromkeys(subjects, "")
 
     @classmethod
-    def config_for(cls, shape=None, spacing=None, n_subjects=None, variant: str | None = None) -> VolumeConfig:
+    def config_for(
+        cls,
+        shape: Sequence[int] | None = None,
+        spacing: Sequence[float] | None = None,
+        n_subjects: int | None = None,
+        variant: str | None = None,
+    ) -> VolumeConfig:
         """The configuration with these values; None takes the value of the variant's default configuration.
 
         Raises SettingError for an unknown variant, DataError for a grid that the data set cannot have.
@@ -224,7 +230,7 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return record | {name: found[name] for name in self.extra_features()}
 
     def _labelled_classes(self, found: dict) -> np.ndarray:
-        """(C,) bool: which classes the label map holds. The background counts as labelled where all the others are."""
+        """Which classes the label map holds, (C,) bool. The background counts as labelled where all the others are."""
         names = self.class_names()[1:] if found["label"] is not None else ()
         kept = found.get("labelled_classes", names)
         flags = [name in kept for name in names] or [False] * (len(self.class_names()) - 1)

@@ -10,7 +10,14 @@ from typing import Any, TypedDict
 Tensor = Any  # a tf.Tensor, or an array that TensorFlow takes for one; this module does not import TensorFlow
 
 
-class Sample(TypedDict):
+class _WholeSample(TypedDict):
+    image: Tensor
+    label: Tensor
+    label_weight: Tensor
+    subject: Tensor
+
+
+class Sample(_WholeSample, total=False):
     """One scan and what is known of its anatomy; batched, every entry has a leading ``B``.
 
     image: ``(*S, 1)`` float32, intensities rescaled to [0, 1].
@@ -25,10 +32,7 @@ class Sample(TypedDict):
     0 in a voxel where the mask is not trusted; of a sample whose label is whole they are not used, and 0.
     """
 
-    image: Tensor
-    label: Tensor
-    label_weight: Tensor
-    subject: Tensor
+    soft_label: Tensor
 
 
 class Pair(TypedDict):

@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 from collections.abc import Sequence
+from typing import Any
 
 from deepatlas_tf.datasets.choose_grid import choose_grid, common_axes, fingerprint
 from deepatlas_tf.datasets.listing import LAYOUTS, Listing, check_listing, labelled_domains, read_listing
@@ -31,7 +32,7 @@ class NiftiConfig(VolumeConfig):
 
 
 class Builder(ScanBuilder):
-    """It has no configuration of its own: ``prepared_builder`` makes one from the scans that it is given."""
+    """The builder of one's own scans, whose configuration ``prepared_builder`` makes from the listing."""
 
     pkg_dir_path = pathlib.Path(__file__).parent
     BUILDER_CONFIGS = []
@@ -84,8 +85,8 @@ def prepared_builder(
     prepared_dir: str | os.PathLike,
     shape: Sequence[int] | None = None,
     spacing: Sequence[float] | None = None,
-    beam=None,
-):
+    beam: Any = None,
+) -> tfds.core.DatasetBuilder:
     """A TFDS builder that reads the prepared scans; they are prepared first where needed.
 
     Args:
@@ -146,7 +147,10 @@ def _found_labels(listing: Listing, numbers) -> dict[str, tuple[int, ...]]:
 
 
 def _names(listing: Listing, shape, spacing) -> tuple[str, str]:
-    """(start of the names of all copies of this source, name of this one); the last part is of what it is made from."""
+    """The start of the names of all copies of this source, and the name of this one.
+
+    The last part of the name is a digest of the files' states and the classes.
+    """
     path = os.path.realpath(listing.path)
     stem = re.sub(r"\W+", "_", pathlib.Path(path).stem).strip("_") or "scans"
     prefix = f"{stem}-{_digest(path)[:6]}_"
@@ -167,7 +171,7 @@ def _digest(value) -> str:
 
 
 def _remove_others(folder: pathlib.Path, prefix: str, state: str) -> None:
-    """Copies of this source as it was before."""
+    """Remove the copies of this source as it was before."""
     for path in folder.glob(f"{prefix}*"):
         if not path.name.endswith(state):
             shutil.rmtree(path, ignore_errors=True)

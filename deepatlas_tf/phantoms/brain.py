@@ -158,7 +158,7 @@ def _solids(points: Points, voxel: float) -> dict[str, np.ndarray]:
 
 
 def cortex_thickness(voxel: float) -> float:
-    """As in life (3 mm), or 1.3 voxels where that is more, but never so much that no white matter is left."""
+    """The thickness in mm: 3 as in life, or 1.3 voxels where that is more, at most 5 so that white matter is left."""
     return float(np.clip(1.3 * voxel, 3.0, 5.0))
 
 

@@ -22,7 +22,7 @@ class Phantom(NamedTuple):
 
 
 def grid_points(shape: Sequence[int], spacing: Sequence[float]) -> Points:
-    """x, y, z of each voxel in mm from the middle of the grid, each (*S,); for a slice (X, Z), y is 0."""
+    """The places x, y, z, each (*S,), of the voxels in mm from the middle of the grid; for a slice (X, Z), y is 0."""
     axes = [(np.arange(n) - (n - 1) / 2) * step for n, step in zip(shape, spacing, strict=True)]
     points = list(np.meshgrid(*axes, indexing="ij"))
     if len(shape) == 2:
@@ -40,8 +40,16 @@ def bend(rng: np.random.Generator, points: Points, millimetres: float, control_p
     return moved
 
 
-def swell(points: Points, centre, radii, stretch, shift=(0.0, 0.0, 0.0)) -> Points:
-    """Points ``p + w (stretch (p - centre) + shift)`` with ``w = exp(-|(p - centre) / radii|^2)``.
+def swell(
+    points: Points,
+    centre: Sequence[float],
+    radii: Sequence[float],
+    stretch: Sequence[float] | np.ndarray,
+    shift: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0),
+) -> Points:
+    """Move points smoothly about a centre: ``p`` goes to ``p + w (stretch (p - centre) + shift)``.
+
+    The weight ``w = exp(-|(p - centre) / radii|^2)`` falls off within about ``radii``.
 
     ``stretch`` and ``shift`` have one value for each axis. In a slice the second coordinate stays as it is. No fold
     arises where |stretch| is under 0.5 and ``shift`` under half of ``radii``.
@@ -59,7 +67,7 @@ def displacement(subject: Points, template: Points, spacing: Sequence[float]) ->
     return np.stack(fields, axis=-1).astype(np.float32)
 
 
-def registration_error(u, moving: np.ndarray, fixed: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+def registration_error(u: np.ndarray, moving: np.ndarray, fixed: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """How far a registration errs at each voxel of the fixed subject, (*S,) in mm, measured in the template.
 
     The voxel ``x`` of the fixed subject belongs to the template's ``x + fixed(x)``; the registration takes it to

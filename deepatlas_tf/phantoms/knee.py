@@ -6,7 +6,7 @@ and millimetres, as after the affine registration that usually comes first. Ther
 - :func:`knee`: each structure has a random shape of its own. The T1-like images of the demo; there is no one
   deformation that takes one subject to another.
 - :func:`draw`: every subject is :func:`template` deformed, and the true deformation is known; the same seed shows the
-  same anatomy in each contrast. T1-like, T2-like with suppressed fat, and projections (see ``phantom_projection``).
+  same anatomy in each contrast. T1-like, T2-like with suppressed fat, and projections (see ``projection``).
 """
 
 import functools
@@ -143,7 +143,7 @@ def _random_knee(rng, voxel: float) -> Knee:
 
 
 def _place(points: Points, size, pose, shift) -> Points:
-    """From the scanner's frame to the knee's own."""
+    """Bring points from the scanner's frame to the knee's own."""
     points = [p - s for p, s in zip(points, shift, strict=True)]
     for plane, angle in zip([(1, 2), (0, 2), (0, 1)], pose, strict=True):
         if points[0].ndim == 3 or plane == (0, 2):  # a slice turns in its own plane only
@@ -193,7 +193,7 @@ def _project(points: Points, tissue, voxel: float) -> tuple[np.ndarray, np.ndarr
     Background is what crosses none. x and z of the points hold for the whole ray, so that a deformation within the
     plane is exact for the projection too.
     """
-    integral, paths = 0.0, np.zeros((len(CLASS_NAMES), *points[0].shape))
+    integral, paths = np.zeros(points[0].shape), np.zeros((len(CLASS_NAMES), *points[0].shape))
     for y in np.arange(-72, 72, _RAY_STEP) + _RAY_STEP / 2:  # plane by plane: little memory
         plane = [points[0], np.full(points[0].shape, y), points[2]]
         solids = knee_solids(plane, Knee(cartilage_thickness(voxel)))

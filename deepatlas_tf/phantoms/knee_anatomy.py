@@ -32,11 +32,11 @@ class Knee:
 
 
 def cartilage_thickness(voxel: float) -> float:
-    """As in life (3 mm), or 1.7 voxels where that is more, so that Dice means something on a coarse grid."""
+    """The thickness in mm: 3 as in life, or 1.7 voxels where that is more: so Dice means something on a coarse grid."""
     return max(3.0, 1.7 * voxel)
 
 
-def knee_solids(points: Points, knee: Knee, thickness_texture=0.0) -> dict[str, np.ndarray]:
+def knee_solids(points: Points, knee: Knee, thickness_texture: np.ndarray | float = 0.0) -> dict[str, np.ndarray]:
     """Signed distances (*S,) in mm of everything that is drawn."""
     x, y, z = points
     thickness = knee.thickness * (1 + 0.15 * thickness_texture)
@@ -104,8 +104,10 @@ def knee_label(solids: dict[str, np.ndarray]) -> np.ndarray:
     return label
 
 
-def knee_layers(solids, points: Points, tissue: dict[str, float], grain: Field, wobble: Field) -> list:
-    """(signed distance, intensity) of the tissues from the outside in, to be painted.
+def knee_layers(
+    solids: dict[str, np.ndarray], points: Points, tissue: dict[str, float], grain: Field, wobble: Field
+) -> list:
+    """The (signed distance, intensity) of each tissue from the outside in, to be painted.
 
     Both fields are called with how many knots they have along each axis of the grid, about, and have unit variance:
     ``grain`` is the texture of a tissue, ``wobble`` the unevenness of skin and muscle.

@@ -13,7 +13,7 @@ from deepatlas_tf.ops.splines import smooth_field
 Points = list[np.ndarray]
 
 
-def turn(points: Points, plane: tuple[int, int], angle) -> Points:
+def turn(points: Points, plane: tuple[int, int], angle: np.ndarray | float) -> Points:
     """Points turned in the plane of two axes by ``angle``, in radians, one for all or one for each point."""
     a, b = plane
     turned = list(points)
@@ -32,10 +32,10 @@ def ellipsoid(points: Points, centre: Sequence[float], radii: Sequence[float]) -
 
 def rod(points: Points, start: Sequence[float], end: Sequence[float], radius: float) -> np.ndarray:
     """Signed distance to a rod with round ends from ``start`` to ``end``."""
-    start, direction = np.array(start, float), np.subtract(end, start).astype(float)
-    along = sum((p - s) * d for p, s, d in zip(points, start, direction, strict=True)) / (direction @ direction)
+    first, direction = np.array(start, float), np.subtract(end, start).astype(float)
+    along = sum((p - s) * d for p, s, d in zip(points, first, direction, strict=True)) / (direction @ direction)
     along = np.clip(along, 0, 1)
-    return np.sqrt(sum((p - s - along * d) ** 2 for p, s, d in zip(points, start, direction, strict=True))) - radius
+    return np.sqrt(sum((p - s - along * d) ** 2 for p, s, d in zip(points, first, direction, strict=True))) - radius
 
 
 def chain(points: Points, corners: Sequence[Sequence[float]], radius: float) -> np.ndarray:
@@ -65,7 +65,7 @@ def waves(points: Points, wavelength: float, seed: int) -> tuple[np.ndarray, np.
     rng = np.random.default_rng(seed)
     directions = rng.normal(size=(8, 3))
     directions *= 2 * np.pi / wavelength / np.linalg.norm(directions, axis=1, keepdims=True)
-    value, gradient = 0.0, [0.0, 0.0, 0.0]
+    value, gradient = np.zeros(points[0].shape), [np.zeros(points[0].shape)] * 3
     for direction, start in zip(directions, rng.uniform(0, 2 * np.pi, 8), strict=True):
         phase = start + sum(k * p for k, p in zip(direction, points, strict=True))
         value = value + 0.5 * np.sin(phase)
@@ -74,7 +74,7 @@ def waves(points: Points, wavelength: float, seed: int) -> tuple[np.ndarray, np.
     return value, np.sqrt(sum(g**2 for g in gradient))
 
 
-def paint(layers: Iterable[tuple[np.ndarray, np.ndarray | float]], shape, voxel: float) -> np.ndarray:
+def paint(layers: Iterable[tuple[np.ndarray, np.ndarray | float]], shape: tuple[int, ...], voxel: float) -> np.ndarray:
     """Image (*S,): each layer (signed distance, intensity) over those before, by the share of a voxel inside."""
     image = np.zeros(shape)
     for distance, value in layers:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -116,18 +117,18 @@ def check_values(
         raise DataError(f"subject {subject}: label map {path} has {others}: {shown}")
 
 
-def check_same_grid(subject: str, image, label) -> None:
+def check_same_grid(subject: str, image: tuple[Path, Any], label: tuple[Path, Any]) -> None:
     """Raise DataError where two files do not lie on one grid; ``image`` and ``label`` are (path, Nifti) each.
 
     They must have one shape, and no voxel may lie further apart than AFFINE_TOLERANCE.
     """
-    (image_path, image), (label_path, label) = image, label
-    if image.volume.shape != label.volume.shape:
+    (image_path, image_grid), (label_path, label_grid) = image, label
+    if image_grid.volume.shape != label_grid.volume.shape:
         raise DataError(
-            f"subject {subject}: label map {label_path} has shape {label.volume.shape}, "
-            f"image {image_path} {image.volume.shape}; both must be on one grid"
+            f"subject {subject}: label map {label_path} has shape {label_grid.volume.shape}, "
+            f"image {image_path} {image_grid.volume.shape}; both must be on one grid"
         )
-    voxels, millimetres = grid_distance(image.affine, label.affine, image.volume.shape)
+    voxels, millimetres = grid_distance(image_grid.affine, label_grid.affine, image_grid.volume.shape)
     if voxels > AFFINE_TOLERANCE:
         raise DataError(
             f"subject {subject}: label map {label_path} and image {image_path} have different affines "

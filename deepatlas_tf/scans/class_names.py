@@ -24,7 +24,7 @@ def class_name(text: str) -> str:
     return "_".join(text.split())
 
 
-def check_name(where: str, what: str, name: str) -> None:
+def check_name(where: str | Path, what: str, name: str) -> None:
     """Raise DataError for a name that cannot be shown: ``where`` begins the message, ``what`` says whose name it is.
 
     Control characters and halves of characters (surrogates) can be written to no table, and pictures take what stands
@@ -37,7 +37,7 @@ def check_name(where: str, what: str, name: str) -> None:
         raise DataError(f"{where}: {what} {_shown(name)} has {len(name)} characters; at most {LONGEST_NAME} are shown")
 
 
-def label_number(where: str, text: str) -> int:
+def label_number(where: str | Path, text: str) -> int:
     """The label number that ``text`` says. Raises DataError, beginning with ``where``, for anything else."""
     text = text.strip()
     if not _DIGITS.fullmatch(text):
@@ -78,9 +78,10 @@ def read_dataset_json(path: Path) -> Labels:
 
 
 def csv_lines(path: Path) -> list[tuple[int, list[str]]]:
-    """(line number, cells) of the lines that are not empty. Spreadsheets of some countries write semicolons.
+    """The (line number, cells) of the lines of a CSV that are not empty.
 
-    Raises DataError where it is no CSV of UTF-8 text.
+    Semicolons and tabs may stand for the commas, as spreadsheets of some countries write them. Raises DataError where
+    it is no CSV of UTF-8 text.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:

@@ -30,7 +30,7 @@ class GridTransform:
 
     @functools.cached_property
     def orientation(self) -> np.ndarray:
-        """(D, 2) nibabel orientation that takes the scanner's axes to right, anterior, superior."""
+        """The orientation (D, 2), as nibabel has it, that takes the scanner's axes to right, anterior, superior."""
         return io_orientation(self.source_affine)
 
     @functools.cached_property
@@ -40,7 +40,7 @@ class GridTransform:
 
     @functools.cached_property
     def canonical_affine(self) -> np.ndarray:
-        """(D+1, D+1), voxels in canonical order to the scanner's mm."""
+        """The affine (D+1, D+1) from voxels in canonical order to the scanner's mm."""
         return np.asarray(self.source_affine, np.float64) @ inv_ornt_aff(self.orientation, self.source_shape)
 
     @functools.cached_property
@@ -57,13 +57,13 @@ class GridTransform:
 
     @functools.cached_property
     def affine(self) -> np.ndarray:
-        """(D+1, D+1) of the network's grid: voxels to the scanner's mm."""
+        """The affine (D+1, D+1) from voxels of the network's grid to the scanner's mm."""
         step = np.diag([*self.factors, 1.0])
         step[:-1, -1] = self.offsets
         return self.canonical_affine @ step
 
     def image_to_network(self, volume: np.ndarray) -> np.ndarray:
-        """(source_shape) -> (shape) float32; linear, smoothed before downsampling.
+        """Bring an image (source_shape) to the network's grid (shape), float32: linear, smoothed before downsampling.
 
         Outside of the scan, its border values are continued: around scans cropped to different sizes, black padding
         would be boxes of different sizes, which a registration would align.
@@ -71,15 +71,15 @@ class GridTransform:
         return _resample(self._to_canonical(volume), self._weights_in(extend=True))
 
     def image_to_source(self, volume: np.ndarray) -> np.ndarray:
-        """(shape) -> (source_shape) float32, linear; 0 where the network's grid did not reach."""
+        """Bring a volume (shape) back to the scan's grid (source_shape): linear, 0 beyond the network's grid."""
         return self._from_canonical(_resample(volume, self._weights_out()))
 
     def label_to_network(self, label: np.ndarray, n_classes: int) -> np.ndarray:
-        """(source_shape) class indices -> (shape) uint8; the class with the largest share of a voxel wins."""
+        """Bring class indices (source_shape) to the network's grid (shape): the largest share of a voxel wins."""
         return _resample_label(self._to_canonical(label), self._weights_in(extend=False), n_classes)
 
     def label_to_source(self, label: np.ndarray, n_classes: int) -> np.ndarray:
-        """(shape) class indices -> (source_shape) uint8; background where the network's grid did not reach."""
+        """Bring class indices (shape) back to the scan's grid (source_shape), uint8; 0 beyond the network's grid."""
         return self._from_canonical(_resample_label(label, self._weights_out(), n_classes))
 
     def _to_canonical(self, volume: np.ndarray) -> np.ndarray:
@@ -100,7 +100,7 @@ class GridTransform:
 
 
 def _axis_weights(n_from: int, n_to: int, factor: float, offset: float, extend: bool = False) -> np.ndarray:
-    """(n_to, n_from) float32: output voxel i is the input at ``factor * i + offset``.
+    """The matrix (n_to, n_from) float32 that makes output voxel i the input at ``factor * i + offset``.
 
     Rows outside the input repeat its border where ``extend``, else they are 0.
     Downsampling is preceded by the Gaussian of Cardoso et al. (MICCAI 2015), which takes the width of a voxel's point

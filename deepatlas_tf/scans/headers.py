@@ -8,6 +8,7 @@ import gzip
 import os
 import stat
 from pathlib import Path
+from typing import cast
 
 import nibabel as nib
 import numpy as np
@@ -33,7 +34,7 @@ def open_checked(path: Path, subject: str) -> nib.spatialimages.SpatialImage:
     if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for its other end
         raise DataError(f"subject {subject}: {path} is not a file; check the path")
     _check_stored_header(path, subject)
-    image = nib.load(path)
+    image = cast(nib.spatialimages.SpatialImage, nib.load(path))
     checks.check_type(subject, path, image.get_data_dtype())
     return image
 
@@ -110,7 +111,7 @@ def set_forms(image: nib.Nifti1Image, affine: np.ndarray, header: nib.Nifti1Head
 
 def _check_stored_header(path: Path, subject: str) -> None:
     """nibabel reads a voxel size of 0 as 1 mm and a negative one as positive: only the stored header shows them."""
-    with nib.openers.ImageOpener(path) as file:
+    with nib.openers.ImageOpener(os.fspath(path)) as file:
         start = file.read(nib.Nifti2Header.sizeof_hdr)
     for kind in (nib.Nifti1Header, nib.Nifti2Header):
         if kind.may_contain_header(start):
@@ -128,7 +129,7 @@ def _check_stored_header(path: Path, subject: str) -> None:
 def _stream_length(start: str, file: Path, limit: int) -> int:
     """Bytes of a compressed file when it is decompressed, a little at a time; DataError where they exceed ``limit``."""
     length = 0
-    with gzip.open(file) if file.name.endswith(GZIPPED) else nib.openers.ImageOpener(file) as stream:
+    with gzip.open(file) if file.name.endswith(GZIPPED) else nib.openers.ImageOpener(os.fspath(file)) as stream:
         while chunk := stream.read(CHUNK):
             length += len(chunk)
             if length > limit:

@@ -77,7 +77,7 @@ def count_axes(path: Path, subject: str) -> int:
 def form_problem(path: Path) -> str | None:
     """What is doubtful about where a file's scan lies (see ``headers.form_problem``); None where it cannot be read."""
     try:
-        return headers.form_problem(nib.load(path))
+        return headers.form_problem(headers.open_checked(path, ""))
     except Exception:  # reading the file says what is wrong with it
         return None
 
@@ -159,7 +159,7 @@ def _on_axes(volume: np.ndarray, affine: np.ndarray, n_axes: int) -> tuple[np.nd
 
 
 def _as_slice(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(X, Y) and its (3, 3) affine, from (X, Y) or a volume with an axis of one voxel; others are left as they are."""
+    """A slice (X, Y) and its (3, 3) affine, of (X, Y) or a volume with an axis of one voxel; others stay unchanged."""
     flat = [axis for axis, n in enumerate(volume.shape) if n == 1] if volume.ndim == 3 else [2]
     if volume.ndim > 3 or not flat:
         return volume, affine

@@ -7,19 +7,21 @@ epoch fills the table with other ones, in one pass through the records.
 """
 
 import dataclasses
-from collections.abc import Collection, Sequence
+import functools
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.processor import usable_cores
+from deepatlas_tf.streams import draws
 from deepatlas_tf.streams.augment import Augmentation, augment
+from deepatlas_tf.streams.draws import LabelledFraction
 from deepatlas_tf.streams.memory import resident_subjects
 from deepatlas_tf.streams.prefetch import untuned
 from deepatlas_tf.streams.pseudo_masks import decoded
 from deepatlas_tf.types import DataError, Pair, Tensor
 
-LabelledFraction = float | None
 MOST_CALLS = 8  # pairs that are augmented at a time, each on a core; each takes the memory of a pair
 
 
@@ -67,7 +69,7 @@ def labelled_subjects(subjects: Sequence[str], n: int | None, seed: int = 0) -> 
 
 
 def hide_labels(samples: tf.data.Dataset, labelled: Collection[str]) -> tf.data.Dataset:
-    """The same samples; subjects not in ``labelled`` lose label (zero-filled) and label_weight (all 0)."""
+    """Take the label (zero-filled) and label_weight (all 0) from the subjects that are not in ``labelled``."""
     keep = tf.constant(list(labelled), tf.string)
 
     def hide(sample):
@@ -94,19 +96,13 @@ def sample_stream(
     first_epoch: int = 0,
 ) -> tf.data.Dataset:
     """Endless batches of Sample, drawn with replacement; arguments and errors as for ``pair_stream``."""
-    groups = _groups(subjects, labelled)
+    groups = draws.groups_of(subjects, labelled)
     sizes = np.array([len(group) for group in groups])
-    weights = _group_weights(labelled_fraction, sizes) * (sizes > 0)
+    weights = draws.group_weights(labelled_fraction, sizes) * (sizes > 0)
     if not weights.sum():
-        raise DataError(_impossible("sample", sizes, labelled_fraction))
-
-    def draw(groups, n, seed):
-        group_seed, member_seed = tf.unstack(tf.random.split(seed, 2))
-        group = _draw_cell(weights, n, group_seed)
-        member = _draw_below(tf.gather(_sizes(groups), group), member_seed)
-        return _subject(groups, group, member)[:, tf.newaxis]  # (n, 1)
-
-    return _stream(samples, subjects, groups, draw, settings, first_epoch).map(lambda sample: sample)
+        raise draws.impossible("sample", sizes, labelled_fraction)
+    stream = _stream(samples, subjects, groups, functools.partial(draws.draw_samples, weights), settings, first_epoch)
+    return stream.map(lambda sample: sample)
 
 
 def pair_stream(
@@ -125,25 +121,12 @@ def pair_stream(
     combination cannot be drawn (one labelled subject on both sides), the others share its probability. Raises
     DataError where nothing can be drawn.
     """
-    groups = _groups(subjects, labelled)
+    groups = draws.groups_of(subjects, labelled)
     sizes = np.array([len(group) for group in groups])
-    weights = _pair_weights(labelled_fraction, sizes)
+    weights = draws.pair_weights(labelled_fraction, sizes)
     if not weights.sum():
-        raise DataError(_impossible("pair of two subjects", sizes, labelled_fraction))
-
-    def draw(groups, n, seed):
-        cell_seed, moving_seed, fixed_seed = tf.unstack(tf.random.split(seed, 3))
-        cell = _draw_cell(weights.ravel(), n, cell_seed)
-        moving_group, fixed_group = cell // 2, cell % 2
-        moving_size, fixed_size = tf.gather(_sizes(groups), moving_group), tf.gather(_sizes(groups), fixed_group)
-        same = moving_group == fixed_group
-        moving = _draw_below(moving_size, moving_seed)
-        fixed = _draw_below(fixed_size - tf.cast(same, tf.int32), fixed_seed)
-        # within one group the draw counts steps from the moving subject, which leaves that one out
-        fixed = tf.where(same, (moving + 1 + fixed) % fixed_size, fixed)
-        return tf.stack([_subject(groups, moving_group, moving), _subject(groups, fixed_group, fixed)], axis=1)
-
-    stream = _stream(samples, subjects, groups, draw, settings, first_epoch)
+        raise draws.impossible("pair of two subjects", sizes, labelled_fraction)
+    stream = _stream(samples, subjects, groups, functools.partial(draws.draw_pairs, weights), settings, first_epoch)
     return stream.map(lambda moving, fixed: Pair(moving=moving, fixed=fixed))
 
 
@@ -170,7 +153,14 @@ def domain_pair_stream(
     return tf.data.Dataset.zip(tuple(streams)).map(lambda moving, fixed: Pair(moving=moving, fixed=fixed))
 
 
-def _stream(samples, subjects, groups, draw, settings: StreamSettings, first_epoch: int) -> tf.data.Dataset:
+def _stream(
+    samples: tf.data.Dataset,
+    subjects: Sequence[str],
+    groups: draws.Groups,
+    draw: Callable[[draws.Groups, int, Tensor], Tensor],
+    settings: StreamSettings,
+    first_epoch: int,
+) -> tf.data.Dataset:
     """Batches of one Sample for each column of ``draw(groups, n, seed)``, an (n, sides) tensor of subject numbers."""
     n_draws = settings.batch_size * settings.steps_per_epoch
     # as in the records, a label takes a byte in the table: more than a third of its memory is saved
@@ -181,7 +171,7 @@ def _stream(samples, subjects, groups, draw, settings: StreamSettings, first_epo
     def one_epoch(epoch):
         epoch_seed = tf.random.fold_in(tf.constant([settings.seed, 0], tf.int64), epoch)
         resident_seed, draw_seed, augment_seed = tf.unstack(tf.random.split(epoch_seed, 3))
-        present = groups if everyone is not None else _draw_resident(groups, n_resident, resident_seed)
+        present = groups if everyone is not None else draws.draw_resident(groups, n_resident, resident_seed)
         resident = tf.sort(tf.concat(present, axis=0))
         chosen = draw(present, n_draws, draw_seed)  # (n, sides) numbers of subjects
         sides = chosen.shape[1]
@@ -226,73 +216,3 @@ def _read(samples: tf.data.Dataset, resident: Tensor) -> tf.data.Dataset:
 
 def _look_up(table, row: Tensor) -> tuple:
     return tuple({name: values[r] for name, values in table.items()} for r in tf.unstack(row))
-
-
-def _groups(subjects: Sequence[str], labelled: Collection[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the labelled subjects, and of the others."""
-    unknown = set(labelled) - set(subjects)
-    if unknown:
-        raise DataError(f"subject {min(unknown)} is to be labelled but is not among the {len(subjects)} subjects")
-    is_labelled = np.array([subject in labelled for subject in subjects], dtype=bool)
-    return np.flatnonzero(is_labelled).astype(np.int32), np.flatnonzero(~is_labelled).astype(np.int32)
-
-
-def _draw_resident(groups, n_resident: int, seed: Tensor) -> list[Tensor]:
-    """A random part of each group for the table; up to half of it labelled subjects, more if the others are few."""
-    n_labelled = min(len(groups[0]), max(n_resident // 2, n_resident - len(groups[1])))
-    seeds = tf.unstack(tf.random.split(seed, 2))
-    shuffled = [
-        tf.gather(g, tf.argsort(tf.random.stateless_uniform(g.shape, s))) for g, s in zip(groups, seeds, strict=True)
-    ]
-    return [shuffled[0][:n_labelled], shuffled[1][: n_resident - n_labelled]]
-
-
-def _group_weights(fraction: LabelledFraction, sizes: np.ndarray) -> np.ndarray:
-    if fraction is None:
-        return sizes / max(sizes.sum(), 1)
-    if not 0 <= fraction <= 1:
-        raise DataError(f"labelled_fraction={fraction} is not between 0 and 1")
-    if fraction > 0 and sizes[0] == 0:
-        raise DataError(f"labelled_fraction={fraction} asks for labelled subjects, but no subject is labelled")
-    return np.array([fraction, 1 - fraction])
-
-
-def _pair_weights(fractions: tuple[LabelledFraction, LabelledFraction], sizes: np.ndarray) -> np.ndarray:
-    """(2, 2) unnormalised probabilities of [moving group, fixed group]; group 0 is labelled."""
-    pairs = np.outer(sizes, sizes) - np.diag(sizes)  # ordered pairs of two different subjects
-    moving, fixed = (_group_weights(f, sizes) for f in fractions)
-    partner = pairs / np.maximum(pairs.sum(axis=1, keepdims=True), 1)  # who is left for a side drawn from all
-    if fractions == (None, None):
-        return pairs.astype(float)
-    if fractions[1] is None:
-        return moving[:, None] * partner
-    if fractions[0] is None:
-        return (fixed[:, None] * partner).T
-    return np.outer(moving, fixed) * (pairs > 0)
-
-
-def _impossible(what: str, sizes: np.ndarray, fraction) -> str:
-    return (
-        f"no {what} can be drawn with labelled_fraction={fraction} from {sizes[0]} labelled and {sizes[1]} other "
-        "subjects: add subjects or labels, or change labelled_fraction"
-    )
-
-
-def _draw_cell(weights: np.ndarray, n: int, seed: Tensor) -> Tensor:
-    """(n,) numbers of cells, drawn with probabilities in proportion to ``weights``."""
-    limits = np.cumsum(weights / weights.sum())[:-1].astype(np.float32)
-    return tf.searchsorted(limits, tf.random.stateless_uniform((n,), seed), side="right")
-
-
-def _draw_below(limit: Tensor, seed: Tensor) -> Tensor:
-    """Whole numbers from 0 to ``limit - 1``; limit (n,) int32."""
-    number = tf.random.stateless_uniform(limit.shape, seed) * tf.cast(limit, tf.float32)
-    return tf.minimum(tf.cast(number, tf.int32), limit - 1)
-
-
-def _sizes(groups) -> Tensor:
-    return tf.constant([group.shape[0] for group in groups])
-
-
-def _subject(groups, group: Tensor, member: Tensor) -> Tensor:
-    return tf.gather(tf.concat(groups, axis=0), tf.where(group == 0, 0, groups[0].shape[0]) + member)

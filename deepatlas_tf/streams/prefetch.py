@@ -15,7 +15,7 @@ def prefetch_to_gpu(stream: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def without_names(stream: tf.data.Dataset) -> tf.data.Dataset:
-    """The same batches without their strings, which stay on the CPU."""
+    """Leave the strings out of the batches: they stay on the CPU."""
     return stream.map(_numbers)
 
 

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
 from deepatlas_tf.validation import class_rules, outliers
 from deepatlas_tf.validation.scan_summary import ScanSummary
@@ -182,7 +182,7 @@ def _copies(summaries: Sequence[ScanSummary]) -> list[Finding]:
     return found
 
 
-def anomalies_proto(findings: Sequence[Finding], schema) -> anomalies_pb2.Anomalies:
+def anomalies_proto(findings: Sequence[Finding], schema: schema_pb2.Schema) -> anomalies_pb2.Anomalies:
     """Errors and warnings by feature; ``schema``: the one they were found against, stored as the baseline."""
     proto = anomalies_pb2.Anomalies()
     proto.baseline.CopyFrom(schema)

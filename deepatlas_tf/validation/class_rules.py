@@ -19,21 +19,22 @@ SIDES = {"left": "right", "l": "r", "lh": "rh"}
 
 def classes(summaries: Sequence[ScanSummary], declared: Sequence[str] = ()) -> list[Found]:
     """Classes that few label maps hold, and label maps without a class that nearly all hold."""
-    summaries = [one for one in summaries if one.structures]
-    occurring = dict.fromkeys(name for one in summaries for name in one.structures)
-    found, missing = [], defaultdict(list)
+    summaries = [one for one in summaries if one.held]
+    occurring = dict.fromkeys(name for one in summaries for name in one.held)
+    found: list[Found] = []
+    missing: dict[str, list[str]] = defaultdict(list)
     unused = [name for name in declared if name not in occurring]
     if unused and summaries:
         text = f"{len(unused)} of {len(declared)} declared classes are in no label map: {some(unused, 6)}"
         found.append(("unused class", (), text))
     for name in occurring:
         asked = [one for one in summaries if one.expected is None or name in one.expected]
-        without = [one.subject for one in asked if name not in one.structures]
+        without = [one.subject for one in asked if name not in one.held]
         n, present = len(asked), len(asked) - len(without)
         if n < MIN_SUBJECTS or not without:
             continue
         if present < RARE * n:
-            having = tuple(one.subject for one in asked if name in one.structures)
+            having = tuple(one.subject for one in asked if name in one.held)
             found.append(("rare class", having, f"class {name} is in {present} of {n} label maps ({some(having)})"))
         elif len(without) <= max(1, (1 - COMMON) * n):
             for subject in without:
@@ -49,27 +50,27 @@ def untaught(summaries: Sequence[ScanSummary], training: Collection[str]) -> lis
 
     ``training``: subjects that training would take, besides those whose split is train.
     """
-    labelled = [one for one in summaries if one.structures]
+    labelled = [one for one in summaries if one.held]
     taught = [one for one in labelled if one.split == "train" or one.subject in training]
-    known = {name for one in taught for name in one.structures}
-    missing = [name for name in dict.fromkeys(n for one in labelled for n in one.structures) if name not in known]
+    known = {name for one in taught for name in one.held}
+    missing = [name for name in dict.fromkeys(n for one in labelled for n in one.held) if name not in known]
     if not taught or not missing:
         return []
-    having = tuple(one.subject for one in labelled if set(missing) & set(one.structures))
+    having = tuple(one.subject for one in labelled if set(missing) & set(one.held))
     text = f"no training label map holds {some(missing, 6)}, in the label maps of {some(having)}"
     return [("class not in training", having, f"{text}: what has no examples is not learned and scores 0")]
 
 
 def sides(summaries: Sequence[ScanSummary]) -> list[Found]:
     """Classes on the wrong side: by their names in each subject, and by where the class lies in the other subjects."""
-    summaries = [one for one in summaries if one.structures]
+    summaries = [one for one in summaries if one.held]
     found = _named_sides(summaries)
     reported = {subjects[0] for _, subjects, _ in found if len(subjects) == 1}
     return found + [one for one in _usual_sides(summaries) if one[1][0] not in reported]
 
 
 def side_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """(left, right) of the class names that differ in one word: ``Left-Putamen`` and ``Right-Putamen``, ``lh.v1``..."""
+    """The (left, right) class names that differ in one word: ``Left-Putamen`` and ``Right-Putamen``, ``lh.v1``..."""
     known = {name.lower(): name for name in names}
     pairs = []
     for name in names:
@@ -82,11 +83,11 @@ def side_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _named_sides(summaries: Sequence[ScanSummary]) -> list[Found]:
-    pairs = side_pairs(list(dict.fromkeys(name for one in summaries for name in one.structures)))
+    pairs = side_pairs(list(dict.fromkeys(name for one in summaries for name in one.held)))
     wrong = {}
     for one in summaries:
-        both = [(left, right) for left, right in pairs if left in one.structures and right in one.structures]
-        x = [one.structures[left].centre[0] - one.structures[right].centre[0] for left, right in both]
+        both = [(left, right) for left, right in pairs if left in one.held and right in one.held]
+        x = [one.held[left].centre[0] - one.held[right].centre[0] for left, right in both]
         names = [" and ".join(pair) for pair, distance in zip(both, x, strict=True) if distance > SIDE_MM]
         if names:
             wrong[one.subject] = f"{some(names)} lie on each other's side"
@@ -99,20 +100,20 @@ def _named_sides(summaries: Sequence[ScanSummary]) -> list[Found]:
 
 
 def _usual_sides(summaries: Sequence[ScanSummary]) -> list[Found]:
-    """x of each class from the subject's middle, which is the mean of the classes that nearly all have."""
+    """Classes whose x, from the mean of the classes that nearly all subjects have, is on the other side than usual."""
     n = len(summaries)
-    names = list(dict.fromkeys(name for one in summaries for name in one.structures))
-    names = [name for name in names if sum(name in one.structures for one in summaries) >= max(COMMON * n, n - 1, 1)]
-    summaries = [one for one in summaries if any(name in one.structures for name in names)]
+    names = list(dict.fromkeys(name for one in summaries for name in one.held))
+    names = [name for name in names if sum(name in one.held for one in summaries) >= max(COMMON * n, n - 1, 1)]
+    summaries = [one for one in summaries if any(name in one.held for name in names)]
     if n < MIN_SUBJECTS or len(names) < 2:
         return []
-    x = np.array([[one.structures[m].centre[0] if m in one.structures else np.nan for m in names] for one in summaries])
+    x = np.array([[one.held[m].centre[0] if m in one.held else np.nan for m in names] for one in summaries])
     x -= np.nanmean(x, axis=1, keepdims=True)
     usual = np.nanmedian(x, axis=0)
     spread = 1.4826 * np.nanmedian(np.abs(x - usual), axis=0)
     lateral = np.abs(usual) > np.maximum(SIDE_CUT * spread, SIDE_MM)
     other = (x * np.sign(usual) < -0.5 * np.abs(usual)) & lateral
-    found = []
+    found: list[Found] = []
     for one, wrong in zip(summaries, other, strict=True):
         if wrong.sum() < 2:  # two classes that have changed places, at least
             continue

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from google.protobuf import text_format
+from google.protobuf.message import Message
 
 from deepatlas_tf.types import DataError
 
@@ -26,6 +27,6 @@ def write_whole(path: Path, text: str) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def save_proto(path: Path, proto) -> None:
+def save_proto(path: Path, proto: Message) -> None:
     """Write a protocol buffer as text, readable and with UTF-8 names as they are. Raises DataError with the path."""
     write_whole(path, text_format.MessageToString(proto, as_utf8=True))

@@ -58,9 +58,7 @@ def html_report(
 def _with_strips(summaries, names) -> list[tuple[str, list[str]]]:
     """(CSS class, cells) of each row; cells are HTML."""
     heading, *rows = [[html.escape(cell) for cell in row] for row in class_rows(summaries, names)]
-    volumes = [
-        [one.structures[name].volume_ml for one in summaries if name in (one.structures or {})] for name in names
-    ]
+    volumes = [[one.held[name].volume_ml for one in summaries if name in one.held] for name in names]
     strips = [_strip(values) for values in volumes]
     marked = [("", [*row, strip]) for row, strip in zip(rows, strips, strict=True)]
     return [("", [*heading, "each label map, from a quarter of the median to four times it"]), *marked]
@@ -78,7 +76,7 @@ def _strip(values: Sequence[float]) -> str:
 
 def _with_pictures(summaries, names, findings, pictures) -> list[tuple[str, list[str]]]:
     heading, *rows = [[html.escape(cell) for cell in row] for row in subject_rows(summaries, names)]
-    found = {}
+    found: dict[str, list[str]] = {}
     for finding in findings:
         for subject in finding.subjects if finding.severity != NOTE else ():
             found.setdefault(subject, []).append(f'<span class="{finding.severity}">{html.escape(finding.kind)}</span>')

@@ -45,7 +45,7 @@ def some(names: Sequence[str], n: int = 3) -> str:
 
 
 def out_of_line(values: Sequence[float], least_factor: float) -> np.ndarray:
-    """(n,) bool: which of the positive values are; none where there are too few, or too many of them are."""
+    """Which (n,) bool of the positive values are out of line: none where there are too few, or too many of them are."""
     logs = np.log(np.maximum(np.asarray(values, np.float64), 1e-12))
     if len(logs) < MIN_SUBJECTS:
         return np.zeros(len(logs), bool)
@@ -62,7 +62,7 @@ def spacing(summaries: Sequence[ScanSummary]) -> list[Found]:
     sizes = np.array([one.spacing for one in summaries])
     wrong = np.stack([out_of_line(axis, SPACING_FACTOR) for axis in sizes.T], -1).any(-1)
     usual = _by_x(np.median(sizes, 0))
-    found = [
+    found: list[Found] = [
         ("wrong spacing", (one.subject,), f"subject {one.subject}: voxels of {_by_x(one.spacing)} mm, most {usual} mm")
         for one, is_wrong in zip(summaries, wrong, strict=True)
         if is_wrong
@@ -110,20 +110,20 @@ def intensity(summaries: Sequence[ScanSummary]) -> list[Found]:
     high = {one.subject: one.intensity["high"] for one in summaries if one.intensity and one.intensity["high"] > 0}
     if len(high) < 2 or max(high.values()) < INTENSITY_FACTOR * min(high.values()):
         return []
-    low, top = min(high, key=high.get), max(high, key=high.get)
+    low, top = min(high, key=high.__getitem__), max(high, key=high.__getitem__)
     text = f"scales differ: 99.5 percentile from {high[low]:.6g} ({low}) to {high[top]:.6g} ({top})"
     return [("intensity scale", (), f"{text}; training rescales each scan by its own percentiles")]
 
 
 def volumes(summaries: Sequence[ScanSummary]) -> list[Found]:
     """Each class against the same class of the others; one finding a subject."""
-    summaries = [one for one in summaries if one.structures]
-    found = defaultdict(list)
-    for name in dict.fromkeys(name for one in summaries for name in one.structures):
-        having = [one for one in summaries if name in one.structures]
-        if np.median([one.structures[name].voxels for one in having]) < MIN_VOXELS:
+    summaries = [one for one in summaries if one.held]
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in dict.fromkeys(name for one in summaries for name in one.held):
+        having = [one for one in summaries if name in one.held]
+        if np.median([one.held[name].voxels for one in having]) < MIN_VOXELS:
             continue
-        ml = [one.structures[name].volume_ml for one in having]
+        ml = [one.held[name].volume_ml for one in having]
         for one, value, wrong in zip(having, ml, out_of_line(ml, VOLUME_FACTOR), strict=True):
             if wrong:
                 found[one.subject].append(f"{name} {value:.3g} ml (median {np.median(ml):.3g})")
@@ -146,7 +146,7 @@ RULES = (spacing, field_of_view, handedness, intensity, volumes, few)
 
 
 def _on_one_dimension(summaries: Sequence[ScanSummary]) -> list[ScanSummary]:
-    """Those with a grid, all of the dimension that most have."""
+    """The summaries that have a grid, of the dimension that most of them have."""
     dimensions = [len(one.spacing) for one in summaries if one.spacing]
     return [one for one in summaries if one.spacing and len(one.spacing) == max(dimensions, key=dimensions.count)]
 

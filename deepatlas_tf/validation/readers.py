@@ -1,4 +1,4 @@
-"""Where the scans to be validated come from: a CSV, a folder, or a data set by its name.
+"""Opening what is to be validated: a CSV, a folder, or a data set by its name.
 
 A name with ``manual_dir`` reads the downloaded files, as the data set's builder finds them, before anything is built.
 A name without it reads the prepared records, which are built first where that needs no files (synthetic ones).
@@ -10,6 +10,7 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -22,6 +23,9 @@ from deepatlas_tf.scans.class_names import BACKGROUND, find_class
 from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError, MissingDataError
 from deepatlas_tf.validation.scan_summary import LoadedScan, Problem
+
+if TYPE_CHECKING:  # needs TensorFlow
+    from deepatlas_tf.datasets.load import DataSet
 
 LABEL_WORD = re.compile(r"(^|[_.-])(labels?|seg|segmentation|mask|masks|labelmap)(?=$|[_.-])", re.IGNORECASE)
 LOOSE_FILES = (
@@ -47,7 +51,7 @@ class ScanSet:
     training: frozenset[str] = frozenset()
 
 
-def open_scans(text: str, data_dir=None, manual_dir=None) -> ScanSet:
+def open_scans(text: str, data_dir: Path | None = None, manual_dir: Path | None = None) -> ScanSet:
     """The scans that ``text`` names: a data set, a CSV or a folder; ``./NAME`` is a folder called like a data set.
 
     Raises MissingDataError where there is no such thing, DataError where a list cannot be read.
@@ -97,7 +101,9 @@ def _drawn_to_train(listing: Listing) -> frozenset[str]:
 
 def load_files(subject: str, image: Path | None, label: Path | None) -> LoadedScan:
     """Both files, each as far as it can be read, and what is wrong with them."""
-    problems, found, doubts = [], {}, []
+    problems: list[Problem] = []
+    doubts: list[str] = []
+    found: dict[str, Nifti | None] = {}
     for kind, path, read in (("image", image, nifti.read_image), ("label map", label, nifti.read_label)):
         found[kind] = None
         if path is not None:
@@ -105,7 +111,7 @@ def load_files(subject: str, image: Path | None, label: Path | None) -> LoadedSc
                 found[kind] = read(path, subject, nifti.count_axes(path, subject), doubts.append)
             except DataError as error:
                 problems.append(Problem(f"unusable {kind}", str(error)))
-    if found["image"] and found["label map"]:
+    if image and label and found["image"] and found["label map"]:
         try:
             checks.check_same_grid(subject, (image, found["image"]), (label, found["label map"]))
         except DataError as error:
@@ -116,7 +122,7 @@ def load_files(subject: str, image: Path | None, label: Path | None) -> LoadedSc
         found["image"],
         found["label map"],
         has_label=label is not None,
-        files=tuple("" if path is None else os.fspath(path) for path in (image, label)),
+        files=("" if image is None else os.fspath(image), "" if label is None else os.fspath(label)),
         problems=tuple(problems),
     )
 
@@ -165,7 +171,7 @@ def _builder_files(text: str, manual_dir: Path) -> ScanSet:
         splits = {}
     split_of = {subject: split for split, subjects in splits.items() for subject in subjects}
     domains = builder.domains([scan.subject for scan in scans])
-    numbers = dict.fromkeys(builder.declared_numbers()) | _class_of(builder.label_numbers())
+    numbers = dict.fromkeys(builder.declared_numbers()) | (_class_of(builder.label_numbers()) or {})
     own = type(builder).load is not ScanBuilder.load
 
     def load(scan) -> LoadedScan:
@@ -190,7 +196,7 @@ def _load_own(builder, scan) -> LoadedScan:
 class _Records:
     """The records of all splits, one after the other."""
 
-    def __init__(self, dataset):
+    def __init__(self, dataset: "DataSet"):
         self.dataset = dataset
 
     def __iter__(self):
@@ -213,13 +219,14 @@ def _records(text: str, data_dir) -> ScanSet:
     return ScanSet(text.replace("/", "_"), title, names[1:], _Records(dataset), load)
 
 
-def _of_record(record: Mapping[str, np.ndarray], names: Sequence[str]) -> LoadedScan:
+def _of_record(record: Mapping[str, Any], names: Sequence[str]) -> LoadedScan:
     subject, kept = record["subject"].decode(), record["labelled"]
     file = record["source_file"].decode() or f"record {subject}"
-    image, problems = Nifti(record["image"][..., 0], record["affine"]), []
+    image: Nifti | None = Nifti(record["image"][..., 0], record["affine"])
+    problems = []
     label = Nifti(record["label"].astype(np.int32), record["affine"]) if kept.any() else None
     try:
-        checks.check_image(subject, Path(file), image.volume)
+        checks.check_image(subject, Path(file), record["image"])
     except DataError as error:
         image, problems = None, [Problem("unusable image", str(error))]
     if not np.allclose(nib.affines.voxel_sizes(record["affine"]), record["spacing"], rtol=1e-3):

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import nibabel as nib
@@ -74,6 +74,11 @@ class ScanSummary:
     expected: tuple[str, ...] | None = None
     problems: tuple[Problem, ...] = ()
 
+    @property
+    def held(self) -> Mapping[str, Structure]:
+        """The structures that the label map holds; {} where there is no label map that can be used."""
+        return self.structures or {}
+
 
 def summary_of(loaded: LoadedScan) -> ScanSummary:
     """The summary of one subject; the arrays are not kept."""
@@ -97,7 +102,7 @@ def collect(items: Iterable, load: Callable[..., LoadedScan], workers: int | Non
     """
     workers = workers or usable_cores()
     with ThreadPoolExecutor(workers) as pool:
-        waiting = deque()
+        waiting: deque[Future] = deque()
         for item in items:
             waiting.append(pool.submit(lambda one: summary_of(load(one)), item))
             if len(waiting) >= workers:

@@ -47,7 +47,7 @@ def table(summaries: Iterable[ScanSummary]) -> Table:
 
 
 def feature_names(rows: Table) -> list[str]:
-    """Those with a value in some row: in the rows' order, the volumes in the order of their first row."""
+    """The features that have a value in some row, in the order of the rows."""
     return list(dict.fromkeys(name for row in rows for name in row))
 
 

@@ -20,7 +20,7 @@ PLURAL = {ERROR: "errors", WARNING: "warnings", NOTE: "notes"}
 
 def class_names(summaries: Sequence[ScanSummary], declared: Sequence[str]) -> list[str]:
     """The declared classes, then others that occur."""
-    found = (name for one in summaries for name in one.structures or ())
+    found = (name for one in summaries for name in one.held)
     return list(dict.fromkeys([*declared, *found]))
 
 
@@ -36,7 +36,7 @@ def subject_rows(summaries: Sequence[ScanSummary], names: Sequence[str]) -> list
         row = [one.subject, *[one.split] * splits, *[one.domain] * domains]
         row += ["x".join(map(str, one.shape)) or "-", _sizes(one.spacing), one.orientation or "-"]
         row += [f"{one.intensity[name]:.5g}" if one.intensity else "-" for name in ("min", "low", "high", "max")]
-        found = one.structures or {}
+        found = one.held
         if columns:
             row += [f"{found[name].volume_ml:.3g}" if name in found else "-" for name in columns]
         else:
@@ -49,7 +49,7 @@ def subject_rows(summaries: Sequence[ScanSummary], names: Sequence[str]) -> list
 def _missing(one: ScanSummary, names: Sequence[str]) -> str:
     if one.structures is None:
         return "label map unusable" if one.has_label else "no label map"
-    missing = [name for name in (one.expected or names) if name not in one.structures]
+    missing = [name for name in (one.expected or names) if name not in one.held]
     return f"{len(missing)}: {some(missing)}" if len(missing) > 3 else ", ".join(missing)
 
 
@@ -58,7 +58,7 @@ def class_rows(summaries: Sequence[ScanSummary], names: Sequence[str]) -> list[l
     maps = [one for one in summaries if one.structures is not None]
     rows = [["class", "label maps", "median ml", "least ml", "largest ml"]]
     for name in names:
-        ml = [one.structures[name].volume_ml for one in maps if name in one.structures]
+        ml = [one.held[name].volume_ml for one in maps if name in one.held]
         asked = sum(one.expected is None or name in one.expected for one in maps)
         figures = [f"{value:.3g}" for value in (np.median(ml), min(ml), max(ml))] if ml else ["-"] * 3
         rows.append([name, f"{len(ml)} of {asked}", *figures])

@@ -1,4 +1,4 @@
-"""The same table given to TensorFlow Data Validation, with the extra ``[tfx]`` (Python 3.10 and 3.11)."""
+"""TensorFlow Data Validation of the subjects' table, with the extra ``[tfx]`` (Python 3.10 and 3.11)."""
 
 from pathlib import Path
 
@@ -21,12 +21,12 @@ def write_examples(path: Path, rows: Table) -> Path:
 
 
 def statistics(path: Path) -> statistics_pb2.DatasetFeatureStatisticsList:
-    """Of a file that ``write_examples`` wrote."""
+    """Statistics of the examples in a file that ``write_examples`` wrote."""
     return package().generate_statistics_from_tfrecord(str(path))
 
 
 def infer_schema(found: statistics_pb2.DatasetFeatureStatisticsList) -> schema_pb2.Schema:
-    """As TensorFlow Data Validation infers it: without ranges, and strings of few values as their domain."""
+    """The schema that TensorFlow Data Validation infers: without ranges, and strings of few values as their domain."""
     return package().infer_schema(found)
 
 

@@ -21,12 +21,10 @@ def thumbnail(loaded: LoadedScan) -> bytes | None:
     grid = loaded.image or loaded.label
     if grid is None:
         return None
-    image = rescale(canonical(loaded.image)) if loaded.image else None
     label = canonical(loaded.label) if loaded.label else None
-    if image is not None and label is not None and label.shape != image.shape:
+    image = rescale(canonical(loaded.image)) if loaded.image else np.zeros(canonical(grid).shape, np.float32)
+    if label is not None and label.shape != image.shape:
         label = None
-    if image is None:
-        image = np.zeros(label.shape, np.float32)
     order = np.argsort(np.abs(np.asarray(grid.affine)[:-1, :-1]).argmax(0))
     sizes = np.linalg.norm(np.asarray(grid.affine)[:-1, :-1], axis=0)[order]
     inside = np.nonzero(label) if label is not None and label.any() else None
@@ -39,7 +37,7 @@ def thumbnail(loaded: LoadedScan) -> bytes | None:
 
 
 def _tile(image, label, sizes, at, cut) -> np.ndarray:
-    """(HEIGHT, width, 3) float in [0, 1]; ``cut``: the axis that is left out."""
+    """One picture (HEIGHT, width, 3) float in [0, 1]; ``cut``: the axis that is left out."""
     take = (lambda volume: volume) if cut is None else (lambda volume: np.take(volume, at[cut], axis=cut))
     size = np.delete(sizes, cut) if cut is not None else sizes
     pixels = _stretch(take(image), size)
