@@ -116,8 +116,7 @@ def segment_files(
         stage: of the run; None takes the last that segments.
         overwrite: replace results that are there.
 
-    Returns:
-        The scans that failed, and why; empty where all are done.
+    Returns the scans that failed, and why: none where all are done.
 
     Raises:
         DataError: the model cannot be used, an output cannot be written, or there is no scan.
@@ -135,12 +134,11 @@ def segment_files(
     bar = progress(scans, desc="segmenting", unit="scan")
     for scan, result in zip(bar, results, strict=True):
         try:
-            volumes = _segment_file(function, opened.grid, scan, result, probabilities, mirror)
+            rows.append([scan.name, *_segment_file(function, opened.grid, scan, result, probabilities, mirror)])
         except Exception as error:  # whatever one file does to a library must not stop the others
             failed[scan] = _reason(scan, error)
             bar.write(f"error: {failed[scan]}", file=sys.stderr)
             continue
-        rows.append([scan.name, *volumes])
         _write_table(tables[0], ["scan", *(f"{name}_ml" for name in names[1:])], rows)
     if rows:
         say(f"{len(rows)} label map{'s' * (len(rows) > 1)} and volumes.csv in {output}")
