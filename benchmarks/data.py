@@ -27,7 +27,7 @@ from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.keras_stack import tf, tfds, versions
 from deepatlas_tf.runs.files import write_json
 from deepatlas_tf.streams.pairs import StreamSettings, pair_stream
-from deepatlas_tf.training.stages import build_method
+from deepatlas_tf.training.build_method import build_method
 
 RESULTS = Path(__file__).parent / "results" / "data"
 DRAWN = 8  # phantoms; the other subjects are shifted copies, which take no time to make

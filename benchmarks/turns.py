@@ -5,7 +5,6 @@ every part of both turns. The label map is of compact cells, and the images have
 memory is read in the order in which it is for real scans.
 """
 
-import dataclasses
 import subprocess
 from collections.abc import Sequence
 from functools import partial
@@ -17,8 +16,10 @@ from scipy.spatial import cKDTree
 
 import deepatlas_tf
 from deepatlas_tf.keras_stack import tf
-from deepatlas_tf.training.experiment import Networks, Stage
-from deepatlas_tf.training.stages import build_method
+from deepatlas_tf.models.networks import networks_from
+from deepatlas_tf.models.old_settings import translated_networks
+from deepatlas_tf.training.build_method import build_method
+from deepatlas_tf.training.experiment import Stage
 
 TURNS = ("registration", "segmentation")
 TINY_NETWORKS = {
@@ -32,13 +33,13 @@ def method_and_specs(shape: Sequence[int], n_classes: int, partial_labels: bool 
     """DeepAtlas, compiled, and the ``tf.TensorSpec`` of all that a step takes, a pair of scans of ``shape``.
 
     ``partial_labels``: whether the turns are those for data with label maps of some classes only. ``networks``:
-    settings of :class:`~deepatlas_tf.training.experiment.Networks`, such as ``precision``.
+    settings of the networks, such as ``precision``, with the names of the tables that were measured first.
     """
     dataset = SimpleNamespace(
         shape=tuple(shape), class_names=tuple(map(str, range(n_classes))), partial_labels=partial_labels
     )
     stage = Stage("joint", "deepatlas", steps=100, turns=dict.fromkeys(TURNS, 1))
-    method = build_method(stage, dataclasses.replace(Networks(), **networks), dataset, None)
+    method = build_method(stage, networks_from(translated_networks(networks)), dataset, None)
     side = {
         "image": tf.TensorSpec((1, *shape, 1), tf.float32),
         "label": tf.TensorSpec((1, *shape), tf.int32),

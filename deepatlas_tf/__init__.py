@@ -48,9 +48,9 @@ if TYPE_CHECKING:  # what editors and type checkers read; _MODULES says the same
     from deepatlas_tf.metrics.surface import surface_metrics as surface_metrics
     from deepatlas_tf.models.build import load_net as load_net
     from deepatlas_tf.models.layers import SpatialTransformer as SpatialTransformer
-    from deepatlas_tf.models.unet import light_unet as light_unet
-    from deepatlas_tf.models.unet import voxelmorph_unet as voxelmorph_unet
-    from deepatlas_tf.models.voxelmorph import registration_net as registration_net
+    from deepatlas_tf.models.registration.voxelmorph import registration_net as registration_net
+    from deepatlas_tf.models.segmentation.light import light_unet as light_unet
+    from deepatlas_tf.models.segmentation.voxelmorph import voxelmorph_unet as voxelmorph_unet
     from deepatlas_tf.ops.velocity import integrate as integrate
     from deepatlas_tf.ops.warp import warp as warp
     from deepatlas_tf.runs.model import open_model as open_model
@@ -105,7 +105,7 @@ _MODULES = {
     "integrate": "ops.velocity",
     "inverse_consistency": "losses.consistency",
     "jacobian_determinant": "metrics.deformation",
-    "light_unet": "models.unet",
+    "light_unet": "models.segmentation.light",
     "load_dataset": "datasets.load",
     "load_net": "models.build",
     "local_ncc": "losses.similarity",
@@ -118,7 +118,7 @@ _MODULES = {
     "pair_stream": "streams.pairs",
     "register_files": "apply.register",
     "register_scans": "apply.register",
-    "registration_net": "models.voxelmorph",
+    "registration_net": "models.registration.voxelmorph",
     "sample_stream": "streams.pairs",
     "sdlogj": "metrics.deformation",
     "segment_files": "apply.segment",
@@ -126,7 +126,7 @@ _MODULES = {
     "soft_dice": "losses.overlap",
     "surface_metrics": "metrics.surface",
     "train_experiment": "training.loop",
-    "voxelmorph_unet": "models.unet",
+    "voxelmorph_unet": "models.segmentation.voxelmorph",
     "warp": "ops.warp",
     "warped_soft_dice": "losses.warped_overlap",
 }

@@ -15,9 +15,9 @@ from deepatlas_tf.messages import say
 from deepatlas_tf.methods import method_names
 from deepatlas_tf.recipes import get_recipe, recipe_names
 from deepatlas_tf.runs.folder import RunFolder
+from deepatlas_tf.training.build_stream import used_labels
 from deepatlas_tf.training.experiment import Data, Experiment, set_value
 from deepatlas_tf.training.loop import train_experiment
-from deepatlas_tf.training.stages import used_labels
 from deepatlas_tf.training.strategy import chief_first, get_strategy, is_chief, lost_workers
 from deepatlas_tf.types import SettingError
 

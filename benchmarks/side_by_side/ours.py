@@ -9,8 +9,8 @@ from deepatlas_tf.keras_stack import versions as package_versions
 from deepatlas_tf.losses.similarity import local_ncc
 from deepatlas_tf.ops.warp import warp
 from deepatlas_tf.streams.prefetch import untuned
+from deepatlas_tf.training.build_method import build_method
 from deepatlas_tf.training.experiment import Stage
-from deepatlas_tf.training.stages import build_method
 from side_by_side import ours_files
 from side_by_side.ours_nets import networks, weights_of, widen_field
 from side_by_side.worker import Task

@@ -5,15 +5,17 @@ from pathlib import Path
 import numpy as np
 
 from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.models.build import build_net
+from deepatlas_tf.models.networks import Networks, networks_from
+from deepatlas_tf.models.old_settings import translated_networks
 from deepatlas_tf.runs.files import write_json
 from deepatlas_tf.runs.folder import net_path
-from deepatlas_tf.training.experiment import Data, Experiment, Networks, Stage, settings_dict
-from deepatlas_tf.training.stages import build_net
+from deepatlas_tf.training.experiment import Data, Experiment, Stage, settings_dict
 
 
 def networks(settings) -> Networks:
     """The networks of a case."""
-    return Networks(**{name: tuple(widths) for name, widths in settings["widths"].items()})
+    return networks_from(translated_networks(settings["widths"]))
 
 
 def widen_field(net):

@@ -12,8 +12,10 @@ registration .646 without labels, .648 for DeepAtlas. Raw results: ``benchmarks/
 ``segmentation_pairs=aligned`` segmentation has .806: ``benchmarks/results/brains_1_deepatlas_aligned``.
 """
 
+from deepatlas_tf.models.networks import Networks
+from deepatlas_tf.models.segmentation.light import Light
 from deepatlas_tf.streams.augment import Augmentation
-from deepatlas_tf.training.experiment import Data, Evaluation, Experiment, Networks, Stage
+from deepatlas_tf.training.experiment import Data, Evaluation, Experiment, Stage
 
 STRONG = Augmentation(rotation_degrees=10.0, scale=0.1, translation_voxels=2.0, elastic_voxels=1.5, gamma=0.3)
 MILD = Augmentation(rotation_degrees=4.0, scale=0.05, translation_voxels=1.0, elastic_voxels=0.0, gamma=0.2)
@@ -73,7 +75,7 @@ def get_experiment(tiny: bool = False) -> Experiment:
     experiment = Experiment(
         name="brains",
         data=Data("brains", labels=1),
-        networks=Networks(segmentation_widths=(12, 24, 48, 96)),
+        networks=Networks(segmentation=Light((12, 24, 48, 96))),
         stages=(SEGMENTATION_BASELINE, REGISTRATION_UNSUPERVISED, SEMI_DEEPATLAS, DEEPATLAS),
         evaluation=Evaluation(pairs_per_subject=4),
     )

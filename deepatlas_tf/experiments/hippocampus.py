@@ -11,8 +11,10 @@ registration .666 without labels, .758 after Semi-DeepAtlas, .744 for DeepAtlas.
 .790 and .818; .666, .713 and .697 (``benchmarks/results/hippocampus_1_deepatlas``).
 """
 
+from deepatlas_tf.models.networks import Networks
+from deepatlas_tf.models.segmentation.light import Light
 from deepatlas_tf.streams.augment import Augmentation
-from deepatlas_tf.training.experiment import Data, Evaluation, Experiment, Networks, Stage
+from deepatlas_tf.training.experiment import Data, Evaluation, Experiment, Stage
 
 # One scan in five labels: large changes keep the segmentation network from learning the five by heart
 STRONG = Augmentation(rotation_degrees=15.0, scale=0.15, translation_voxels=4.0, elastic_voxels=2.0, gamma=0.3)
@@ -83,7 +85,7 @@ def get_experiment(tiny: bool = False) -> Experiment:
     experiment = Experiment(
         name="hippocampus",
         data=Data("hippocampus", labels=5),
-        networks=Networks(segmentation_widths=(12, 24, 48, 96)),
+        networks=Networks(segmentation=Light((12, 24, 48, 96))),
         stages=(SEGMENTATION_BASELINE, REGISTRATION_UNSUPERVISED, REGISTRATION_WEAK, SEMI_DEEPATLAS, DEEPATLAS),
         evaluation=Evaluation(pairs_per_subject=2),
     )

@@ -13,7 +13,9 @@ Time and scores: not measured.
 import dataclasses
 
 from deepatlas_tf.experiments.phantom_knee import REGISTRATION_UNSUPERVISED, STRONG
-from deepatlas_tf.training.experiment import Data, Evaluation, Experiment, Networks, Stage
+from deepatlas_tf.models.networks import Networks
+from deepatlas_tf.models.segmentation.light import Light
+from deepatlas_tf.training.experiment import Data, Evaluation, Experiment, Stage
 
 SEGMENTATION_BASELINE = Stage(
     name="segmentation_baseline",
@@ -49,7 +51,7 @@ def get_experiment(tiny: bool = False) -> Experiment:
     experiment = Experiment(
         name="phantom_brain",
         data=Data("phantom_brain", labels=3),
-        networks=Networks(segmentation_widths=(12, 24, 48)),
+        networks=Networks(segmentation=Light((12, 24, 48))),
         stages=(SEGMENTATION_BASELINE, REGISTRATION_UNSUPERVISED, DEEPATLAS),
         evaluation=Evaluation(pairs_per_subject=2),
     )

@@ -23,10 +23,12 @@ the domains, registered by predicted label maps: .720 after 61 minutes
 
 import dataclasses
 
+from deepatlas_tf.models.networks import Networks
+from deepatlas_tf.models.segmentation.light import Light
 from deepatlas_tf.phantoms.knee import CONTRASTS
 from deepatlas_tf.phantoms.projection import PROJECTIONS
 from deepatlas_tf.streams.augment import Augmentation
-from deepatlas_tf.training.experiment import Data, Evaluation, Experiment, Networks, Stage
+from deepatlas_tf.training.experiment import Data, Evaluation, Experiment, Stage
 
 STRONG = Augmentation(rotation_degrees=8.0, scale=0.08, translation_voxels=2.0, elastic_voxels=1.0)
 MILD = Augmentation(rotation_degrees=4.0, scale=0.04, translation_voxels=1.0, elastic_voxels=0.5)
@@ -97,7 +99,7 @@ def get_experiment(tiny: bool = False) -> Experiment:
     experiment = Experiment(
         name="phantom_knee",
         data=Data("phantom_knee", labels=3),
-        networks=Networks(segmentation_widths=(8, 16, 32)),
+        networks=Networks(segmentation=Light((8, 16, 32))),
         stages=(SEGMENTATION_BASELINE, REGISTRATION_UNSUPERVISED, REGISTRATION_WEAK, SEMI_DEEPATLAS, DEEPATLAS),
         evaluation=Evaluation(pairs_per_subject=2),
     )

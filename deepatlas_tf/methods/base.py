@@ -2,10 +2,21 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.losses.overlap import dice_and_cross_entropy
+
+
+class Part(NamedTuple):
+    """A part of what a turn minimises.
+
+    terms: function without arguments that gives the terms of the part for each example, ``{name: (B,)}``.
+    needed: a scalar bool; where it is false, the part is known to be 0 and ``terms`` is not called.
+    """
+
+    terms: Callable[[], Mapping[str, Any]]
+    needed: Any = True
 
 
 class Method(keras.Model):
@@ -18,24 +29,43 @@ class Method(keras.Model):
 
     Use it as any Keras model: ``method.compile(...)``, ``method.fit(batches, steps_per_epoch=...)``.
 
+    A subclass declares what it needs, as class attributes:
+
+    - ``network_roles``: argument of ``__init__`` -> what the network is for, one of
+      :data:`deepatlas_tf.models.network.ROLES`.
+    - ``stream``: ``"samples"`` or ``"pairs"``, what its batches are.
+    - ``stage_arguments``: which of ``turns``, ``steps``, ``similarity``, ``similarity_settings`` of the stage and
+      ``n_classes`` of the data its ``__init__`` takes.
+    - ``default_turns``, ``default_weights``, ``default_settings``: updates of each turn in one cycle, weight of each
+      term of a turn, and the further arguments of ``__init__``, of which ``setting_choices`` has those that are one of
+      some values.
+    - ``label_terms``: terms that are 0 where no image is labelled. A stage with such a term is left out where there
+      are no label maps.
+    - ``updates``: turn -> names of the networks that it updates together, where the turn is not the name of one.
+
     Args:
         nets: Keras models by name, such as ``{"registration": ..., "segmentation": ...}``.
         turns: names of the nets, or keys of ``updates``, in the order in which they are updated, again and again. A
             net that is in no turn is frozen.
+        partial_labels: False where in no batch one image is labelled more than another of its side, or for some
+            classes only; a method may then take a shorter way.
 
     Raises:
         ValueError: if there are no turns, or a turn names no net.
     """
 
+    network_roles: Mapping[str, str] = {}
+    stream: str
+    stage_arguments: tuple[str, ...] = ()
+    default_turns: Mapping[str, int] = {}
+    default_weights: Mapping[str, Mapping[str, float]] = {}
+    default_settings: Mapping[str, Any] = {}
+    setting_choices: Mapping[str, tuple] = {}
+    label_terms: tuple[str, ...] = ()
     updates: Mapping[str, tuple[str, ...]] = {}
     beta_1 = 0.9  # of Adam
-    default_weights: Mapping[str, Mapping[str, float]] = {}
-    default_turns: Mapping[str, int] = {}
-    default_settings: Mapping[str, Any] = {}
-    setting_choices: Mapping[str, tuple] = {}  # of those settings that are one of some values
-    partial_labels = True  # False: in no batch is one image labelled more than another of its side, or for some classes
 
-    def __init__(self, nets: Mapping[str, keras.Model], turns: Sequence[str], **kwargs):
+    def __init__(self, nets: Mapping[str, keras.Model], turns: Sequence[str], partial_labels: bool = True, **kwargs):
         super().__init__(**kwargs)
         known = sorted(set(nets) | set(self.updates))
         unknown = sorted(set(turns) - set(known))
@@ -43,12 +73,24 @@ class Method(keras.Model):
             raise ValueError(f"turns must name the nets {known}; got {unknown or 'no turns'}")
         self.nets = dict(nets)
         self.turns = tuple(turns)
+        self.partial_labels = partial_labels
         self.built = True  # the nets are; fit under a strategy asks for it
 
     @classmethod
     def nets_of(cls, turn: str) -> tuple[str, ...]:
         """Names of the nets that a turn updates."""
         return cls.updates.get(turn, (turn,))
+
+    @classmethod
+    def field_regularisers(cls, field, u) -> dict[str, Any]:
+        """The regularisers that a single field has in this method, ``{name: (B,)}``, for refining it at test time.
+
+        Args:
+            field: ``(B, *S, D)``, what a registration network predicts: the displacement field, or the velocity field
+                of a diffeomorphic network.
+            u: the displacement field ``(B, *S, D)`` in voxels, the same or the integral of the velocity field.
+        """
+        return {}
 
     def compile(self, optimizers=None, weights=None, **kwargs):
         """Give each turn an optimizer, and each term its weight.
@@ -86,53 +128,55 @@ class Method(keras.Model):
         return self.turns[step % len(self.turns)]
 
     def update(self, turn: str, data) -> None:
-        """One step of the turn's optimizer on the weighted sum of its terms. Changes only the turn's nets."""
+        """One training step: of the turn's optimizer on the weighted sum of its terms. Changes only the turn's nets.
+
+        The parts of the loss are gone through one after the other, so that the networks hold what the gradient needs of
+        one of them at a time. Their means and gradients are summed; then the optimizer takes its step.
+        """
         variables, optimizer = self._variables(turn), self.optimizers_by_net[turn]
-        means, gradients = self.means_and_gradients(turn, data)
+        means = {name: tf.zeros(()) for name in ("loss", *self.weights_by_turn[turn])}
+        gradients = [tf.zeros_like(variable) for variable in variables]
+        for part in self.parts(turn, data):
+            means, gradients = self._with_part(part, turn, means, gradients)
         gradients = unscaled_gradients(gradients, optimizer)
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
         for name, value in means.items():
             self.term_metrics[f"{turn}/{name}"].update_state(value)
 
-    def means_and_gradients(self, turn: str, data):
-        """The logged means, ``loss`` and the terms by name, and the gradient of each variable of the turn.
+    def parts(self, turn: str, data) -> Sequence[Part]:
+        """What the turn minimises, as a sum of parts: by default one, ``<turn>_terms(data)``.
 
-        A method whose terms are sums of parts may go through them one by one, with :meth:`in_parts`.
+        A method whose terms are sums over images may give one part for each, which takes less memory.
         """
-        return self.of_terms(turn, partial(getattr(self, f"{turn}_terms"), data))
+        return [Part(partial(getattr(self, f"{turn}_terms"), data))]
 
-    def of_terms(self, turn: str, terms: Callable[[], Mapping[str, Any]]):
-        """The same of a function that gives the terms."""
-        variables = self._variables(turn)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(variables)
-            found = terms()
-            means = {name: tf.reduce_mean(found[name]) for name in self.weights_by_turn[turn]}
-            loss = tf.add_n([weight * means[name] for name, weight in self.weights_by_turn[turn].items()])
-            share = loss / self.distribute_strategy.num_replicas_in_sync  # gradients are summed over the replicas
-            scaled = scaled_loss(share, self.optimizers_by_net[turn])
-        return {"loss": loss, **means}, tape.gradient(scaled, variables, unconnected_gradients="zero")
+    def _with_part(self, part, turn, means, gradients):
+        """The means of the terms by name and the gradients by variable, with those of one more part added to them."""
 
-    def in_parts(self, turn: str, parts: Sequence[tuple[Any, Callable[[], Mapping[str, Any]]]]):
-        """The same of terms that are the sum of several functions, each done before the next one begins.
-
-        So the networks hold what the gradient needs of one of them at a time. Each function comes with a scalar bool;
-        where that is false, the function is known to be 0 and not called.
-        """
-        means = {name: tf.zeros(()) for name in ("loss", *self.weights_by_turn[turn])}
-        gradients = [tf.zeros_like(variable) for variable in self._variables(turn)]
-        for needed, terms in parts:
-            means, gradients = self._with_part(turn, needed, terms, means, gradients)
-        return means, gradients
-
-    def _with_part(self, turn, needed, terms, means, gradients):
         def with_part():
-            with tf.control_dependencies(gradients):
-                more_means, more_gradients = self.of_terms(turn, terms)
+            with tf.control_dependencies(gradients):  # of the parts before, which are done and forgotten then
+                more_means, more_gradients = self.means_and_gradients(part, turn)
             summed = [a + b for a, b in zip(gradients, more_gradients, strict=True)]
             return {name: means[name] + more_means[name] for name in means}, summed
 
-        return with_part() if needed is True else tf.cond(needed, with_part, lambda: (means, gradients))
+        return with_part() if part.needed is True else tf.cond(part.needed, with_part, lambda: (means, gradients))
+
+    def means_and_gradients(self, part: Part, turn: str):
+        """Of one part of the loss the means that are logged, and the gradients.
+
+        Returns:
+            ``loss`` and the terms by name, each the mean over the batch; and the gradient of the weighted sum for each
+            variable of the turn, of this replica's share, scaled as the optimizer wants it.
+        """
+        weights, variables = self.weights_by_turn[turn], self._variables(turn)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            terms = part.terms()
+            means = {name: tf.reduce_mean(terms[name]) for name in weights}
+            loss = tf.add_n([weight * means[name] for name, weight in weights.items()])
+            share = loss / self.distribute_strategy.num_replicas_in_sync  # gradients are summed over the replicas
+            scaled = scaled_loss(share, self.optimizers_by_net[turn])
+        return {"loss": loss, **means}, tape.gradient(scaled, variables, unconnected_gradients="zero")
 
     def _variables(self, turn):
         return [variable for name in self.nets_of(turn) for variable in self.nets[name].trainable_variables]

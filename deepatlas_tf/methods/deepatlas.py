@@ -55,7 +55,7 @@ from deepatlas_tf.losses.pair_overlap import SIDES, TERMS, is_partial, joint_ove
 from deepatlas_tf.losses.similarity import similarity_function
 from deepatlas_tf.losses.smoothness import bending_energy
 from deepatlas_tf.losses.warped_overlap import Anatomy, warped_soft_dice
-from deepatlas_tf.methods.base import Method
+from deepatlas_tf.methods.base import Method, Part
 from deepatlas_tf.models.layers import SpatialTransformer
 from deepatlas_tf.models.velocity import split_integration
 from deepatlas_tf.ops.labels import mix, one_hot, per_class, per_example
@@ -81,7 +81,10 @@ class DeepAtlas(Method):
         SettingError: if ``segmentation_pairs`` is something else.
     """
 
+    network_roles = {"registration": "registration", "segmentation": "segmentation"}
     stream = "pairs"
+    stage_arguments = ("turns", "similarity", "similarity_settings")
+    label_terms = ("supervised", "supervised_cross_entropy")
     default_turns = {"registration": 20, "segmentation": 1}
     default_settings = {"segmentation_pairs": "paper", "registration_confidence": False}
     setting_choices = {"segmentation_pairs": SEGMENTATION_PAIRS}
@@ -115,6 +118,11 @@ class DeepAtlas(Method):
         self.segmentation_pairs = segmentation_pairs
         self.registration_confidence = registration_confidence
         self.head, self.integrate = split_integration(registration)
+
+    @classmethod
+    def field_regularisers(cls, field, u):
+        """The bending energy of the displacement field."""
+        return {"smoothness": bending_energy(u)}
 
     def registration_terms(self, pair):
         """Terms of the registration turn for each pair, ``(B,)``; the segmentation network is frozen."""
@@ -153,32 +161,30 @@ class DeepAtlas(Method):
     def segmentation_terms(self, pair):
         """Terms of the segmentation turn for each pair, ``(B,)``; the registration network is frozen."""
         if self.segmentation_pairs == "aligned":
-            of_parts = [terms() for _, terms in self._aligned_parts(pair)]
+            of_parts = [part.terms() for part in self._aligned_parts(pair)]
             return {name: tf.add_n([terms[name] for terms in of_parts]) for name in TERMS}
-        return self._joint_terms(pair, *self._field(pair))
+        return self._terms_of_both(pair, *self._field(pair))
 
-    def means_and_gradients(self, turn, data):
-        """Of the segmentation turn one image after the other, wherever the labels allow it."""
+    def parts(self, turn, data):
+        """The terms of the segmentation turn one image after the other, wherever the labels allow it."""
         if turn != "segmentation":
-            return super().means_and_gradients(turn, data)
+            return super().parts(turn, data)
         if self.segmentation_pairs == "aligned":
-            return self.in_parts(turn, self._aligned_parts(data))
+            return self._aligned_parts(data)
         field = self._field(data)
-        parts = [(True, partial(self._side_terms, data, side, *field)) for side in SIDES]
+        sides = [partial(self._terms_of_side, data, side, *field) for side in SIDES]
         if not self.partial_labels:
-            return self.in_parts(turn, parts)
-        return tf.cond(
-            is_partial(data),
-            lambda: self.of_terms(turn, partial(self._joint_terms, data, *field)),
-            lambda: self.in_parts(turn, parts),
-        )
+            return [Part(terms) for terms in sides]
+        together = is_partial(data)
+        both = Part(partial(self._terms_of_both, data, *field), needed=together)
+        return [both, *(Part(terms, needed=tf.logical_not(together)) for terms in sides)]
 
-    def _joint_terms(self, pair, u, voxel_weight):
+    def _terms_of_both(self, pair, u, voxel_weight):
         # in two calls, which is faster than one of both
         predictions = [self.nets["segmentation"](pair[side]["image"], training=True) for side in SIDES]
         return _by_name(joint_overlap(pair, predictions, u, voxel_weight))
 
-    def _side_terms(self, pair, side, u, voxel_weight):
+    def _terms_of_side(self, pair, side, u, voxel_weight):
         prediction = self.nets["segmentation"](pair[side]["image"], training=True)
         return _by_name(side_overlap(pair, side, prediction, u, voxel_weight))
 
@@ -199,8 +205,8 @@ class DeepAtlas(Method):
             losses = dice_and_cross_entropy(prediction, side["label"], side["label_weight"])
             return _by_name(tf.concat([tf.zeros_like(losses), losses], axis=0))
 
-        of_labels = [(labelled[side], partial(supervised, pair[side])) for side in SIDES]
-        return [(tf.reduce_any(list(labelled.values())), anatomies), *of_labels]
+        of_labels = [Part(partial(supervised, pair[side]), needed=labelled[side]) for side in SIDES]
+        return [Part(anatomies, needed=tf.reduce_any(list(labelled.values()))), *of_labels]
 
     def aligned(self, pair):
         """A labelled image of each pair, moved part of the way to the other subject, and its anatomy likewise.

@@ -39,7 +39,16 @@ class DomainAdaptation(Method):
         turns: ``generators`` and ``discriminators``, in the order in which they are updated, again and again.
     """
 
+    network_roles = {
+        "segmentation": "segmentation",
+        "segmentation_a": "segmentation",
+        "generator_ab": "generator",
+        "generator_ba": "generator",
+        "discriminator_a": "discriminator",
+        "discriminator_b": "discriminator",
+    }
     stream = "pairs"
+    stage_arguments = ("turns",)
     updates = {
         "generators": ("generator_ab", "generator_ba", "segmentation"),
         "discriminators": ("discriminator_a", "discriminator_b"),

@@ -17,10 +17,9 @@ The teacher is the better network and is what a stage leaves as ``segmentation``
 exported. The student is saved beside it, as ``student``. A checkpoint holds both.
 """
 
-from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.methods.base import Method, supervised_terms
-from deepatlas_tf.models.cascade import new_inputs
-from deepatlas_tf.types import SettingError
+from deepatlas_tf.models.functional import copy_of
 
 
 class MeanTeacher(Method):
@@ -36,7 +35,10 @@ class MeanTeacher(Method):
         SettingError: if the network cannot be copied.
     """
 
+    network_roles = {"segmentation": "segmentation"}
     stream = "samples"
+    stage_arguments = ("steps",)
+    label_terms = ("supervised", "supervised_cross_entropy")
     updates = {"segmentation": ("student", "segmentation")}
     default_turns = {"segmentation": 1}
     default_settings = {"decay": 0.99, "ramp": 0.3, "noise": 0.03}
@@ -83,28 +85,6 @@ class MeanTeacher(Method):
         seed = tf.stack([tf.cast(self.optimizers_by_net["segmentation"].iterations, tf.int32), 0])
         noise = self.noise * tf.random.stateless_normal(shape, seed)[:, index * n : (index + 1) * n]
         return tf.clip_by_value(noise, -2 * self.noise, 2 * self.noise)
-
-
-def copy_of(net):
-    """Another network of the same architecture and the same weights.
-
-    Raises:
-        SettingError: if it is a subclass of ``keras.Model`` that was never called, or whose ``get_config`` lacks
-            arguments of its ``__init__``.
-    """
-    if getattr(net, "outputs", None):
-        copy = keras.models.clone_model(net)
-        copy.set_weights(net.get_weights())
-        return copy
-    inputs = new_inputs(net)
-    try:
-        copy = type(net).from_config(net.get_config())
-        copy(inputs)  # which makes its weights
-        copy.set_weights(net.get_weights())
-    except (TypeError, ValueError, NotImplementedError) as error:
-        name = type(net).__name__
-        raise SettingError(f"no copy can be made of the network {name}: give it a complete get_config") from error
-    return copy
 
 
 def sigmoid_ramp(step, length):

@@ -21,7 +21,9 @@ class RegistrationAugmentation(Method):
         segmentation: Keras model ``image (B, *S, 1) -> probabilities (B, *S, C)``.
     """
 
+    network_roles = {"registration": "registration", "segmentation": "segmentation"}
     stream = "pairs"
+    label_terms = ("supervised", "supervised_cross_entropy")
     default_turns = {"segmentation": 1}
     default_weights = {"segmentation": {"supervised": 1.0, "supervised_cross_entropy": 1.0}}
 

@@ -15,7 +15,7 @@ and ``gradient_inverse_consistency`` (GradICON). The published lambda, 1.5 of a 
 from deepatlas_tf.losses.consistency import gradient_inverse_consistency
 from deepatlas_tf.losses.overlap import soft_dice
 from deepatlas_tf.methods.base import Method
-from deepatlas_tf.models.cascade import on_label_maps
+from deepatlas_tf.models.label_maps import on_label_maps
 from deepatlas_tf.ops.labels import mix
 from deepatlas_tf.ops.warp import warp
 
@@ -34,6 +34,11 @@ class SegGuided(Method):
         SettingError: if it was not.
     """
 
+    network_roles = {
+        "label_registration": "label_registration",
+        "segmentation_a": "segmentation",
+        "segmentation": "segmentation",
+    }
     stream = "pairs"
     default_turns = {"registration": 1}
     default_weights = {

@@ -10,9 +10,9 @@ pseudo mask that the networks of the round before have agreed on (:mod:`deepatla
                         + 1/L sum_l lambda_l |grad r_l|^2
 
 ``u_l`` and ``r_l`` are the fields and the residuals of the levels of the registration network
-(:mod:`deepatlas_tf.models.pyramid`), from the coarsest on, and ``lambda`` is 128, 64, 32, 16, 8 in 2D and 16, 8, 4, 2
-in 3D. Images and anatomies of a level are averages of 2^D voxels of the next finer one (the authors take the nearest
-voxel). Any other registration network is a pyramid of one level, with the last ``lambda``.
+(:mod:`deepatlas_tf.models.registration.pyramid`), from the coarsest on, and ``lambda`` is 128, 64, 32, 16, 8 in 2D and
+16, 8, 4, 2 in 3D. Images and anatomies of a level are averages of 2^D voxels of the next finer one (the authors take
+the nearest voxel). Any other registration network is a pyramid of one level, with the last ``lambda``.
 
 The two turns share nothing but the masks, which stay as they are for a whole stage: so one stage with both turns is one
 round, in whatever order they come. Without pseudo masks, as in pre-training, only labelled classes count.
@@ -29,7 +29,7 @@ from deepatlas_tf.losses.overlap import cross_entropy, soft_dice
 from deepatlas_tf.losses.similarity import similarity_function
 from deepatlas_tf.losses.smoothness import gradient_penalty
 from deepatlas_tf.methods.base import Method
-from deepatlas_tf.models.pyramid import split_levels
+from deepatlas_tf.models.registration.pyramid import split_levels
 from deepatlas_tf.ops.labels import mix, one_hot
 from deepatlas_tf.ops.warp import warp
 
@@ -48,7 +48,10 @@ class UniSegReg(Method):
             arguments.
     """
 
+    network_roles = {"registration": "registration", "segmentation": "segmentation"}
     stream = "pairs"
+    stage_arguments = ("n_classes", "turns", "similarity", "similarity_settings")
+    label_terms = ("supervised", "supervised_cross_entropy")
     default_turns = {"registration": 1, "segmentation": 1}
     default_weights = {
         "registration": {"similarity": 1.0, "anatomy": 1.0, "smoothness": 1.0},
@@ -69,6 +72,11 @@ class UniSegReg(Method):
         self.n_classes = n_classes
         self.similarity = similarity_function(similarity, similarity_settings)
         self.levels = split_levels(registration)
+
+    @classmethod
+    def field_regularisers(cls, field, u):
+        """One field is a pyramid of one level, whose penalty is ``lambda |grad u|^2`` with the last ``lambda``."""
+        return {"smoothness": residual_penalty([u])}
 
     def registration_terms(self, pair):
         """Terms of the registration turn for each pair, ``(B,)``."""

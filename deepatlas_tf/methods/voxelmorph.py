@@ -45,7 +45,9 @@ class VoxelMorph(Method):
         similarity_settings: its keyword arguments.
     """
 
+    network_roles = {"registration": "registration"}
     stream = "pairs"
+    stage_arguments = ("n_classes", "similarity", "similarity_settings")
     default_turns = {"registration": 1}
     default_weights = {
         "registration": {
@@ -91,6 +93,11 @@ class VoxelMorph(Method):
             aligned = self._alignment(fixed, moving, u_inverse, "anatomy_inverse" in used)
             terms |= {f"{name}_inverse": value for name, value in aligned.items()}
         return terms
+
+    @classmethod
+    def field_regularisers(cls, field, u):
+        """Those of the velocity field where there is one."""
+        return regularity_terms(field)
 
     def _field(self, moving, fixed):
         """What the network predicts, a displacement or velocity field, and the displacement field."""

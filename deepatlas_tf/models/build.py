@@ -1,37 +1,151 @@
-"""Networks from files: the layers that a saved network may be made of, and reading it."""
+"""From the name of a network to its settings, and from these or a file to a Keras model.
 
+A network is one file in the folder of its kind, such as ``models/registration/cascade.py``, and its name is the file's.
+Its settings are the subclass of :class:`~deepatlas_tf.models.network.Network` that the file defines. Other packages add
+networks by entry points, see :mod:`deepatlas_tf.plugins`.
+"""
+
+import contextlib
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.messages import detail
-from deepatlas_tf.models.layers import (
-    CropLike,
-    Dropout,
-    InstanceNormalization,
-    PadToMultiple,
-    SpatialTransformer,
-    VecInt,
-)
-from deepatlas_tf.models.recompute import Recomputed
-from deepatlas_tf.types import DataError
+from deepatlas_tf.models.network import KINDS, Network, interface
+from deepatlas_tf.plugins import plugin, plugin_names
+from deepatlas_tf.types import DataError, SettingError
 
-CUSTOM_OBJECTS = {
-    layer.__name__: layer
-    for layer in (CropLike, Dropout, InstanceNormalization, PadToMultiple, Recomputed, SpatialTransformer, VecInt)
-}
+
+def network_names(kind: str) -> tuple[str, ...]:
+    """Names of the networks of a kind: the files of its folder, then the plug-ins."""
+    return (*_own_names(kind), *plugin_names(f"networks.{kind}"))
+
+
+def network_class(kind: str, name: str) -> type[Network]:
+    """The settings of a network.
+
+    Raises:
+        SettingError: if there is no network of this name.
+    """
+    if name in _own_names(kind):
+        module = importlib.import_module(f"deepatlas_tf.models.{kind}.{name}")
+        return next(
+            value for value in vars(module).values() if _is_network(value) and value.__module__ == module.__name__
+        )
+    if name in plugin_names(f"networks.{kind}"):
+        return plugin(f"networks.{kind}", name)
+    known = ", ".join(repr(known) for known in network_names(kind))
+    raise SettingError(f"networks.{kind} is {known} or a .keras file, not {name!r}")
+
+
+def network_name(kind: str, network: Network) -> str:
+    """The name under which the class of these settings is found; that of its class where it is found under none."""
+    cls = type(network)
+    if isinstance(network, NetworkFile):
+        return FILE
+    return next((name for name in network_names(kind) if network_class(kind, name) is cls), cls.__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkFile(Network):
+    """The network of a ``.keras`` file with its weights: every stage that starts from none begins with it."""
+
+    path: str
+
+    def check(self, kind):
+        if not Path(self.path).exists():
+            raise SettingError(f"networks.{kind}: there is no file {self.path}")
+
+    def build(self, shape, needed):
+        """The file's network. A subclass of ``keras.Model`` is put into a functional one, which can be exported.
+
+        Raises:
+            SettingError: if it does not take or give what is needed.
+        """
+        self.check(needed.kind)
+        net = load_net(Path(self.path), "save it again with Keras 2, its own classes registered as serializable")
+        images, output = [(*shape, needed.channels)] * needed.images, (*shape, needed.outputs)
+        try:
+            if not getattr(net, "outputs", None):
+                inputs = [keras.Input(size) for size in images]
+                net = keras.Model(inputs, net(inputs if len(inputs) > 1 else inputs[0]), name=needed.kind)
+            tensors = zip([*net.inputs, *net.outputs], [*images, output], strict=True)
+            fits = all(tensor.shape[1:].is_compatible_with(size) for tensor, size in tensors)
+        except (ValueError, TypeError):
+            fits = False
+        if not fits:
+            given = " and ".join(map(str, images))
+            raise SettingError(f"networks.{needed.kind}: {self.path} makes no {output} of {given}")
+        return net
+
+
+FILE = "file"  # the name of a network that comes from one
+
+
+def build_net(role: str, networks, shape: Sequence[int | None], n_classes: int) -> keras.Model:
+    """A new network for images of ``shape``, or that of a file.
+
+    The layers of a new one compute in ``networks.precision``, and remember that when it is saved; its outputs are
+    float32.
+
+    Args:
+        role: what it is for, one of :data:`~deepatlas_tf.models.network.ROLES`.
+        networks: the :class:`~deepatlas_tf.models.networks.Networks` of the experiment.
+        shape: spatial size ``*S``; ``None`` for an axis of any length.
+        n_classes: background included.
+    """
+    needed = interface(role, len(shape), n_classes)
+    with _precision(networks.precision):
+        return getattr(networks, needed.kind).build(shape, needed)
 
 
 def load_net(path: Path, remedy: str | None = None) -> keras.Model:
-    """A network saved by a run, a Keras model without optimizer.
+    """A network that a run has saved, a Keras model without optimizer.
 
-    Raises DataError where the file is damaged, with the remedy, by default that of a stage's own file.
+    Args:
+        path: a ``.keras`` file.
+        remedy: what to do where it cannot be read; by default what helps for a file of a stage.
+
+    Raises:
+        DataError: if the file is damaged.
     """
     detail(f"reading {path}")
+    import_layers()
     try:
-        return keras.models.load_model(path, custom_objects=CUSTOM_OBJECTS, compile=False)
+        return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras, zipfile, h5py and json raise a dozen kinds for a damaged file
         reason = (" ".join(str(error).split()) or type(error).__name__)[:120]
         remedy = remedy or (
             f"delete {path.parent} and run the training command again, which writes it from the stage's checkpoints"
         )
         raise DataError(f"cannot load the network {path} ({reason}); {remedy}") from error
+
+
+def import_layers() -> None:
+    """Import the modules of all networks, so that Keras knows the layers which they and what they import register."""
+    for kind in KINDS:
+        for name in network_names(kind):
+            network_class(kind, name)
+    importlib.import_module("deepatlas_tf.models.label_maps")
+
+
+def _own_names(kind):
+    folder = importlib.import_module(f"deepatlas_tf.models.{kind}")
+    return tuple(module.name for module in pkgutil.iter_modules(folder.__path__))
+
+
+def _is_network(value):
+    return isinstance(value, type) and issubclass(value, Network)
+
+
+@contextlib.contextmanager
+def _precision(policy: str) -> Iterator[None]:
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(before)

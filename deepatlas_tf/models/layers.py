@@ -203,6 +203,42 @@ class CropLike(keras.layers.Layer):
         return cropped
 
 
+@_register
+class UpsampleField(keras.layers.Layer):
+    """Linear interpolation of a field ``(B, *S / factor, D)`` of the mean-pooled grid: ``(B, *S, D)``, float32.
+
+    The field is in voxels of the fine grid after it as well: its values are multiplied by ``factor``. A coarse voxel
+    lies in the middle of the ``factor`` fine ones that it is the mean of; beyond the last one its value is kept.
+    """
+
+    def __init__(self, factor, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.factor = factor
+
+    def call(self, field):
+        for axis in range(1, field.shape.rank - 1):
+            field = self._interpolate(field, axis)
+        return self.factor * field
+
+    def _interpolate(self, field, axis):
+        n = tf.shape(field)[axis]
+        fine = tf.cast(tf.range(n * self.factor), tf.float32)
+        position = (fine - (self.factor - 1) / 2) / self.factor
+        position = tf.clip_by_value(position, 0.0, tf.cast(n - 1, tf.float32))
+        lower = tf.cast(position, tf.int32)
+        weight = position - tf.cast(lower, tf.float32)
+        weight = tf.reshape(weight, [-1] + [1] * (field.shape.rank - 1 - axis))  # along the axis, for all channels
+        upper = tf.minimum(lower + 1, n - 1)
+        return (1 - weight) * tf.gather(field, lower, axis=axis) + weight * tf.gather(field, upper, axis=axis)
+
+    def compute_output_shape(self, input_shape):
+        spatial = [None if n is None else n * self.factor for n in input_shape[1:-1]]
+        return tf.TensorShape([input_shape[0], *spatial, input_shape[-1]])
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+
+
 def _normalise_and_activate(x, scale, offset, epsilon, leak):
     """Of ``(1, V, 1, C)``. The gradient needs of the normalised volume only its signs, which the result has as well."""
 

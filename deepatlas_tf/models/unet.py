@@ -1,86 +1,78 @@
-"""Segmentation networks: the light U-Net in the style of DeepAtlas, and voxelmorph's U-Net with a softmax."""
+"""voxelmorph's U-Net and the head of a segmentation, which several networks share.
+
+:func:`unet_features` is the U-Net in the layers that train fastest; :func:`voxelmorph_features` is voxelmorph's own, of
+which it has the weights, in the same order under the same names, and up to rounding the values.
+"""
 
 from collections.abc import Sequence
-from functools import partial
 
-from deepatlas_tf.keras_stack import keras
-from deepatlas_tf.models.layers import CropLike, Dropout, InstanceNormalization, PadToMultiple, Softmax
-from deepatlas_tf.models.recompute import apply_part
+from deepatlas_tf.keras_stack import keras, vxm
+from deepatlas_tf.models.layers import CropLike, LeakyReLU, Softmax
+from deepatlas_tf.models.recompute import Recomputed
 from deepatlas_tf.models.upsampling import convolution
-from deepatlas_tf.models.voxelmorph import unet_features
+from deepatlas_tf.types import SettingError
 
 
-def light_unet(
-    shape: Sequence[int | None],
-    n_classes: int,
-    widths: Sequence[int] = (16, 32, 64, 128),
-    dropout: float = 0.0,
-    recompute: bool = False,
-):
-    """A Keras model ``image (B, *S, 1) -> class probabilities (B, *S, C)``, float32.
+def unet_features(x, encoder: Sequence[int], decoder: Sequence[int], recompute: bool = False):
+    """Features of voxelmorph's U-Net, ``(B, *S, W)`` of the last width, from a Keras tensor ``x (B, *S, C)``.
 
-    Two convolutions a level, each followed by instance normalisation and leaky ReLU; max-pooling down, nearest
-    upsampling and concatenation up. Instance rather than batch normalisation, because with one or two scans a batch
-    running statistics lag behind the weights for hundreds of steps. Any image size works.
+    One convolution with a leaky ReLU at each level, max-pooling down; up, the doubled features are joined with those of
+    the encoder, see :class:`~deepatlas_tf.models.upsampling.UpsampledConvolution`.
 
     Args:
-        shape: spatial size ``*S``; ``None`` for an axis of any length.
-        n_classes: number of classes, background included.
-        widths: channels of each level; the stride is ``2 ** (len(widths) - 1)``.
-        dropout: rate after each level of the encoder but the first.
-        recompute: the two convolutions of a level are computed again for the gradient, see
-            :mod:`deepatlas_tf.models.recompute`.
+        x: its size is a multiple of ``2 ** len(encoder)`` along each axis.
+        encoder: widths from full resolution down.
+        decoder: widths from the lowest resolution up; those beyond the encoder's levels are at full resolution.
+        recompute: the features are computed again for the gradient, in three parts: the convolution at full resolution,
+            all at lower ones, and those at full resolution after them.
+
+    Raises:
+        SettingError: if the decoder does not come back to full resolution with one convolution there.
     """
-    n_axes = len(shape)
+    if len(decoder) <= len(encoder):
+        raise SettingError(f"the decoder {decoder} needs more widths than the encoder {encoder}")
+    _draw_as_before(len(encoder) + len(decoder))
+    start, n_axes = x, len(x.shape) - 2
     pool = getattr(keras.layers, f"MaxPooling{n_axes}D")
-    image = keras.Input((*shape, 1), name="image")
-    x = PadToMultiple(2 ** (len(widths) - 1), name="pad")(image)
     skips = []
-    for level, width in enumerate(widths):
-        x = apply_part(partial(_conv_block, width=width, name=f"down{level}"), [x], f"down{level}", recompute)
-        if dropout and level:
-            x = Dropout(dropout, name=f"dropout{level}")(x)
-        if level < len(widths) - 1:
-            skips.append(x)
-            x = pool(2, name=f"pool{level}")(x)
-    for level in reversed(range(len(widths) - 1)):
-        up = partial(_up_block, width=widths[level], level=level)
-        x = apply_part(up, [x, skips[level]], f"up{level}", recompute)
-    return keras.Model(image, _class_probabilities(x, image, n_classes), name="segmentation")
+    for level, width in enumerate(encoder):
+        skips.append(_convolution(x, width, f"unet_enc_conv_{level}_0"))
+        x = pool(2, name=f"unet_enc_pooling_{level}")(skips[-1])
+    first = skips[0]
+    names = [f"unet_dec_conv_{level}_0" for level in reversed(range(len(encoder)))]
+    names += [f"unet_dec_final_conv_{index}" for index in range(len(decoder) - len(encoder))]
+    last_lower = None
+    for index, (width, name) in enumerate(zip(decoder, names, strict=True)):
+        if 1 <= index <= len(encoder):
+            last_lower, x = x, [x, skips.pop()]
+        x = _convolution(x, width, name)
+    return _in_three_parts(start, first, last_lower, x) if recompute else x
 
 
-def voxelmorph_unet(
-    shape: Sequence[int | None],
-    n_classes: int,
-    encoder: Sequence[int] = (16, 32, 32, 32),
-    decoder: Sequence[int] = (32, 32, 32, 32, 16, 16),
-):
-    """The same interface as :func:`light_unet` on voxelmorph's ``Unet``: one convolution a level, no normalisation.
-
-    Args:
-        shape: spatial size ``*S``; ``None`` for an axis of any length.
-        n_classes: number of classes, background included.
-        encoder, decoder: widths, as of :func:`~deepatlas_tf.models.voxelmorph.registration_net`.
-    """
-    image = keras.Input((*shape, 1), name="image")
-    padded = PadToMultiple(2 ** len(encoder), name="pad")(image)
-    features = unet_features([image], padded, encoder, decoder)
-    return keras.Model(image, _class_probabilities(features, image, n_classes), name="segmentation")
+def voxelmorph_features(inputs, x, encoder: Sequence[int], decoder: Sequence[int]):
+    """The same by voxelmorph's ``Unet``, with an upsampling and a concatenation before each convolution up."""
+    widths = [list(encoder), list(decoder)]
+    return vxm.networks.Unet(input_model=keras.Model(inputs, x), nb_features=widths, name="unet").output
 
 
-def _conv_block(x, width, name):
-    for index in range(2):
-        x = convolution(x, width, f"{name}_conv{index}", use_bias=False)
-        x = InstanceNormalization(leak=0.01, name=f"{name}_norm{index}")(x)
-    return x
-
-
-def _up_block(x, skip, width, level):
-    return _conv_block([x, skip], width, f"up{level}")
-
-
-def _class_probabilities(features, image, n_classes):
+def class_probabilities(features, image, n_classes):
     settings = {"kernel_initializer": "glorot_uniform", "dtype": "float32"}
     logits = convolution(features, n_classes, "logits", width=1, **settings)
     logits = CropLike(name="crop", dtype="float32")([logits, image])
     return Softmax(dtype="float32", name="probabilities")(logits)
+
+
+def _convolution(x, width, name):
+    return LeakyReLU(0.2, name=f"{name}_activation")(convolution(x, width, name))
+
+
+def _in_three_parts(start, first, last_lower, features):
+    skip = Recomputed(keras.Model(start, first), name="full")(start)
+    lower = Recomputed(keras.Model(first, last_lower), name="lower")(skip)
+    return Recomputed(keras.Model([last_lower, first], features), name="full_again")([lower, skip])
+
+
+def _draw_as_before(n: int) -> None:
+    """Take ``n`` seeds, as earlier versions did, which made voxelmorph's network first: equal first weights."""
+    for _ in range(n):
+        keras.initializers.HeNormal()((1, 1))

@@ -7,6 +7,9 @@ chosen by labels of B: those stages keep their last one.
 
 import dataclasses
 
+from deepatlas_tf.models.discriminator.patchgan import PatchGAN
+from deepatlas_tf.models.generator.resnet import ResNet
+from deepatlas_tf.models.network import Network
 from deepatlas_tf.recipes import n_axes
 from deepatlas_tf.training.experiment import Data, Experiment, Stage
 from deepatlas_tf.types import SettingError
@@ -32,18 +35,22 @@ def recipe(experiment: Experiment, tiny: bool = False) -> Experiment:
         )
     networks = dataclasses.replace(
         experiment.networks,
-        registration="cascade",
-        cascade_factors=(4, 2, 1),
-        generator_widths=(16, 32, 64),
-        generator_blocks=4,
-        discriminator_widths=(16, 32, 64),
+        registration=_cascade(experiment, (4, 2, 1)),
+        generator=ResNet((16, 32, 64), blocks=4),
+        discriminator=PatchGAN((16, 32, 64)),
     )
     made = dataclasses.replace(experiment, networks=networks, stages=_stages(experiment.data))
     if not tiny:
         return made
     kept = tuple(stage for stage in made.stages if stage.name not in _BASELINES)
-    networks = dataclasses.replace(networks, cascade_factors=(2, 1))
+    networks = dataclasses.replace(networks, registration=_cascade(experiment, (2, 1)))
     return dataclasses.replace(made, networks=networks, stages=kept).tiny()
+
+
+def _cascade(experiment: Experiment, factors: tuple[int, ...]) -> Network:
+    """A cascade of the networks that the experiment registers with."""
+    cascade = experiment.networks.with_network("registration", "cascade").registration
+    return dataclasses.replace(cascade, factors=factors)
 
 
 def _stages(data: Data) -> tuple[Stage, ...]:

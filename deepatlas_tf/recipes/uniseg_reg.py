@@ -10,6 +10,8 @@ makes pseudo masks with the networks of the one before. Networks as published: a
 
 import dataclasses
 
+from deepatlas_tf.models.registration.pyramid import Pyramid
+from deepatlas_tf.models.segmentation.light import Light
 from deepatlas_tf.recipes import n_axes, stages_of
 from deepatlas_tf.recipes.mean_teacher import SUPERVISED, with_baseline
 from deepatlas_tf.training.experiment import Experiment, Stage
@@ -32,10 +34,8 @@ def recipe(experiment: Experiment, tiny: bool = False) -> Experiment:
     """
     networks = dataclasses.replace(
         experiment.networks,
-        segmentation="light",
-        segmentation_widths=(16, 32, 64, 128, 256),
-        segmentation_dropout=DROPOUT,
-        registration="pyramid",
+        segmentation=Light((16, 32, 64, 128, 256), dropout=DROPOUT),
+        registration=Pyramid(),
     )
     baseline, teacher = with_baseline(experiment)
     pretrained = _registration(stages_of(experiment, "voxelmorph")[0])

@@ -117,8 +117,9 @@ def _grid(about: dict) -> str:
 
 
 def _networks(networks: dict) -> str:
-    kinds = [f"{task} {networks[task]}" for task in ("registration", "segmentation") if task in networks]
-    return ", ".join([*kinds, *(["diffeomorphic"] if networks.get("diffeomorphic") else [])]) or "not recorded"
+    kinds = [f"{task} {networks[task]['name']}" for task in ("registration", "segmentation") if task in networks]
+    diffeomorphic = networks.get("registration", {}).get("diffeomorphic")
+    return ", ".join([*kinds, *(["diffeomorphic"] if diffeomorphic else [])]) or "not recorded"
 
 
 def _pairs(values: Mapping) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from deepatlas_tf.methods import method_names
+from deepatlas_tf.models.network import KINDS
+from deepatlas_tf.models.old_settings import translated_networks
 from deepatlas_tf.runs.files import remedy
 from deepatlas_tf.types import DataError
 
@@ -69,7 +71,7 @@ def _is_domains(value: Any) -> bool:
 # What each setting has to be where it is there; the first ones have to be there. Earlier versions had fewer settings.
 STAGE: dict[str, Check] = {
     "name": is_folder_name,
-    "method": lambda value: is_text(value) and (value in method_names() or ":" in value),  # module:Class of a plug-in
+    "method": lambda value: is_text(value) and value in method_names(),
     "turns": is_mapping_of(is_count),
     "weights": is_mapping_of(is_mapping_of(is_number)),
     "steps": is_axis_size,
@@ -128,11 +130,25 @@ def checked_settings(record: Any, path: Path) -> dict[str, Any]:
     names = [stage["name"] for stage in settings["stages"]]
     if len(set(names)) < len(names):
         raise damaged(path, "two stages have one name")
-    _check(settings.get("networks", {}), {}, (), path, "networks")
+    networks = _checked_networks(settings.get("networks"), path)
     evaluation = {"pairs_per_subject": is_axis_size, "validation_subjects": is_count}
     _check(settings.get("evaluation", {}), evaluation, (), path, "evaluation")
     _check(record.get("versions", {}), {}, (), path, "versions")
-    return settings
+    return settings if networks is None else {**settings, "networks": networks}
+
+
+def _checked_networks(networks: Any, path: Path) -> dict[str, Any] | None:
+    """The settings of the networks as they are written now, also where an earlier version wrote them."""
+    if networks is None:
+        return None
+    _check(networks, {}, (), path, "networks")
+    try:
+        found = translated_networks(networks)
+    except (AttributeError, TypeError):
+        raise damaged(path, "networks cannot be those of an experiment") from None
+    for kind in KINDS:
+        _check(found.get(kind), {"name": is_text}, ("name",), path, f"networks.{kind}")
+    return found
 
 
 def checked_model(about: Any, path: Path) -> dict[str, Any]:

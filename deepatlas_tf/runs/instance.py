@@ -2,12 +2,9 @@
 
 Balakrishnan et al. (TMI 2019) call it instance-specific optimisation: gradient descent on the field of one pair and
 their loss. Here by Adam (Kingma & Ba, ICLR 2015), and of a diffeomorphic network the velocity field, so that the result
-stays diffeomorphic. The loss is that of the method:
-
-- VoxelMorph: its regularisers, of the velocity field where there is one. With ``inverse_consistency`` or
-  ``gradient_inverse_consistency`` the fields of both directions are refined together.
-- DeepAtlas: the bending energy of the displacement field.
-- UniSegReg: one field is a pyramid of one level, whose penalty is ``lambda |grad u|^2`` with the last ``lambda``.
+stays diffeomorphic. The loss has the similarity of the stage and the regularisers of its method, see
+:meth:`~deepatlas_tf.methods.base.Method.field_regularisers`. With ``inverse_consistency`` or
+``gradient_inverse_consistency`` the fields of both directions are refined together.
 """
 
 import dataclasses
@@ -18,9 +15,7 @@ from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.losses.consistency import gradient_inverse_consistency, inverse_consistency
 from deepatlas_tf.losses.overlap import soft_dice
 from deepatlas_tf.losses.similarity import similarity_function
-from deepatlas_tf.losses.smoothness import bending_energy
-from deepatlas_tf.methods.uniseg_reg import residual_penalty
-from deepatlas_tf.methods.voxelmorph import regularity_terms
+from deepatlas_tf.methods import method_class
 from deepatlas_tf.models.velocity import split_integration
 from deepatlas_tf.ops.warp import warp
 from deepatlas_tf.types import SettingError
@@ -155,7 +150,8 @@ def instance_loss(field, moving, fixed, settings: InstanceOptimisation, integrat
     similarity = similarity_function(settings.similarity, settings.similarity_settings)
     field, field_back = _directions(field)
     u = integrate(field) if integrate else field
-    terms = {**_alignment(similarity, moving, fixed, u, anatomies), **_regularity(settings.method, field, u)}
+    regularisers = method_class(settings.method).field_regularisers
+    terms = {**_alignment(similarity, moving, fixed, u, anatomies), **regularisers(field, u)}
     if settings.both_directions:
         u_back = integrate(field_back) if integrate else field_back
         terms["inverse_consistency"] = inverse_consistency(u, u_back)
@@ -172,15 +168,6 @@ def _directions(field):
     """The field ``(B, *S, D)`` and that of the other direction, or None."""
     n_axes = field.shape.rank - 2
     return field[..., :n_axes], field[..., n_axes:] if field.shape[-1] > n_axes else None
-
-
-def _regularity(method, field, u):
-    """The method's regularisers of a displacement field ``u``; ``field`` is the same or its velocity field."""
-    if method == "deepatlas":
-        return {"smoothness": bending_energy(u)}
-    if method == "uniseg_reg":
-        return {"smoothness": residual_penalty([u])}
-    return regularity_terms(field)
 
 
 def _alignment(similarity, moving, fixed, u, anatomies):

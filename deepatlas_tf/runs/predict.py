@@ -13,7 +13,7 @@ import numpy as np
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.methods import method_class
-from deepatlas_tf.models.build import CUSTOM_OBJECTS, load_net
+from deepatlas_tf.models.build import load_net
 from deepatlas_tf.ops.warp import warp
 from deepatlas_tf.runs.checks import check_network
 from deepatlas_tf.runs.folder import TASKS, RunFolder
@@ -140,7 +140,7 @@ def any_size(net: keras.Model) -> keras.Model:
     """A copy of the network, with its weights, for images of any size."""
     config = net.get_config()
     _free_sizes(config)
-    free = keras.Model.from_config(config, custom_objects=CUSTOM_OBJECTS)
+    free = keras.Model.from_config(config)
     free.set_weights(net.get_weights())
     return free
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from deepatlas_tf.losses.similarity import similarity_function
 from deepatlas_tf.methods import method_class
-from deepatlas_tf.models.voxelmorph import DECODER, ENCODER
+from deepatlas_tf.models.network import KINDS
+from deepatlas_tf.models.networks import Networks, networks_dict
+from deepatlas_tf.models.old_settings import RENAMED
 from deepatlas_tf.streams.augment import Augmentation
 from deepatlas_tf.types import SettingError
-
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")  # policies of Keras
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,42 +37,6 @@ class Data:
         for name in ("shape", "spacing"):
             if not isinstance(getattr(self, name), tuple | None):
                 raise SettingError(f"data.{name} takes one value for each axis, such as (64, 64, 48), or None")
-
-
-@dataclasses.dataclass(frozen=True)
-class Networks:
-    """Kinds and widths of the networks.
-
-    segmentation: ``"light"`` (``segmentation_widths``, ``segmentation_dropout``) or ``"voxelmorph"`` (its own).
-    registration: ``"voxelmorph"``, ``"cascade"`` of such networks, one at each of ``cascade_factors``, or ``"pyramid"``
-    (``pyramid_widths``, None for those of its module). generator_widths, generator_blocks,
-    discriminator_widths: of the translation between two domains. precision: of what the networks compute, a key of
-    ``PRECISIONS``; weights, fields, warps and losses are float32. recompute: the blocks of the light segmentation and
-    of the voxelmorph registration network forget what they have computed, and compute it again for the gradient.
-    segmentation and registration may also be the path of a ``.keras`` file: every stage then begins with that network
-    and its weights. diffeomorphic: of the voxelmorph registration network only, the others integrate nothing.
-    """
-
-    registration_encoder: tuple[int, ...] = ENCODER
-    registration_decoder: tuple[int, ...] = DECODER
-    diffeomorphic: bool = False
-    segmentation: str = "light"
-    segmentation_widths: tuple[int, ...] = (16, 32, 64, 128)
-    segmentation_dropout: float = 0.0
-    registration: str = "voxelmorph"
-    cascade_factors: tuple[int, ...] = (4, 2, 1, 1)
-    pyramid_widths: tuple[int, ...] | None = None
-    generator_widths: tuple[int, ...] = (64, 128, 256)
-    generator_blocks: int = 9
-    discriminator_widths: tuple[int, ...] = (64, 128, 256, 512)
-    precision: str = "float32"
-    recompute: bool = False
-
-    def __post_init__(self):
-        if self.precision not in PRECISIONS:
-            raise SettingError(f"networks.precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}")
-        if self.diffeomorphic and self.registration != "voxelmorph":
-            raise SettingError(f"networks.diffeomorphic needs registration='voxelmorph', not {self.registration!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,18 +175,7 @@ class Experiment:
     def tiny(self) -> "Experiment":
         """Eight steps a stage with narrow networks: to see that everything works."""
         stages = tuple(dataclasses.replace(stage, steps=8, epochs=2) for stage in self.stages)
-        networks = dataclasses.replace(
-            self.networks,
-            registration_encoder=(8, 8, 8),
-            registration_decoder=(8, 8, 8, 8),
-            segmentation="light",
-            segmentation_widths=(8, 8, 8),
-            pyramid_widths=(8, 8, 8),
-            generator_widths=(4, 8),
-            generator_blocks=1,
-            discriminator_widths=(4, 8),
-        )
-        return dataclasses.replace(self, stages=stages, networks=networks)
+        return dataclasses.replace(self, stages=stages, networks=self.networks.tiny())
 
     def scaled(self, factor: float) -> "Experiment":
         """The same with ``factor`` times the steps in every stage, at least one an epoch."""
@@ -249,12 +202,27 @@ def set_value(experiment: Experiment, assignment: str) -> Experiment:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         value = text
-    return _replace(experiment, path.strip().replace("-", "_").split("."), value, assignment)
+    keys = path.strip().replace("-", "_").split(".")
+    if keys[0] == "networks" and keys[1:] and keys[1] in RENAMED:
+        return _set_as_before(experiment, keys[1], value, assignment)
+    return _replace(experiment, keys, value, assignment)
 
 
 def settings_dict(experiment: Experiment) -> dict[str, Any]:
     """The settings as plain JSON types; stages stay a list."""
-    return dataclasses.asdict(experiment)
+    return {**dataclasses.asdict(experiment), "networks": networks_dict(experiment.networks)}
+
+
+def _set_as_before(experiment, name, value, assignment):
+    """The setting of a network under the name that it had before 0.2: of all networks that have it now."""
+    paths = [path.split(".") for path in RENAMED[name]]
+    found = [path for path in paths if path[1] in _children(getattr(experiment.networks, path[0]))]
+    if not found:
+        now = " and ".join(f"networks.{path}" for path in RENAMED[name])
+        raise SettingError(f"--set {assignment}: it is {now} now, of a network that has it; this one has none")
+    for path in found:
+        experiment = _replace(experiment, ["networks", *path], value, assignment)
+    return experiment
 
 
 def _replace(node, keys: Sequence[str], value, assignment):
@@ -266,6 +234,8 @@ def _replace(node, keys: Sequence[str], value, assignment):
     if keys[0] not in children:
         near = difflib.get_close_matches(keys[0], children, n=3, cutoff=0.4) or list(children)
         raise SettingError(f"--set {assignment}: there is no {keys[0]!r} here; near: {', '.join(near) or 'nothing'}")
+    if isinstance(node, Networks) and keys[0] in KINDS and not keys[1:]:
+        return node.with_network(keys[0], str(value))
     child = _replace(children[keys[0]], keys[1:], value, assignment)
     if dataclasses.is_dataclass(node):
         return dataclasses.replace(node, **{keys[0]: child})

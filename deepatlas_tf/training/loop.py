@@ -9,18 +9,20 @@ from pathlib import Path
 from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.keras_stack import keras, tf, versions
 from deepatlas_tf.messages import say
+from deepatlas_tf.models.networks import networks_dict, networks_from
 from deepatlas_tf.runs.data_record import check_same_data, check_same_grid, data_record, grid_of_networks
 from deepatlas_tf.runs.files import through_json, write_json
 from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.runs.lock import locked
 from deepatlas_tf.streams.pairs import WorkerShard
 from deepatlas_tf.streams.subjects import in_domain, read_samples, registration_pairs
+from deepatlas_tf.training.build_method import build_method
+from deepatlas_tf.training.build_stream import build_stream, stage_seed, used_labels
 from deepatlas_tf.training.callbacks import EpochEnd
 from deepatlas_tf.training.experiment import Experiment, Stage, settings_dict
 from deepatlas_tf.training.panels import Panels
 from deepatlas_tf.training.pseudo import write_pseudo_masks
 from deepatlas_tf.training.saving import save_nets
-from deepatlas_tf.training.stages import build_method, build_stream, check_net_files, stage_seed, used_labels
 from deepatlas_tf.training.strategy import check_batch, chief_first, distribute, is_chief, value_of_chief
 from deepatlas_tf.training.unlabelled import first_labelled, say_unlabelled, without_labels
 from deepatlas_tf.training.validation import Validation
@@ -50,7 +52,7 @@ def train_experiment(experiment: Experiment, dataset: DataSet, workdir: Path, st
             _say(chief, f"no label map is used: left out {', '.join(left_out)}")
     for stage in experiment.stages:
         check_batch(stage.name, stage.batch_size, strategy)
-    check_net_files(experiment.networks)
+    experiment.networks.check()
     with locked(RunFolder(workdir).lock_file) if chief else contextlib.nullcontext():
         _train_stages(experiment, dataset, workdir, strategy)
 
@@ -174,6 +176,7 @@ def write_settings(experiment: Experiment, workdir: Path) -> None:
     settings = through_json(settings_dict(experiment))
     if path.exists():
         found = RunFolder(workdir).settings()
+        found["networks"] = through_json(networks_dict(networks_from(found.get("networks", {}))))  # with all settings
         different = [key for key in settings if settings[key] != found.get(key)]
         if different:
             raise DataError(

@@ -27,8 +27,8 @@ from deepatlas_tf.runs.predict import registrar, segmenter
 from deepatlas_tf.streams.pairs import hide_labels
 from deepatlas_tf.streams.pseudo_masks import STEPS, encode, mask_path, read_mask
 from deepatlas_tf.streams.subjects import read_samples
+from deepatlas_tf.training.build_stream import pseudo_folder, stage_seed, used_labels
 from deepatlas_tf.training.experiment import Experiment, Stage
-from deepatlas_tf.training.stages import pseudo_folder, stage_seed, used_labels
 from deepatlas_tf.types import DataError
 
 ROTATION_DEGREES, SHIFT = 20.0, 0.1
@@ -43,8 +43,11 @@ class Motion(NamedTuple):
     shift: tuple[float, ...]
 
 
-class Networks(NamedTuple):
-    """segment: image (*S, 1) -> probabilities (*S, C). register: moving, fixed -> u (*S, D). NumPy in and out."""
+class TeacherNets(NamedTuple):
+    """The two networks that make the masks, as functions of NumPy arrays.
+
+    segment: image (*S, 1) -> probabilities (*S, C). register: moving, fixed -> u (*S, D).
+    """
 
     segment: Callable
     register: Callable
@@ -64,7 +67,7 @@ def write_pseudo_masks(stage: Stage, experiment: Experiment, dataset, validation
     labelled = used_labels(dataset, experiment)
     if not labelled:
         raise DataError(f"stage {stage.name}: pseudo masks need at least one labelled subject; see --labels")
-    nets = Networks(
+    nets = TeacherNets(
         segmenter(load_net(net_path(workdir, stage.pseudo_from["segmentation"], "segmentation"))),
         registrar(load_net(net_path(workdir, stage.pseudo_from["registration"], "registration"))),
     )
@@ -87,7 +90,9 @@ def write_pseudo_masks(stage: Stage, experiment: Experiment, dataset, validation
     write_rows(folder / "quality.csv", rows)
 
 
-def pseudo_mask(image: np.ndarray, sources: Sequence[Mapping], nets: Networks, rng: np.random.Generator) -> np.ndarray:
+def pseudo_mask(
+    image: np.ndarray, sources: Sequence[Mapping], nets: TeacherNets, rng: np.random.Generator
+) -> np.ndarray:
     """Equal mean of five predicted and five warped label maps: ``(*S, C)`` float32.
 
     Args:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from deepatlas_tf.messages import say
+from deepatlas_tf.methods import method_class
 from deepatlas_tf.streams.subjects import in_domain
 from deepatlas_tf.training.experiment import Experiment, Stage
 from deepatlas_tf.types import DataError
@@ -11,8 +12,9 @@ from deepatlas_tf.types import DataError
 
 def needs_labels(stage: Stage) -> bool:
     """Whether nothing could be drawn, or nothing learned by a supervised term, without label maps."""
-    terms = [stage.weights[turn] for turn, n in stage.turns.items() if n]
-    supervised = any(weight and term.startswith("supervised") for weights in terms for term, weight in weights.items())
+    label_terms = method_class(stage.method).label_terms
+    weights = [stage.weights[turn] for turn, n in stage.turns.items() if n]
+    supervised = any(terms.get(term) for terms in weights for term in label_terms)
     return supervised or any(stage.labelled_fraction) or bool(stage.pseudo_from)
 
 

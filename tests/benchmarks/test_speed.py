@@ -15,7 +15,8 @@ from side_by_side import inputs, ours, pairing, rows, table, voxelmorph_side  # 
 from side_by_side.pairing import Side, agreement, compare_bytes, compare_seconds  # noqa: E402
 from side_by_side.rows import OURS, ROWS, Case  # noqa: E402
 
-from deepatlas_tf.training.experiment import Networks  # noqa: E402
+from deepatlas_tf.models.networks import Networks, networks_from  # noqa: E402
+from deepatlas_tf.models.old_settings import translated_networks  # noqa: E402
 
 pytestmark = pytest.mark.slow
 STUB = """
@@ -137,7 +138,7 @@ def test_synthetic_labels_have_every_class_and_images_are_in_range():
 
 
 def test_widths_are_those_of_the_package():
-    assert Networks(**rows.WIDTHS) == Networks()
+    assert networks_from(translated_networks(rows.WIDTHS)) == Networks()
 
 
 @pytest.mark.parametrize("row", ROWS)

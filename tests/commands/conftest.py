@@ -10,8 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from deepatlas_tf.cli import main
 from deepatlas_tf.keras_stack import keras
-from deepatlas_tf.models.unet import light_unet
-from deepatlas_tf.models.voxelmorph import registration_net
+from deepatlas_tf.models.registration.voxelmorph import registration_net
+from deepatlas_tf.models.segmentation.light import light_unet
 
 SHAPE, SPACING, CLASSES = (24, 24, 24), (2.0, 2.5, 2.0), ("background", "femur", "tibia")
 OBLIQUE = np.eye(4)

@@ -7,8 +7,11 @@ import pytest
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.methods import method_class, method_names
-from deepatlas_tf.training import stages
-from deepatlas_tf.training.experiment import Networks, Stage
+from deepatlas_tf.models.build import load_net
+from deepatlas_tf.models.network import interface
+from deepatlas_tf.models.networks import Networks
+from deepatlas_tf.training import build_method as building
+from deepatlas_tf.training.experiment import Stage
 
 SHAPE, CLASSES = (8, 9), ("background", "one", "two")
 
@@ -28,12 +31,11 @@ class Foreign(keras.Model):
         return self.conv(tf.concat(inputs, axis=-1) if isinstance(inputs, list) else inputs)
 
 
-def foreign_net(name, shape, subclassed):
-    """A network for one of the names that a method asks for."""
-    two = "registration" in name
-    outputs = {"segmentation": (len(CLASSES), "softmax"), "generator": (1, "sigmoid"), "discriminator": (1, None)}
-    net = Foreign(*((len(shape), None) if two else outputs[stages.net_kind(name)]))
-    size = (*shape, len(CLASSES) if name == "label_registration" else 1)
+def foreign_net(role, shape, subclassed):
+    """A network for one of the roles that a method has for them."""
+    needed = interface(role, len(shape), len(CLASSES))
+    two, size = needed.images == 2, (*shape, needed.channels)
+    net = Foreign(needed.outputs, {"segmentation": "softmax", "generator": "sigmoid"}.get(role))
     if subclassed:
         net([tf.zeros((1, *size))] * 2 if two else tf.zeros((1, *size)))
         return net
@@ -58,11 +60,11 @@ def make_batch(stream):
 @pytest.mark.parametrize("subclassed", [True, False], ids=["subclassed", "functional"])
 @pytest.mark.parametrize("name", method_names())
 def test_any_keras_model_can_be_a_network(name, subclassed, monkeypatch, tmp_path):
-    monkeypatch.setattr(stages, "build_net", lambda net, _, shape, n_classes: foreign_net(net, shape, subclassed))
+    monkeypatch.setattr(building, "build_net", lambda role, _, shape, n_classes: foreign_net(role, shape, subclassed))
     turns = dict.fromkeys((turn for turn, n in method_class(name).default_turns.items() if n), 1)
     stage = Stage("stage", name, steps=10, turns=turns)
     keras.utils.set_random_seed(0)
-    method = stages.build_method(
+    method = building.build_method(
         stage, Networks(), SimpleNamespace(shape=SHAPE, class_names=CLASSES, partial_labels=True), None
     )
     before = {net: method.nets[net].get_weights() for net in method.nets}
@@ -81,5 +83,5 @@ def test_any_keras_model_can_be_a_network(name, subclassed, monkeypatch, tmp_pat
         images = [batch.get("moving", batch)["image"]] * (2 if "registration" in net else 1)
         images = images if len(images) > 1 else images[0]
         model.save(tmp_path / f"{net}.keras")
-        loaded = stages.load_net(tmp_path / f"{net}.keras")
+        loaded = load_net(tmp_path / f"{net}.keras")
         np.testing.assert_array_equal(loaded(images), model(images, training=False))

@@ -18,18 +18,18 @@ from scipy.ndimage import gaussian_filter
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.methods import method_class, method_names
 from deepatlas_tf.models.build import load_net
-from deepatlas_tf.training.experiment import Networks, Stage
-from deepatlas_tf.training.stages import build_method
+from deepatlas_tf.models.discriminator.patchgan import PatchGAN
+from deepatlas_tf.models.generator.resnet import ResNet
+from deepatlas_tf.models.networks import Networks
+from deepatlas_tf.models.registration.voxelmorph import VoxelMorphRegistration
+from deepatlas_tf.models.segmentation.light import Light
+from deepatlas_tf.training.build_method import build_method
+from deepatlas_tf.training.experiment import Stage
 
 CLASSES = ("background", "one", "two")
 SHAPES = {"2D": (12, 10), "3D": (8, 9, 7)}
 NETWORKS = Networks(
-    (4, 4),
-    (4, 4, 4),
-    segmentation_widths=(4, 8),
-    generator_widths=(4, 8),
-    generator_blocks=1,
-    discriminator_widths=(4, 8),
+    VoxelMorphRegistration((4, 4), (4, 4, 4)), Light((4, 8)), ResNet((4, 8), blocks=1), PatchGAN((4, 8))
 )
 N_CYCLES = 3
 pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config")  # tf.data is never eager

@@ -8,8 +8,8 @@ import pytest
 from deepatlas_tf.evaluation.draw import draw
 from deepatlas_tf.evaluation.evaluate import evaluate
 from deepatlas_tf.keras_stack import keras, tf
-from deepatlas_tf.models.unet import light_unet
-from deepatlas_tf.models.voxelmorph import registration_net
+from deepatlas_tf.models.registration.voxelmorph import registration_net
+from deepatlas_tf.models.segmentation.light import light_unet
 from deepatlas_tf.phantoms.knee import CLASS_NAMES, knee
 from deepatlas_tf.runs.files import through_json, write_json
 from deepatlas_tf.runs.folder import net_path

@@ -10,8 +10,8 @@ from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.methods.deepatlas import PAPER_TURNS, DeepAtlas
 from deepatlas_tf.methods.segmentation import Segmentation
 from deepatlas_tf.methods.voxelmorph import VoxelMorph
-from deepatlas_tf.models.unet import light_unet
-from deepatlas_tf.models.voxelmorph import registration_net
+from deepatlas_tf.models.registration.voxelmorph import registration_net
+from deepatlas_tf.models.segmentation.light import light_unet
 
 N_CLASSES = 3
 SHAPES = [(9, 10), (6, 7, 8)]

@@ -9,8 +9,8 @@ from scipy.ndimage import map_coordinates, uniform_filter
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.methods.deepatlas import SEGMENTATION_PAIRS, DeepAtlas
-from deepatlas_tf.models.unet import light_unet
-from deepatlas_tf.models.voxelmorph import registration_net
+from deepatlas_tf.models.registration.voxelmorph import registration_net
+from deepatlas_tf.models.segmentation.light import light_unet
 from deepatlas_tf.ops.space_style import WINDOW, beta_fractions
 from deepatlas_tf.training.experiment import set_value
 from deepatlas_tf.types import SettingError

@@ -7,7 +7,7 @@ from scipy.ndimage import map_coordinates
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.methods.registration_augmentation import RegistrationAugmentation
 from deepatlas_tf.methods.seg_guided import SegGuided
-from deepatlas_tf.models.voxelmorph import registration_net
+from deepatlas_tf.models.registration.voxelmorph import registration_net
 from deepatlas_tf.types import SettingError
 
 N_CLASSES = 3

@@ -6,7 +6,7 @@ from scipy.ndimage import map_coordinates
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.methods.uniseg_reg import RESIDUAL_WEIGHTS, UniSegReg, anatomy, residual_penalty
-from deepatlas_tf.models.pyramid import pyramid_net
+from deepatlas_tf.models.registration.pyramid import pyramid_net
 
 SHAPES = {"2D": (8, 6), "3D": (6, 4, 4)}
 

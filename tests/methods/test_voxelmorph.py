@@ -10,8 +10,8 @@ from deepatlas_tf.losses.similarity import SIMILARITIES as ALL_SIMILARITIES
 from deepatlas_tf.losses.smoothness import bending_energy
 from deepatlas_tf.methods.voxelmorph import VoxelMorph
 from deepatlas_tf.models.build import load_net
+from deepatlas_tf.models.registration.voxelmorph import registration_net
 from deepatlas_tf.models.velocity import split_integration
-from deepatlas_tf.models.voxelmorph import registration_net
 
 N_CLASSES = 4
 SHAPES = [(9, 10), (6, 7, 8)]

@@ -6,8 +6,10 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.models.build import load_net
-from deepatlas_tf.models.cascade import MostProbable, UpsampleField, cascade_net, on_label_maps
-from deepatlas_tf.models.unet import light_unet
+from deepatlas_tf.models.label_maps import MostProbable, on_label_maps
+from deepatlas_tf.models.layers import UpsampleField
+from deepatlas_tf.models.registration.cascade import cascade_net
+from deepatlas_tf.models.segmentation.light import light_unet
 
 SHAPES = [(13, 18), (9, 12, 7)]
 WIDTHS = ((4, 4), (4, 4, 4))

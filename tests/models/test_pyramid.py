@@ -7,7 +7,7 @@ from scipy.ndimage import map_coordinates
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.models.build import load_net
 from deepatlas_tf.models.layers import Dropout
-from deepatlas_tf.models.pyramid import pyramid_net, split_levels
+from deepatlas_tf.models.registration.pyramid import pyramid_net, split_levels
 
 SHAPES = {"2D": (13, 10), "3D": (9, 6, 7)}
 

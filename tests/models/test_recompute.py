@@ -5,8 +5,8 @@ import pytest
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.models.build import load_net
-from deepatlas_tf.models.unet import light_unet
-from deepatlas_tf.models.voxelmorph import registration_net
+from deepatlas_tf.models.registration.voxelmorph import registration_net
+from deepatlas_tf.models.segmentation.light import light_unet
 from deepatlas_tf.runs.predict import any_size
 
 MAKERS = {

@@ -5,7 +5,8 @@ import pytest
 
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.models.build import load_net
-from deepatlas_tf.models.translation import discriminator, generator
+from deepatlas_tf.models.discriminator.patchgan import discriminator
+from deepatlas_tf.models.generator.resnet import generator
 
 SHAPES = [(13, 18), (9, 12, 7)]
 

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from deepatlas_tf.experiments import experiment_names, get_experiment
+from deepatlas_tf.models.registration.pyramid import Pyramid
 from deepatlas_tf.recipes import get_recipe, recipe_names
 from deepatlas_tf.run import make_experiment
 from deepatlas_tf.runs.predict import trained_nets
@@ -36,8 +37,8 @@ def test_mean_teacher_and_uniseg_reg_for_every_data_set(dataset):
 
 def test_uniseg_reg_has_the_published_networks_and_losses():
     made = made_by("uniseg_reg")
-    assert made.networks.registration == "pyramid" and made.networks.segmentation_dropout > 0
-    assert made.networks.segmentation_widths == (16, 32, 64, 128, 256)
+    assert made.networks.registration == Pyramid() and made.networks.segmentation.dropout > 0
+    assert made.networks.segmentation.widths == (16, 32, 64, 128, 256)
     for stage in made.stages:
         if stage.turns.get("segmentation"):
             weights = stage.weights["segmentation"]
@@ -115,7 +116,7 @@ def test_what_is_asked_for_counts_more_than_the_recipe():
 
 def test_tiny_and_settings_reach_the_stages():
     tiny = made_by("uniseg_reg", tiny=True, settings=["stages.uniseg_reg.pseudo_gate=0.7", "data.labels=2"])
-    assert [stage.steps for stage in tiny.stages] == [8] * 5 and tiny.networks.pyramid_widths == (8, 8, 8)
+    assert [stage.steps for stage in tiny.stages] == [8] * 5 and tiny.networks.registration == Pyramid((8, 8, 8))
     assert tiny.stages[-1].pseudo_gate == 0.7 and tiny.data.labels == 2
     changed = made_by("mean_teacher", settings=["stages.mean_teacher.settings.decay=0.5"], steps_scale=0.5)
     assert dict(changed.stages[-1].settings) == {"decay": 0.5, "ramp": 0.3, "noise": 0.03}

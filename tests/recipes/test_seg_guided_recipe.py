@@ -10,9 +10,9 @@ from deepatlas_tf.evaluation.evaluate import _Pairs
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.recipes.seg_guided import recipe
 from deepatlas_tf.streams.subjects import in_domain, registration_pairs
+from deepatlas_tf.training.build_stream import used_labels
 from deepatlas_tf.training.experiment import Stage
 from deepatlas_tf.training.loop import selects
-from deepatlas_tf.training.stages import used_labels
 from deepatlas_tf.types import SettingError
 
 SUBJECTS = tuple(f"s{i}" for i in range(8))

@@ -13,13 +13,16 @@ from deepatlas_tf.losses.consistency import inverse_consistency
 from deepatlas_tf.methods import method_class
 from deepatlas_tf.metrics.deformation import folds_percent
 from deepatlas_tf.metrics.overlap import dice
+from deepatlas_tf.models.networks import Networks
+from deepatlas_tf.models.registration.cascade import Cascade
+from deepatlas_tf.models.registration.voxelmorph import VoxelMorphRegistration, registration_net
+from deepatlas_tf.models.segmentation.light import Light
 from deepatlas_tf.models.velocity import split_integration
-from deepatlas_tf.models.voxelmorph import registration_net
 from deepatlas_tf.ops.velocity import integrate
 from deepatlas_tf.runs.instance import InstanceOptimisation, instance_loss, optimise, refiner
 from deepatlas_tf.runs.predict import registrar, warp_image, warp_label
-from deepatlas_tf.training.experiment import Networks, Stage
-from deepatlas_tf.training.stages import build_method
+from deepatlas_tf.training.build_method import build_method
+from deepatlas_tf.training.experiment import Stage
 from deepatlas_tf.types import SettingError
 
 SHAPES = [(32, 30), (18, 20, 16)]
@@ -124,23 +127,27 @@ def test_the_inverse_terms_count_for_velocity_fields():
     np.testing.assert_allclose(instance_loss(field, moving, fixed, two), instance_loss(field, moving, fixed, one))
 
 
+NARROW = VoxelMorphRegistration((4, 4), (4, 4, 4))
+DIFFEOMORPHIC = VoxelMorphRegistration((4, 4), (4, 4, 4), diffeomorphic=True)
+
+
 @pytest.mark.parametrize(
-    ("method", "shape", "networks"),
+    ("method", "shape", "registration"),
     [
-        ("voxelmorph", (18, 20, 16), {}),
-        ("voxelmorph", (32, 30), {"diffeomorphic": True}),
-        ("voxelmorph", (32, 30), {"registration": "cascade", "cascade_factors": (2, 1)}),
-        ("deepatlas", (32, 30), {"diffeomorphic": True}),
-        ("uniseg_reg", (32, 30), {}),
-        ("uniseg_reg", (18, 20, 16), {}),
+        ("voxelmorph", (18, 20, 16), NARROW),
+        ("voxelmorph", (32, 30), DIFFEOMORPHIC),
+        ("voxelmorph", (32, 30), Cascade((4, 4), (4, 4, 4), (2, 1))),
+        ("deepatlas", (32, 30), DIFFEOMORPHIC),
+        ("uniseg_reg", (32, 30), NARROW),
+        ("uniseg_reg", (18, 20, 16), NARROW),
     ],
 )
-def test_the_loss_is_that_of_the_stage(method, shape, networks):
+def test_the_loss_is_that_of_the_stage(method, shape, registration):
     """At the fields of the network: the terms of the method itself, for images without labels."""
     terms = method_class(method).default_weights["registration"]
     weights = {name: 0.5 + i for i, name in enumerate(terms) if not name.startswith("anatomy")}
     stage = Stage("stage", method, 10, weights={"registration": weights}, similarity="local_ncc")
-    networks = Networks((4, 4), (4, 4, 4), segmentation_widths=(4, 8), **networks)
+    networks = Networks(registration, Light((4, 8)))
     trained = build_method(stage, networks, SimpleNamespace(shape=shape, class_names="abc", partial_labels=True), None)
     for layer in trained.nets["registration"].submodules:
         if layer.name == "flow":  # else it begins at the identity

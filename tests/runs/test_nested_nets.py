@@ -3,8 +3,9 @@
 import numpy as np
 
 from deepatlas_tf.keras_stack import tf
-from deepatlas_tf.models.cascade import cascade_net, on_label_maps
-from deepatlas_tf.models.unet import light_unet
+from deepatlas_tf.models.label_maps import on_label_maps
+from deepatlas_tf.models.registration.cascade import cascade_net
+from deepatlas_tf.models.segmentation.light import light_unet
 from deepatlas_tf.runs.predict import any_size
 
 

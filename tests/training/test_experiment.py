@@ -6,6 +6,7 @@ import pytest
 
 from deepatlas_tf.experiments import experiment_names, get_experiment
 from deepatlas_tf.methods import method_class, method_names
+from deepatlas_tf.models.segmentation.voxelmorph import VoxelMorphSegmentation
 from deepatlas_tf.training.experiment import set_value
 from deepatlas_tf.types import SettingError
 
@@ -22,7 +23,7 @@ def test_settings_of_every_depth_can_be_set():
     assert isinstance(stages["deepatlas"].weights["registration"]["anatomy"], float)
     assert stages["deepatlas"].turns == {"registration": 20, "segmentation": 1}
     assert stages["registration_weak"].steps == 7
-    assert experiment.data.spacing == (2, 2.5, 3) and experiment.networks.segmentation == "voxelmorph"
+    assert experiment.data.spacing == (2, 2.5, 3) and experiment.networks.segmentation == VoxelMorphSegmentation()
     assert get_experiment("phantom_knee").data.spacing is None  # the original is untouched
 
 

@@ -7,11 +7,13 @@ import pytest
 
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.keras_stack import keras
-from deepatlas_tf.models.unet import light_unet
-from deepatlas_tf.models.voxelmorph import registration_net
+from deepatlas_tf.models.build import build_net
+from deepatlas_tf.models.networks import Networks
+from deepatlas_tf.models.registration.voxelmorph import VoxelMorphRegistration, registration_net
+from deepatlas_tf.models.segmentation.light import Light, light_unet
 from deepatlas_tf.runs.predict import labeller, registrar
-from deepatlas_tf.training.experiment import Networks, Stage, set_value
-from deepatlas_tf.training.stages import build_method, build_net
+from deepatlas_tf.training.build_method import build_method
+from deepatlas_tf.training.experiment import Stage, set_value
 from deepatlas_tf.types import DataError, SettingError
 
 SHAPE, CLASSES = (12, 10), ("background", "one", "two")
@@ -66,7 +68,7 @@ def test_a_method_is_told_whether_labels_may_be_partial(partial_labels, batch_si
     """A batch of two may have one image with a label and one without."""
     dataset = SimpleNamespace(shape=SHAPE, class_names=CLASSES, partial_labels=partial_labels)
     stage = Stage("joint", "deepatlas", steps=10, batch_size=batch_size)
-    networks = Networks((4, 4), (4, 4, 4), segmentation_widths=(4, 8))
+    networks = Networks(VoxelMorphRegistration((4, 4), (4, 4, 4)), Light((4, 8)))
     assert build_method(stage, networks, dataset, None).partial_labels is expected
 
 

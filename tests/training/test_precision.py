@@ -7,17 +7,25 @@ import pytest
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.methods import base
-from deepatlas_tf.models.build import load_net
-from deepatlas_tf.training.experiment import Networks, Stage
-from deepatlas_tf.training.stages import build_method, build_net
+from deepatlas_tf.models.build import build_net, load_net
+from deepatlas_tf.models.networks import Networks
+from deepatlas_tf.models.registration.cascade import Cascade
+from deepatlas_tf.models.registration.pyramid import Pyramid
+from deepatlas_tf.models.registration.voxelmorph import VoxelMorphRegistration
+from deepatlas_tf.models.segmentation.light import Light
+from deepatlas_tf.training.build_method import build_method
+from deepatlas_tf.training.experiment import Stage
 from deepatlas_tf.types import SettingError
 
 CLASSES = ("background", "one", "two")
 SHAPES = {"2D": (16, 16), "3D": (8, 8, 8)}
 
 
-def networks(precision, **more):
-    return Networks((4, 4), (4, 4, 4), segmentation_widths=(4, 8), precision=precision, **more)
+NARROW = VoxelMorphRegistration((4, 4), (4, 4, 4))
+
+
+def networks(precision, registration=NARROW):
+    return Networks(registration, Light((4, 8)), precision=precision)
 
 
 def joint_method(precision, shape):
@@ -83,9 +91,9 @@ def test_bfloat16_gives_about_what_float32_gives():
         assert 0 < difference < 0.05, (name, difference)
 
 
-@pytest.mark.parametrize("options", [{"registration": "pyramid"}, {"registration": "cascade"}, {"diffeomorphic": True}])
-def test_every_registration_network_gives_a_float32_field(options):
-    net = build_net("registration", networks("mixed_bfloat16", **options), (16, 16), len(CLASSES))
+@pytest.mark.parametrize("registration", [Pyramid(), Cascade(), VoxelMorphRegistration(diffeomorphic=True)])
+def test_every_registration_network_gives_a_float32_field(registration):
+    net = build_net("registration", networks("mixed_bfloat16", registration), (16, 16), len(CLASSES))
     assert {tensor.dtype for tensor in net.outputs} == {tf.float32}
     assert any(layer.compute_dtype == "bfloat16" for layer in net.submodules if isinstance(layer, keras.layers.Conv2D))
 

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates, rotate, shift
 from deepatlas_tf.cli import main
 from deepatlas_tf.streams.pseudo_masks import read_mask
 from deepatlas_tf.training import pseudo
-from deepatlas_tf.training.pseudo import Networks, draw_motion, draw_sources, pseudo_mask, quality
+from deepatlas_tf.training.pseudo import TeacherNets, draw_motion, draw_sources, pseudo_mask, quality
 
 SHAPES = {"2D": (14, 12), "3D": (9, 10, 8)}
 
@@ -57,7 +57,7 @@ def test_the_mask_is_the_mean_of_ten_maps(dimension):
         }
         for i, weight in enumerate([(1, 1, 1), (1, 1, 1), (0, 1, 0)])
     ]
-    found = pseudo_mask(image, sources, Networks(segment, register), np.random.default_rng(7))
+    found = pseudo_mask(image, sources, TeacherNets(segment, register), np.random.default_rng(7))
 
     rng = np.random.default_rng(7)  # the same draws
     motions = [draw_motion(shape, rng) for _ in range(4)]

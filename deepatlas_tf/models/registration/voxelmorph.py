@@ -1,15 +1,35 @@
 """Registration network: voxelmorph's U-Net with a displacement or a diffeomorphic head."""
 
+import dataclasses
 from collections.abc import Sequence
 
-from deepatlas_tf.keras_stack import keras, vxm
+from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.layers import CropLike, PadToMultiple, VecInt
-from deepatlas_tf.models.recompute import Recomputed
-from deepatlas_tf.models.upsampling import convolution, fold_upsampling
+from deepatlas_tf.models.network import Network
+from deepatlas_tf.models.unet import unet_features
+from deepatlas_tf.models.upsampling import convolution
 
 # Widths of DeepAtlas' registration network, which are those of VoxelMorph (CVPR 2018), on voxelmorph 0.2's U-Net.
 ENCODER = (16, 32, 32, 32)
 DECODER = (32, 32, 32, 32, 8, 8)
+TINY_ENCODER, TINY_DECODER = (8, 8, 8), (8, 8, 8, 8)
+
+
+@dataclasses.dataclass(frozen=True)
+class VoxelMorphRegistration(Network):
+    """encoder, decoder, diffeomorphic, int_steps, recompute: see :func:`registration_net`."""
+
+    encoder: tuple[int, ...] = ENCODER
+    decoder: tuple[int, ...] = DECODER
+    diffeomorphic: bool = False
+    int_steps: int = 7
+    recompute: bool = False
+
+    def build(self, shape, needed):
+        return registration_net(shape, **vars(self), channels=needed.channels)
+
+    def tiny(self):
+        return dataclasses.replace(self, encoder=TINY_ENCODER, decoder=TINY_DECODER)
 
 
 def registration_net(
@@ -40,25 +60,10 @@ def registration_net(
     fixed = keras.Input((*shape, channels), name="fixed")
     both = keras.layers.Concatenate(name="moving_fixed")([moving, fixed])
     padded = PadToMultiple(2 ** len(encoder), name="pad")(both)
-    features = unet_features([moving, fixed], padded, encoder, decoder, recompute)
+    features = unet_features(padded, encoder, decoder, recompute)
     small = keras.initializers.RandomNormal(stddev=1e-5)
     flow = convolution(features, len(shape), "flow", kernel_initializer=small, dtype="float32")
     u = CropLike(name="crop", dtype="float32")([flow, both])
     if diffeomorphic:
         u = VecInt(int_steps, name="integrate")(u)
     return keras.Model([moving, fixed], u, name="registration")
-
-
-def unet_features(inputs, x, encoder: Sequence[int], decoder: Sequence[int], recompute: bool = False):
-    """Features of voxelmorph's ``Unet`` on ``x``, a Keras tensor made from ``inputs`` whose size fits the stride."""
-    widths = (list(encoder), list(decoder))
-    unet = vxm.networks.Unet(input_model=keras.Model(inputs, x), nb_features=widths, name="unet")
-    features = fold_upsampling(unet.output, x)
-    if not recompute:
-        return features
-    folded = keras.Model(x, features)
-    first = folded.get_layer("unet_enc_conv_0_0_activation").output
-    last_lower = folded.get_layer("unet_dec_conv_0_0_activation").output
-    skip = Recomputed(keras.Model(x, first), name="full")(x)
-    lower = Recomputed(keras.Model(first, last_lower), name="lower")(skip)
-    return Recomputed(keras.Model([last_lower, first], features), name="full_again")([lower, skip])

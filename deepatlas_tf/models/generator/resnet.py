@@ -1,15 +1,31 @@
-"""Translation between two domains as in CycleGAN (Zhu et al., ICCV 2017): ResNet generator, PatchGAN discriminator.
+"""Translation into another domain by the ResNet generator of CycleGAN (Zhu et al., ICCV 2017).
 
 In 2D and 3D, for any image size. What differs from the original: images are in [0, 1], so the generator ends in a
 sigmoid; borders are padded with zeros; upsampling is nearest and a convolution, which leaves no checkerboard.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.layers import CropLike, InstanceNormalization, PadToMultiple
+from deepatlas_tf.models.network import Network
 
 _FIRST_KERNEL = {2: 7, 3: 5}  # 7 as published; in 3D it would cost more than all other layers together
+
+
+@dataclasses.dataclass(frozen=True)
+class ResNet(Network):
+    """widths: see :func:`generator`. blocks: its ``n_blocks``."""
+
+    widths: tuple[int, ...] = (64, 128, 256)
+    blocks: int = 9
+
+    def build(self, shape, needed):
+        return generator(shape, self.widths, self.blocks)
+
+    def tiny(self):
+        return dataclasses.replace(self, widths=(4, 8), blocks=1)
 
 
 def generator(shape: Sequence[int | None], widths: Sequence[int] = (64, 128, 256), n_blocks: int = 9):
@@ -40,25 +56,6 @@ def generator(shape: Sequence[int | None], widths: Sequence[int] = (64, 128, 256
     return keras.Model(
         image, keras.layers.Activation("sigmoid", dtype="float32", name="translated")(x), name="generator"
     )
-
-
-def discriminator(shape: Sequence[int | None], widths: Sequence[int] = (64, 128, 256, 512)):
-    """A Keras model ``image (B, *S, 1) -> scores (B, *S', 1)`` of overlapping patches: 1 real, 0 generated; float32.
-
-    Args:
-        shape: spatial size ``*S``; ``None`` for an axis of any length.
-        widths: channels of each convolution before the score; all but the last halve the resolution. The default is
-            the published one, with patches of 70 voxels a side; two widths less have patches of 16.
-    """
-    image = keras.Input((*shape, 1), name="image")
-    x = image
-    for level, width in enumerate(widths):
-        x = _convolution(x, width, 4, 1 if level == len(widths) - 1 else 2, f"conv{level}")
-        if level:  # the first has none, as published
-            x = InstanceNormalization(name=f"norm{level}")(x)
-        x = keras.layers.LeakyReLU(0.2, name=f"activation{level}")(x)
-    conv = getattr(keras.layers, f"Conv{len(shape)}D")
-    return keras.Model(image, conv(1, 4, padding="same", dtype="float32", name="score")(x), name="discriminator")
 
 
 def _convolution(x, width, kernel, stride, name):

@@ -6,15 +6,29 @@ As in UniSegReg (Li, Figueredo, Auer, Dineen, Morgan & Chen, arXiv 2502.03229). 
 level is in voxels of its own grid, hence the factor 2.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 from deepatlas_tf.keras_stack import keras
-from deepatlas_tf.models.cascade import UpsampleField
-from deepatlas_tf.models.layers import CropLike, LeakyReLU, PadToMultiple
+from deepatlas_tf.models.layers import CropLike, LeakyReLU, PadToMultiple, UpsampleField
+from deepatlas_tf.models.network import Network
 from deepatlas_tf.models.upsampling import convolution
 
 # Channels from full resolution down; volumes, as published, have one level less than slices
 WIDTHS = {2: (16, 32, 32, 32, 32), 3: (16, 32, 32, 32)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pyramid(Network):
+    """widths: channels of each level, full resolution first; None is ``WIDTHS`` of the number of axes."""
+
+    widths: tuple[int, ...] | None = None
+
+    def build(self, shape, needed):
+        return pyramid_net(shape, self.widths, needed.channels)
+
+    def tiny(self):
+        return dataclasses.replace(self, widths=(8, 8, 8))
 
 
 def pyramid_net(shape: Sequence[int | None], widths: Sequence[int] | None = None, channels: int = 1):

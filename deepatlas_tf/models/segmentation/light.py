@@ -1,0 +1,77 @@
+"""The light segmentation network: a U-Net with instance normalisation, in the style of DeepAtlas."""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+
+from deepatlas_tf.keras_stack import keras
+from deepatlas_tf.models.layers import Dropout, InstanceNormalization, PadToMultiple
+from deepatlas_tf.models.network import Network
+from deepatlas_tf.models.recompute import apply_part
+from deepatlas_tf.models.unet import class_probabilities
+from deepatlas_tf.models.upsampling import convolution
+
+
+@dataclasses.dataclass(frozen=True)
+class Light(Network):
+    """widths, dropout, recompute: see :func:`light_unet`."""
+
+    widths: tuple[int, ...] = (16, 32, 64, 128)
+    dropout: float = 0.0
+    recompute: bool = False
+
+    def build(self, shape, needed):
+        return light_unet(shape, needed.outputs, **vars(self))
+
+    def tiny(self):
+        return dataclasses.replace(self, widths=(8, 8, 8))
+
+
+def light_unet(
+    shape: Sequence[int | None],
+    n_classes: int,
+    widths: Sequence[int] = (16, 32, 64, 128),
+    dropout: float = 0.0,
+    recompute: bool = False,
+):
+    """A Keras model ``image (B, *S, 1) -> class probabilities (B, *S, C)``, float32.
+
+    Two convolutions a level, each followed by instance normalisation and leaky ReLU; max-pooling down, nearest
+    upsampling and concatenation up. Instance rather than batch normalisation, because with one or two scans a batch
+    running statistics lag behind the weights for hundreds of steps. Any image size works.
+
+    Args:
+        shape: spatial size ``*S``; ``None`` for an axis of any length.
+        n_classes: number of classes, background included.
+        widths: channels of each level; the stride is ``2 ** (len(widths) - 1)``.
+        dropout: rate after each level of the encoder but the first.
+        recompute: the two convolutions of a level are computed again for the gradient, see
+            :mod:`deepatlas_tf.models.recompute`.
+    """
+    n_axes = len(shape)
+    pool = getattr(keras.layers, f"MaxPooling{n_axes}D")
+    image = keras.Input((*shape, 1), name="image")
+    x = PadToMultiple(2 ** (len(widths) - 1), name="pad")(image)
+    skips = []
+    for level, width in enumerate(widths):
+        x = apply_part(partial(_conv_block, width=width, name=f"down{level}"), [x], f"down{level}", recompute)
+        if dropout and level:
+            x = Dropout(dropout, name=f"dropout{level}")(x)
+        if level < len(widths) - 1:
+            skips.append(x)
+            x = pool(2, name=f"pool{level}")(x)
+    for level in reversed(range(len(widths) - 1)):
+        up = partial(_up_block, width=widths[level], level=level)
+        x = apply_part(up, [x, skips[level]], f"up{level}", recompute)
+    return keras.Model(image, class_probabilities(x, image, n_classes), name="segmentation")
+
+
+def _conv_block(x, width, name):
+    for index in range(2):
+        x = convolution(x, width, f"{name}_conv{index}", use_bias=False)
+        x = InstanceNormalization(leak=0.01, name=f"{name}_norm{index}")(x)
+    return x
+
+
+def _up_block(x, skip, width, level):
+    return _conv_block([x, skip], width, f"up{level}")

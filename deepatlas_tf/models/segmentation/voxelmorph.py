@@ -1,0 +1,44 @@
+"""voxelmorph's U-Net with a softmax, as a segmentation network."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from deepatlas_tf.keras_stack import keras
+from deepatlas_tf.models.layers import PadToMultiple
+from deepatlas_tf.models.network import Network
+from deepatlas_tf.models.unet import class_probabilities, unet_features
+
+
+@dataclasses.dataclass(frozen=True)
+class VoxelMorphSegmentation(Network):
+    """encoder, decoder: see :func:`voxelmorph_unet`."""
+
+    encoder: tuple[int, ...] = (16, 32, 32, 32)
+    decoder: tuple[int, ...] = (32, 32, 32, 32, 16, 16)
+
+    def build(self, shape, needed):
+        return voxelmorph_unet(shape, needed.outputs, **vars(self))
+
+    def tiny(self):
+        return dataclasses.replace(self, encoder=(8, 8, 8), decoder=(8, 8, 8, 8))
+
+
+def voxelmorph_unet(
+    shape: Sequence[int | None],
+    n_classes: int,
+    encoder: Sequence[int] = (16, 32, 32, 32),
+    decoder: Sequence[int] = (32, 32, 32, 32, 16, 16),
+):
+    """A Keras model ``image (B, *S, 1) -> class probabilities (B, *S, C)``, float32, of any image size.
+
+    It is voxelmorph's U-Net: one convolution a level, no normalisation.
+
+    Args:
+        shape: spatial size ``*S``; ``None`` for an axis of any length.
+        n_classes: number of classes, background included.
+        encoder, decoder: widths, as of :func:`~deepatlas_tf.models.registration.voxelmorph.registration_net`.
+    """
+    image = keras.Input((*shape, 1), name="image")
+    padded = PadToMultiple(2 ** len(encoder), name="pad")(image)
+    features = unet_features(padded, encoder, decoder)
+    return keras.Model(image, class_probabilities(features, image, n_classes), name="segmentation")
