@@ -128,16 +128,9 @@ class Method(keras.Model):
         return self.turns[step % len(self.turns)]
 
     def update(self, turn: str, data) -> None:
-        """One training step: of the turn's optimizer on the weighted sum of its terms. Changes only the turn's nets.
-
-        The parts of the loss are gone through one after the other, so that the networks hold what the gradient needs of
-        one of them at a time. Their means and gradients are summed; then the optimizer takes its step.
-        """
+        """One training step: of the turn's optimizer on the weighted sum of its terms. Changes only the turn's nets."""
         variables, optimizer = self._variables(turn), self.optimizers_by_net[turn]
-        means = {name: tf.zeros(()) for name in ("loss", *self.weights_by_turn[turn])}
-        gradients = [tf.zeros_like(variable) for variable in variables]
-        for part in self.parts(turn, data):
-            means, gradients = self._with_part(part, turn, means, gradients)
+        means, gradients = self.means_and_gradients(turn, self.parts(turn, data))
         gradients = unscaled_gradients(gradients, optimizer)
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
         for name, value in means.items():
@@ -150,24 +143,34 @@ class Method(keras.Model):
         """
         return [Part(partial(getattr(self, f"{turn}_terms"), data))]
 
-    def _with_part(self, part, turn, means, gradients):
-        """The means of the terms by name and the gradients by variable, with those of one more part added to them."""
+    def means_and_gradients(self, turn: str, parts: Sequence[Part]):
+        """What a step logs and what it descends along, summed over the parts, each done before the next one begins.
+
+        So the networks hold what the gradient needs of one part at a time.
+
+        Returns:
+            ``loss`` and the terms by name, each the mean over the batch; and the gradient of the loss for each variable
+            of the turn, of this replica's share, scaled as the optimizer wants it.
+        """
+        means = {name: tf.zeros(()) for name in ("loss", *self.weights_by_turn[turn])}
+        gradients = [tf.zeros_like(variable) for variable in self._variables(turn)]
+        for part in parts:
+            means, gradients = self._with_part(turn, part, means, gradients)
+        return means, gradients
+
+    def _with_part(self, turn, part, means, gradients):
+        """The sums with one more part, if it is needed."""
 
         def with_part():
-            with tf.control_dependencies(gradients):  # of the parts before, which are done and forgotten then
-                more_means, more_gradients = self.means_and_gradients(part, turn)
+            with tf.control_dependencies(gradients):
+                more_means, more_gradients = self._differentiated(turn, part)
             summed = [a + b for a, b in zip(gradients, more_gradients, strict=True)]
             return {name: means[name] + more_means[name] for name in means}, summed
 
         return with_part() if part.needed is True else tf.cond(part.needed, with_part, lambda: (means, gradients))
 
-    def means_and_gradients(self, part: Part, turn: str):
-        """Of one part of the loss the means that are logged, and the gradients.
-
-        Returns:
-            ``loss`` and the terms by name, each the mean over the batch; and the gradient of the weighted sum for each
-            variable of the turn, of this replica's share, scaled as the optimizer wants it.
-        """
+    def _differentiated(self, turn, part):
+        """The means and the gradients of one part."""
         weights, variables = self.weights_by_turn[turn], self._variables(turn)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)

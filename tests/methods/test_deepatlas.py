@@ -7,6 +7,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.methods.base import Part
 from deepatlas_tf.methods.deepatlas import PAPER_TURNS, DeepAtlas
 from deepatlas_tf.methods.segmentation import Segmentation
 from deepatlas_tf.methods.voxelmorph import VoxelMorph
@@ -164,7 +165,9 @@ def one_by_one(request):
     method = DeepAtlas(**nets((9, 10)), segmentation_pairs=pairs)
     method.partial_labels = partial_labels
     method.compile(weights={"segmentation": dict.fromkeys(DeepAtlas.default_weights["segmentation"], 0.7)})
-    return method, tf.function(partial(method.means_and_gradients, "segmentation"))
+    return method, tf.function(
+        lambda pair: method.means_and_gradients("segmentation", method.parts("segmentation", pair))
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -172,7 +175,7 @@ def test_one_image_after_the_other_gives_what_both_together_give(case, one_by_on
     method, means_and_gradients = one_by_one
     pair = tf.nest.map_structure(tf.convert_to_tensor, make_pair((9, 10), *CASES[case]))
     means, gradients = means_and_gradients(pair)
-    expected = method.of_terms("segmentation", partial(method.segmentation_terms, pair))
+    expected = method.means_and_gradients("segmentation", [Part(partial(method.segmentation_terms, pair))])
     assert set(means) == set(expected[0]) and len(gradients) == len(expected[1])
     for name, value in expected[0].items():
         np.testing.assert_allclose(means[name], value, atol=1e-5, err_msg=name)
