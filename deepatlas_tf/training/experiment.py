@@ -219,7 +219,9 @@ def _set_as_before(experiment, name, value, assignment):
     found = [path for path in paths if path[1] in _children(getattr(experiment.networks, path[0]))]
     if not found:
         now = " and ".join(f"networks.{path}" for path in RENAMED[name])
-        raise SettingError(f"--set {assignment}: it is {now} now, of a network that has it; this one has none")
+        chosen = networks_dict(experiment.networks)
+        without = " and ".join(f"{path[0]} {chosen[path[0]]['name']}" for path in paths)
+        raise SettingError(f"--set {assignment}: it is {now} now, which the network of {without} does not have")
     for path in found:
         experiment = _replace(experiment, ["networks", *path], value, assignment)
     return experiment

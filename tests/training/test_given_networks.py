@@ -102,8 +102,15 @@ def test_a_damaged_file_is_named(tmp_path):
 
 @pytest.mark.parametrize("registration", ["cascade", "pyramid"])
 def test_only_voxelmorphs_network_is_diffeomorphic(registration):
-    experiment = set_value(get_experiment("phantom_knee"), f"networks.registration={registration}")
-    with pytest.raises(SettingError, match="networks.diffeomorphic needs registration='voxelmorph'") as error:
-        set_value(experiment, "networks.diffeomorphic=True")
-    assert "\n" not in str(error.value)
-    assert set_value(get_experiment("phantom_knee"), "networks.diffeomorphic=True").networks.diffeomorphic
+    """In whichever order the two are asked for."""
+    settings = ["networks.diffeomorphic=True", f"networks.registration={registration}"]
+    for first, second, message in (
+        (settings[0], settings[1], "has no setting 'diffeomorphic', which is on"),
+        (settings[1], settings[0], f"networks.registration.diffeomorphic now, .* {registration}"),
+    ):
+        experiment = set_value(get_experiment("phantom_knee"), first)
+        with pytest.raises(SettingError, match=message) as error:
+            set_value(experiment, second)
+        assert "\n" not in str(error.value)
+    experiment = set_value(get_experiment("phantom_knee"), "networks.diffeomorphic=True")
+    assert experiment.networks.registration.diffeomorphic
