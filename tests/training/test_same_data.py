@@ -10,7 +10,7 @@ from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.runs.lock import locked
 from deepatlas_tf.training import loop
-from deepatlas_tf.training.stages import used_labels
+from deepatlas_tf.training.build_stream import used_labels
 from deepatlas_tf.types import DataError
 
 EXPERIMENT = get_experiment("phantom_knee", tiny=True)
