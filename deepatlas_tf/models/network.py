@@ -41,6 +41,7 @@ def interface(role: str, n_axes: int, n_classes: int) -> Interface:
     }[role]
 
 
+@dataclasses.dataclass(frozen=True)
 class Network:
     """Base of the networks. A subclass is a frozen dataclass: its fields are the settings of the network."""
 

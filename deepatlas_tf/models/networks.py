@@ -60,11 +60,14 @@ class Networks:
         if type(old).tiny is not Network.tiny and old == old.tiny():
             new = new.tiny()
         new = dataclasses.replace(new, **{setting: value for setting, value in changed.items() if setting in known})
-        return dataclasses.replace(self, **{kind: new})
+        return self._replaced({kind: new})
 
     def tiny(self) -> "Networks":
         """All networks narrow, to see quickly that everything works."""
-        return dataclasses.replace(self, **{kind: getattr(self, kind).tiny() for kind in KINDS})
+        return self._replaced({kind: getattr(self, kind).tiny() for kind in KINDS})
+
+    def _replaced(self, networks: dict[str, Any]) -> "Networks":
+        return dataclasses.replace(self, **networks)
 
     def check(self) -> None:
         """Raise SettingError where a network is given as a file that is not there."""
@@ -97,8 +100,8 @@ def networks_from(settings: Mapping[str, Any]) -> Networks:
     chosen = {}
     for kind in KINDS:
         if kind in settings:
-            values = {name: tuple(v) if isinstance(v, list) else v for name, v in settings[kind].items()}
-            name = values.pop("name")
+            name = settings[kind]["name"]
+            values = {key: tuple(v) if isinstance(v, list) else v for key, v in settings[kind].items() if key != "name"}
             cls = NetworkFile if name == FILE else network_class(kind, name)
             try:
                 chosen[kind] = cls(**values)

@@ -9,7 +9,7 @@ import dataclasses
 
 from deepatlas_tf.models.discriminator.patchgan import PatchGAN
 from deepatlas_tf.models.generator.resnet import ResNet
-from deepatlas_tf.models.network import Network
+from deepatlas_tf.models.registration.cascade import Cascade
 from deepatlas_tf.recipes import n_axes
 from deepatlas_tf.training.experiment import Data, Experiment, Stage
 from deepatlas_tf.types import SettingError
@@ -47,9 +47,10 @@ def recipe(experiment: Experiment, tiny: bool = False) -> Experiment:
     return dataclasses.replace(made, networks=networks, stages=kept).tiny()
 
 
-def _cascade(experiment: Experiment, factors: tuple[int, ...]) -> Network:
+def _cascade(experiment: Experiment, factors: tuple[int, ...]) -> Cascade:
     """A cascade of the networks that the experiment registers with."""
     cascade = experiment.networks.with_network("registration", "cascade").registration
+    assert isinstance(cascade, Cascade)
     return dataclasses.replace(cascade, factors=factors)
 
 

@@ -41,13 +41,13 @@ def build_stream(
         augmentation=stage.augmentation,
         shard=shard,
     )
-    sides = tuple(in_domain(dataset.subjects["train"], dataset.domains, domain) for domain in stage.domains)
+    moving, fixed = (in_domain(dataset.subjects["train"], dataset.domains, domain) for domain in stage.domains)
     if method.stream == "pairs" and stage.domains[0] != stage.domains[1]:
-        return domain_pair_stream(samples, sides, labelled, stage.labelled_fraction, settings, first_epoch)
-    subjects = sides[0]
+        return domain_pair_stream(samples, (moving, fixed), labelled, stage.labelled_fraction, settings, first_epoch)
+    subjects = moving  # one domain, or all
     if len(subjects) < len(dataset.subjects["train"]):
         samples = only_subjects(samples, subjects)
-        labelled = [subject for subject in labelled if subject in subjects]
+        labelled = tuple(subject for subject in labelled if subject in subjects)
     if method.stream == "samples":
         return sample_stream(samples, subjects, labelled, stage.labelled_fraction[0], settings, first_epoch)
     return pair_stream(samples, subjects, labelled, stage.labelled_fraction, settings, first_epoch)
