@@ -46,7 +46,7 @@ def read_field(path: Path) -> Field:
         raise
     except Exception as error:  # nibabel, gzip and zlib raise a dozen kinds for a damaged file
         raise DataError(f"cannot read the field {path} ({' '.join(str(error).split())}); write it again") from error
-    code = int(image.header["intent_code"]) if "intent_code" in image.header else 0
+    code = int(image.header["intent_code"]) if isinstance(image.header, nib.Nifti1Header) else 0
     if values.ndim != 5 or values.shape[3:] != (1, 3) or code not in (VECTOR, DISPLACEMENT):
         raise DataError(
             f"{path} of shape {values.shape} is not a displacement field: ITK and ANTs write (X, Y, Z, 1, 3) with the "

@@ -148,7 +148,7 @@ def save(path: Path, volume: np.ndarray, affine: np.ndarray, header: nib.Nifti1H
 
 def _gzip(source: Path, target: Path) -> None:
     """One gzip stream (RFC 1952); its chunks are compressed on all cores."""
-    data = np.memmap(source, np.uint8, "r")
+    data = np.memmap(source, np.uint8, "r").data
 
     def compressed(start: int) -> bytes:
         end = start + GZIP_CHUNK

@@ -122,24 +122,24 @@ def segment_files(
         DataError: the model cannot be used, an output cannot be written, or there is no scan.
     """
     scans = find_scans(paths)
-    results = [output / scan.name for scan in scans]
-    tables = [output / "volumes.csv", output / "labels.csv"]
+    results, volumes = [output / scan.name for scan in scans], output / "volumes.csv"
     extra = [_probabilities_path(result) for result in results] if probabilities else []
-    check_outputs([*results, *extra, *tables], overwrite, inputs=scans)
+    check_outputs([*results, *extra, volumes, output / "labels.csv"], overwrite, inputs=scans)
     opened = open_model(model)
     function, names = opened.segmenter(stage), opened.grid.class_names
     note_on_sides(opened, mirror)
-    _write_table(tables[1], ["label", "name"], list(enumerate(names)))
-    rows, failed = [], {}
+    _write_table(output / "labels.csv", ["label", "name"], list(enumerate(names)))
+    rows: list[list[str]] = []
+    failed: dict[Path, str] = {}
     bar = progress(scans, desc="segmenting", unit="scan")
     for scan, result in zip(bar, results, strict=True):
         try:
-            rows.append([scan.name, *_segment_file(function, opened.grid, scan, result, probabilities, mirror)])
+            rows.append(_segment_file(function, opened.grid, scan, result, probabilities, mirror))
         except Exception as error:  # whatever one file does to a library must not stop the others
             failed[scan] = _reason(scan, error)
             bar.write(f"error: {failed[scan]}", file=sys.stderr)
             continue
-        _write_table(tables[0], ["scan", *(f"{name}_ml" for name in names[1:])], rows)
+        _write_table(volumes, ["scan", *(f"{name}_ml" for name in names[1:])], rows)
     if rows:
         say(f"{len(rows)} label map{'s' * (len(rows) > 1)} and volumes.csv in {output}")
     return failed
@@ -148,7 +148,7 @@ def segment_files(
 def _segment_file(
     function: Callable, grid: Grid, scan: Path, result: Path, probabilities: bool, mirror: bool
 ) -> list[str]:
-    """Writes the label map, and the probabilities if asked for; the volume of each class in ml."""
+    """Write the label map, and the probabilities if asked for; return the row of ``volumes.csv``."""
     detail(f"reading {scan}")
     source = nifti.read_image(scan, stem(scan), len(grid.shape))
     shown = mirrored(source) if mirror else source  # voxels keep their places, so the result lies on the scan
@@ -158,7 +158,7 @@ def _segment_file(
     save(result, found.label, source.affine, header)
     size = abs(np.linalg.det(header.get_best_affine()[:3, :3]))  # mm3, also of a slice, which has a thickness
     counts = np.bincount(found.label.ravel(), minlength=len(grid.class_names))
-    return [f"{count * size / 1000:.6g}" for count in counts[1:]]
+    return [scan.name, *(f"{count * size / 1000:.6g}" for count in counts[1:])]
 
 
 def _reason(scan: Path, error: Exception) -> str:
