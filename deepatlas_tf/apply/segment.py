@@ -105,8 +105,6 @@ def segment_files(
 ) -> dict[Path, str]:
     """Segment NIfTI files: a label map for each in ``output``, with ``volumes.csv`` (ml) and ``labels.csv``.
 
-    A scan that cannot be segmented is named on stderr and does not stop the others.
-
     Args:
         paths: NIfTI files, or folders of them.
         model: folder of a run, or an exported model.
@@ -116,7 +114,8 @@ def segment_files(
         stage: of the run; None takes the last that segments.
         overwrite: replace results that are there.
 
-    Returns the scans that failed, and why: none where all are done.
+    Returns:
+        The scans that failed, and why. Each is named on stderr and does not stop the others.
 
     Raises:
         DataError: the model cannot be used, an output cannot be written, or there is no scan.
