@@ -14,6 +14,7 @@ _NO_CLASS = {BACKGROUND, "", "unknown", "none", "unlabeled", "unlabelled", "clea
 
 LARGEST_NUMBER = 2**63 - 1  # of a label: what an integer of 64 bits holds
 LONGEST_NAME = 200
+LONGEST_CELL = 4096  # of a CSV; no path is longer
 _DIGITS = re.compile(r"[0-9]+")
 
 Labels = Mapping[str, tuple[int, ...]]
@@ -92,6 +93,9 @@ def csv_lines(path: Path) -> list[tuple[int, list[str]]]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: is no CSV ({error}); save it as CSV with UTF-8 text") from None
     for number, row in lines:
+        longest = max(map(len, row))
+        if longest > LONGEST_CELL:
+            raise DataError(f"{path}, line {number}: has a cell of {longest} characters; is a quotation mark missing?")
         wrong = [sign for cell in row for sign in cell if unicodedata.category(sign) == "Cc" and sign not in "\t\n\r"]
         if wrong:
             raise DataError(
