@@ -52,7 +52,7 @@ def label_numbers(path: pathlib.Path) -> frozenset[int]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             return frozenset(int(row[0]) for row in list(csv.reader(lines))[1:] if row)
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise DataError(
             f"{path}: the first column must hold label numbers below one line of headings ({error})"
         ) from None

@@ -57,7 +57,7 @@ def find_scans(folder: Path) -> list[Scan]:
 def read_test_list(folder: Path) -> set[str]:
     """The second half of OAI-ZIB's cross-validation; empty where its list is not there."""
     path = _document(folder, TEST_LIST)
-    return set(path.read_text(encoding="utf-8").split()) if path else set()
+    return set(_text(path).split()) if path else set()
 
 
 def load(scan: Scan) -> tuple[Nifti, Nifti | None]:
@@ -100,6 +100,13 @@ def _grid(volume: np.ndarray, sizes: np.ndarray) -> str:
     return " x ".join(map(str, volume.shape)) + " voxels of " + " x ".join(f"{size:.3g}" for size in sizes) + " mm"
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is no UTF-8 text ({error}); take the file from OAI-ZIB again") from None
+
+
 def _document(folder: Path, name: str) -> Path | None:
     places = (folder / doc / name for doc in DOC_FOLDERS)
     return next((path for path in places if path.is_file()), None)
@@ -110,7 +117,7 @@ def _listed_paths(folder: Path) -> dict[str, str]:
     path = _document(folder, PATHS)
     if path is None:
         return {}
-    lines = [line.partition(":") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.partition(":") for line in _text(path).splitlines() if line.strip()]
     wrong = [line for line in lines if not line[2].strip()]
     if wrong:
         raise DataError(f"{path}: the line {wrong[0][0]!r} is not 'SUBJECT: PATH'; take the file from OAI-ZIB again")

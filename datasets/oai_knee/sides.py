@@ -1,12 +1,12 @@
 """Which knee a scan shows, and how a left one is turned into its mirror image."""
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from deepatlas_tf.scans import itk
+from deepatlas_tf.scans.class_names import csv_lines
 from deepatlas_tf.types import DataError
 
 SIDES = {"left": "left", "l": "left", "right": "right", "r": "right"}
@@ -24,11 +24,10 @@ def read_sides(path: Path) -> dict[str, str]:
     The first column is the subject or the name of its file, as in OAIZIB-CM's ``kneeSideInfo.csv``.
 
     Raises:
-        DataError: a line has no side, or a subject occurs twice.
+        DataError: a line has no side, a subject occurs twice, or the file is no CSV of UTF-8 text.
     """
     sides: dict[str, str] = {}
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(lines) if any(cell.strip() for cell in row)]
+    rows = [[cell.strip() for cell in row] for _, row in csv_lines(path)]
     for number, row in enumerate(rows, start=1):
         side = SIDES.get(row[1].lower()) if len(row) > 1 else None
         if side is None and number == 1:
