@@ -14,6 +14,7 @@ from pathlib import Path
 
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.messages import detail
+from deepatlas_tf.models.keras_files import check_keras_file
 from deepatlas_tf.models.network import KINDS, Network, interface
 from deepatlas_tf.plugins import plugin, plugin_names
 from deepatlas_tf.types import DataError, SettingError
@@ -110,14 +111,19 @@ def load_net(path: Path, remedy: str | None = None) -> keras.Model:
         remedy: what to do where it cannot be read; by default what helps for a file of a stage.
 
     Raises:
-        DataError: if the file is damaged.
+        DataError: if the file is damaged, or names anything but known layers, see
+            :mod:`deepatlas_tf.models.keras_files`.
     """
     detail(f"reading {path}")
     import_layers()
     try:
-        return keras.models.load_model(path, compile=False)
+        check_keras_file(path)
+        net = keras.models.load_model(path, compile=False)
+        if not isinstance(net, keras.Model):
+            raise ValueError("it holds no network")
+        return net
     except Exception as error:  # Keras, zipfile, h5py and json raise a dozen kinds for a damaged file
-        reason = (" ".join(str(error).split()) or type(error).__name__)[:120]
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:160]
         remedy = remedy or (
             f"delete {path.parent} and run the training command again, which writes it from the stage's checkpoints"
         )

@@ -8,8 +8,8 @@ import pytest
 from deepatlas_tf.cli import main
 from deepatlas_tf.evaluation.compare import case_means, summaries
 from deepatlas_tf.keras_stack import keras
-from deepatlas_tf.models.unet import light_unet
-from deepatlas_tf.models.voxelmorph import registration_net
+from deepatlas_tf.models.registration.voxelmorph import registration_net
+from deepatlas_tf.models.segmentation.light import light_unet
 from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.runs.model import open_model
 from deepatlas_tf.runs.predict import load_predictors
