@@ -1,4 +1,4 @@
-"""Settings of networks as versions before 0.2 had them: all networks' in one list, such as ``segmentation_widths``."""
+"""Settings of networks as earlier versions wrote them: all in one list, with names such as ``segmentation_widths``."""
 
 from collections.abc import Mapping
 from typing import Any

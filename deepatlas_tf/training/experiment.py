@@ -214,7 +214,7 @@ def settings_dict(experiment: Experiment) -> dict[str, Any]:
 
 
 def _set_as_before(experiment, name, value, assignment):
-    """The setting of a network under the name that it had before 0.2: of all networks that have it now."""
+    """The setting of a network under the name that earlier versions gave it, for all networks that have it now."""
     paths = [path.split(".") for path in RENAMED[name]]
     found = [path for path in paths if path[1] in _children(getattr(experiment.networks, path[0]))]
     if not found:

@@ -119,7 +119,7 @@ def test_what_no_network_has_is_refused(assignment, message):
         ("recompute=True", ["registration.recompute=True", "segmentation.recompute=True"]),
     ],
 )
-def test_names_before_version_0_2_still_work(old, new):
+def test_names_of_earlier_versions_still_work(old, new):
     start = get_experiment("phantom_knee")
     expected = start
     for assignment in new:
