@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from deepatlas_tf.datasets.load import DataSet, load_dataset
 from deepatlas_tf.evaluation.draw import draw
@@ -87,8 +88,9 @@ def evaluate(
 
 def dataset_of_run(workdir: Path, data_dir: Path | None = None, manual_dir: Path | None = None) -> DataSet:
     """The data set that a run was trained on, prepared first where it is not; arguments as for :func:`train`."""
-    values = RunFolder(workdir).settings()["data"].items()
-    data = Data(**{name: tuple(value) if isinstance(value, list) else value for name, value in values})
+    settings = RunFolder(workdir).settings()["data"]
+    values: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in settings.items()}
+    data = Data(**values)
     return load_data(data, workdir, data_dir, manual_dir)
 
 

@@ -20,4 +20,5 @@ def run(args) -> None:
     named = {name: get_recipe(name) for name in recipe_names()} | {name: method_class(name) for name in method_names()}
     width = max(map(len, named))
     for name in sorted(named):
-        print(f"{name.ljust(width)}  {sys.modules[named[name].__module__].__doc__.splitlines()[0]}")
+        first, *_ = (sys.modules[named[name].__module__].__doc__ or "").split("\n")
+        print(f"{name.ljust(width)}  {first}")

@@ -108,7 +108,7 @@ def _registration_tasks(predictors, dataset, split, pairs_per_subject):
 
 
 class _Pairs:
-    """Pairs as the samples come: each one that is fixed with the ``n`` moving ones before it, cyclically.
+    """Pairs are made while the samples come: each fixed one with the ``n`` moving ones before it, cyclically.
 
     At most ``2 n + 1`` samples are held in memory, and fixed ones that come before any ``n`` moving ones.
     """
@@ -116,14 +116,15 @@ class _Pairs:
     def __init__(self, moving, fixed, n: int):
         self.moving, self.fixed = set(moving), set(fixed)
         others = len(moving) - (self.moving == self.fixed)
-        self.recent, self.first = collections.deque(maxlen=min(n, others)), []
+        self.n_before = min(n, others)
+        self.recent, self.first = collections.deque(maxlen=self.n_before), []
 
     def add(self, sample) -> list[tuple[dict, dict]]:
         """The pairs that a sample completes."""
         subject, pairs = sample["subject"].decode(), []
         if subject in self.fixed:
             pairs = [(moving, sample) for moving in self.recent]
-            if len(self.recent) < self.recent.maxlen:
+            if len(self.recent) < self.n_before:
                 self.first.append((len(self.recent), sample))
         if subject in self.moving:
             self.recent.append(sample)

@@ -5,6 +5,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,7 +17,7 @@ from deepatlas_tf.evaluation.summary import method_order
 from deepatlas_tf.runs.files import replacing
 
 DPI = 130
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.spines.top": False,
@@ -67,7 +68,7 @@ def spoken(name: str) -> str:
 def method_colours(methods: Sequence[str]) -> dict[str, str]:
     """A colour for each method, the same one in every figure that shows the same methods."""
     others = [name for name in methods if name not in METHOD_COLOURS]
-    colours = OTHER_COLOURS
+    colours: Sequence[str] = OTHER_COLOURS
     if len(others) > len(colours):  # such as the rounds of UniSegReg, which then run from dark to light
         colours = [to_hex(matplotlib.colormaps["viridis"](i / (len(others) - 1))) for i in range(len(others))]
     extra = dict(zip(others, colours, strict=False))

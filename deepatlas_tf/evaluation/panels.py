@@ -63,7 +63,8 @@ class Plane:
     @property
     def axes(self) -> tuple[int, int]:
         """The two axes of the grid that are shown, horizontal and vertical."""
-        return tuple(axis for axis in range(len(self.spacing)) if axis != self.axis)
+        horizontal, vertical = (axis for axis in range(len(self.spacing)) if axis != self.axis)
+        return horizontal, vertical
 
     def cut(self, array) -> np.ndarray:
         """The plane of ``(*S, ...)``: ``(width, height, ...)``."""

@@ -4,7 +4,7 @@ import json
 import math
 
 from deepatlas_tf.evaluation.figures import spoken
-from deepatlas_tf.evaluation.summary import remarks, summarise_rows
+from deepatlas_tf.evaluation.summary import remarks
 from deepatlas_tf.messages import progress
 from deepatlas_tf.report import pictures, tables
 from deepatlas_tf.report.cases import Applied, Case, chosen_cases, evaluated_split
@@ -69,7 +69,7 @@ def _results(run: RunSummary, split: str | None) -> list[Block]:
         return [*blocks, Paragraph("Not evaluated yet.", notice=True)]
     blocks.append(Paragraph(f"Measured on {_counts(run)}{f' of the {split} split' if split else ''}."))
     blocks.append(tables.comparison(run))
-    blocks += [Paragraph(text, notice=True) for text in remarks(summarise_rows(*run.rows.values(), run.class_names))]
+    blocks += [Paragraph(text, notice=True) for text in remarks(tables.summary_of(run))]
     for task in TASKS:
         if any(not math.isnan(row["dice"]) for row in run.rows[task]):  # without labels there is none
             blocks += [tables.dice_by_class(run, task), pictures.boxes(run, task)]
@@ -108,7 +108,7 @@ def _segmentations(method: str | None, cases: list[Case], applied: Applied, name
     labels = [applied.label_maps(case) for case in cases]
     if not labels or not all(labels):
         return []
-    blocks: list[Block] = [Paragraph(f"Segmentations, chosen by the mean Dice of {spoken(method)}.")]
+    blocks: list[Block] = [Paragraph(f"Segmentations, chosen by the mean Dice of {spoken(method or '')}.")]
     for case, found in zip(progress(cases, desc="drawing segmentations"), labels, strict=True):
         blocks.append(pictures.segmented(case, found, applied, name))
     return [*blocks, tables.volume_table(cases, labels, applied)]

@@ -1,4 +1,4 @@
-"""What a report is made of, whatever it is written as."""
+"""The parts of a report: the same for HTML and PDF."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True)
 class Heading:
-    """Of a section; it is in the list of contents."""
+    """The heading of a section, which is in the list of contents."""
 
     text: str
 

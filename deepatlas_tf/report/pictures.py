@@ -82,7 +82,7 @@ def registered(case: Case, fields: Mapping[str, np.ndarray], applied: Applied, n
 
 
 def _registered(case: Case, u: np.ndarray, applied: Applied) -> tuple[panels.Registered, float]:
-    """What the panel shows, and the Dice after registration."""
+    """A pair for the panel, and its mean Dice after registration."""
     moving, fixed = (applied.samples[subject] for subject in case.subjects)
     return registered_pair("\nonto ".join(case.subjects), moving, fixed, u, len(applied.dataset.class_names))
 

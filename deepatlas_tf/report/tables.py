@@ -66,9 +66,14 @@ def key_settings(run: RunSummary) -> Table:
     return Table("Losses", rows, " ".join(starts))
 
 
+def summary_of(run: RunSummary) -> dict:
+    """The means of the run's last evaluation by method, task and measure."""
+    return summarise_rows(run.rows["segmentation"], run.rows["registration"], run.class_names)
+
+
 def comparison(run: RunSummary) -> Table:
-    """All methods: the means over the classes."""
-    summary = summarise_rows(*run.rows.values(), run.class_names)
+    """A row for each method: the means over the classes."""
+    summary = summary_of(run)
     rows = [("method", *(heading for heading, *_ in COLUMNS))]
     for method in method_order(summary):
         values = [summary[method].get(task, {}).get(measure, {}).get("mean") for _, task, measure, _ in COLUMNS]
@@ -93,7 +98,7 @@ def volume_table(cases: Sequence[Case], labels: Sequence[Mapping[str, np.ndarray
     """Volume of each class in the manual label map and in that of the last method."""
     dataset, n_classes = applied.dataset, len(applied.dataset.class_names)
     unit = "ml" if len(dataset.spacing) == 3 else "cm2"
-    rows = [("case", "class", f"manual {unit}", f"predicted {unit}", "difference %")]
+    rows: list[Sequence[str]] = [("case", "class", f"manual {unit}", f"predicted {unit}", "difference %")]
     for case, found in zip(cases, labels, strict=True):
         sample = applied.samples[case.subjects[0]]
         manual, predicted = (

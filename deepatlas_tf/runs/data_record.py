@@ -61,7 +61,7 @@ def _checksum(sample: Mapping[str, np.ndarray]) -> int:
     """CRC-32 of what the networks see of a subject."""
     value = 0
     for name in ("image", "label", "label_weight"):
-        value = zlib.crc32(np.ascontiguousarray(sample[name]), value)
+        value = zlib.crc32(np.ascontiguousarray(sample[name]).data, value)
     return value
 
 

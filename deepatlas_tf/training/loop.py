@@ -160,8 +160,9 @@ def write_data(dataset: DataSet, used: Sequence[str], folder: RunFolder) -> None
     where = str(folder.path)
     if started and folder.model_file.exists():
         check_same_grid(folder.model(), dataset, where)
-    if started and folder.data_file.exists():
-        check_same_data(folder.data(), record, where)
+    recorded = folder.data() if started else None
+    if recorded:
+        check_same_data(recorded, record, where)
     for path, content in ((folder.model_file, grid_of_networks(dataset)), (folder.data_file, record)):
         if not (started and path.exists()):
             write_json(path, content)

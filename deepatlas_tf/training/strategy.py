@@ -121,5 +121,5 @@ def distribute(strategy: tf.distribute.Strategy, stream: Callable[[WorkerShard],
 
 
 def _resolver(strategy):
-    """What knows the other machines; None if there are none."""
+    """The resolver that knows the addresses of the other machines; None if there are none."""
     return strategy.cluster_resolver if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) else None

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,8 @@ class Watch(keras.callbacks.Callback):
     def __init__(self, folder: StageFolder, subjects_at: Callable[[int, int], list[str]], shown: bool = True):
         super().__init__()
         self.name, self.folder, self.subjects_at, self.shown = folder.name, folder, subjects_at, shown
-        self.bar, self.epoch, self.kept, self.looked = None, 0, [], 0.0
+        self.bar: Any = None  # of tqdm, once the first epoch begins
+        self.epoch, self.kept, self.looked = 0, [], 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.bar is None:  # not before: Keras does not tell on_train_begin with which epoch it begins
