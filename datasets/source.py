@@ -60,5 +60,8 @@ def check_source(builder: Any, manual_dir: Path) -> None:
 def _state(path: str) -> list[int]:
     """[bytes, time of the last change in ns]; of a folder all bytes and the latest time."""
     inside = [os.path.join(place, name) for place, _, names in os.walk(path) for name in names]
-    about = [os.stat(file) for file in (inside if os.path.isdir(path) else [path])]
+    try:
+        about = [os.stat(file) for file in (inside if os.path.isdir(path) else [path])]
+    except OSError:  # a link that leads nowhere: who reads the scan says so, with its subject
+        return [-1, -1]
     return [sum(one.st_size for one in about), max((one.st_mtime_ns for one in about), default=0)]

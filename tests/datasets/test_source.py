@@ -146,3 +146,9 @@ def test_a_data_set_without_its_folder_is_missing(tmp_path, prepared, monkeypatc
     check_source(builder, folder)
     with pytest.raises(MissingDataError, match=f"^get the scans\nLooked in: {tmp_path / 'b'}$"):
         check_source(builder, tmp_path / "b")
+
+
+def test_a_link_that_leads_nowhere_is_left_to_the_reader(tmp_path):
+    (tmp_path / "a.nii").symlink_to(tmp_path / "a.nii")
+    (tmp_path / "b.nii").symlink_to(tmp_path / "absent.nii")
+    assert set(map(tuple, source_of([tmp_path / "a.nii", tmp_path / "b.nii"])["files"].values())) == {(-1, -1)}
