@@ -45,13 +45,13 @@ def test_of_two_branches_the_larger_one_counts_with_what_it_keeps_for_the_gradie
     assert 3 <= peak(memory, gradient) <= 7
 
 
-def test_tiny_run_prints_every_row(memory, monkeypatch, capsys):
+def test_tiny_run_prints_a_row_for_each_turn(memory, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["memory.py", "--tiny"])
     monkeypatch.setattr(memory, "write_json", None)  # nothing is to be written
     monkeypatch.setattr(memory, "measured_bytes", lambda *settings: 2**30)
     memory.main()
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
-    assert len(rows) == 8 and all(row[4] == "1 GiB" for row in rows)
+    assert len(rows) == 2 and all(row[4] == "1 GiB" for row in rows)
     for turn, *_, counted, _, partial in rows:
         small, large = (float(text.removesuffix(" |").removesuffix(" GiB")) for text in (counted, partial))
         assert 0 < small < large < 0.1 if "segmentation" in turn else 0 < small == large < 0.1
