@@ -1,8 +1,8 @@
-"""What every method promises, in 2D and 3D. The methods are found by their files, and built as a stage builds them.
+"""What every method promises. The methods are found by their files, and built as a stage builds them.
 
 A new method needs nothing here: its nets, turns, terms and stream are read from its class. Every term has weight 1, so
 that those which are off by default are tested too. To compile takes longer than all the rest: the training in 2D is
-compiled, everything else runs eagerly. Compiled on two devices is tests/training/test_strategy.py.
+compiled, everything else is in 3D and runs eagerly. Compiled on two devices is tests/training/test_strategy.py.
 """
 
 import contextlib
@@ -32,7 +32,10 @@ NETWORKS = Networks(
     VoxelMorphRegistration((4, 4), (4, 4, 4)), Light((4, 8)), ResNet((4, 8), blocks=1), PatchGAN((4, 8))
 )
 N_CYCLES = 3
-pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config")  # tf.data is never eager
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Even though the `tf.config"),  # tf.data is never eager
+]
 CITATION = re.compile(
     r"(et al\.|[A-Z]\w+ & [A-Z]\w+)\W+\w+( \w+)?\s(19|20)\d\d"  # Xu & Niethammer, MICCAI 2019
     r"|arXiv\W?\s?\d{4}\.\d{4,5}"
@@ -120,27 +123,24 @@ def same(before, after):
     return all(np.array_equal(x, y) for x, y in zip(before, after, strict=True))
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param((name, dimension), id=f"{name}-{dimension}", marks=[pytest.mark.slow] * (dimension == "2D"))
-        for name in method_names()
-        for dimension in SHAPES
-    ],
-)
-def trained(request):
+def train(name, dimension, eager):
     """A method trained for some cycles on one batch, with its weights and logs around every step."""
-    name, dimension = request.param
     shape = SHAPES[dimension]
     method = build(name, shape)
     batch = make_batch(method, shape)
     steps = []
-    with eagerly(dimension == "3D"):
+    with eagerly(eager):
         for _ in range(N_CYCLES * len(method.turns)):
             turn, before = method.turn_at(method.steps), weights_of(method)
             logs = method.fit(endless(batch), steps_per_epoch=1, verbose=0).history
             steps.append((turn, before, weights_of(method), {key: values[0] for key, values in logs.items()}))
-    return SimpleNamespace(name=name, dimension=dimension, method=method, batch=batch, steps=steps)
+    return SimpleNamespace(name=name, method=method, batch=batch, steps=steps)
+
+
+@pytest.fixture(scope="module", params=method_names())
+def trained(request):
+    """Each method in 3D, eagerly."""
+    return train(request.param, "3D", eager=True)
 
 
 def test_the_loss_falls(trained):
@@ -203,6 +203,15 @@ def test_labels_of_weight_0_have_no_influence(trained):
     assert any(not np.allclose(changed[name], terms[name], rtol=1e-3) for name in terms), "labels are not used"
 
 
+@pytest.mark.parametrize("name", method_names())
+def test_compiled_training_in_2d_does_the_same(name):
+    trained = train(name, "2D", eager=False)
+    test_the_loss_falls(trained)
+    test_only_the_net_of_the_turn_changes(trained)
+    test_metrics_have_the_names_of_the_weights(trained)
+    test_labels_of_weight_0_have_no_influence(trained)
+
+
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
 @pytest.mark.parametrize("name", SOFT_LABELS)
 def test_soft_labels_count_where_labels_have_no_weight(name, shape):
@@ -228,7 +237,7 @@ def checkpoint_of(method):
 def test_resume_is_exact(trained, tmp_path):
     """In a method that is built anew, as the loop does; a state that the checkpoint lacks would make it another one."""
     path = checkpoint_of(trained.method).write(str(tmp_path / "checkpoint"))
-    resumed = build(trained.name, SHAPES[trained.dimension])
+    resumed = build(trained.name, SHAPES["3D"])
     tries = []
     for method in (trained.method, resumed):
         checkpoint_of(method).read(path).assert_existing_objects_matched()
@@ -249,14 +258,13 @@ def test_nets_are_saved_and_exported(trained, tmp_path):
         net.save(tmp_path / f"{name}.keras")
         loaded = load_net(tmp_path / f"{name}.keras")
         np.testing.assert_array_equal(loaded(inputs, training=False), expected)
-        if trained.dimension == "2D":  # there, exports are tested with the networks
+        if name not in ("segmentation", "registration"):
             continue
         net.export(tmp_path / name)
         exported = tf.saved_model.load(tmp_path / name)
         np.testing.assert_allclose(exported.serve(inputs if len(inputs) > 1 else inputs[0]), expected, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_replicas_agree(trained):
     """Two replicas with one example each do what one does with both: from the first weights again, by plain descent."""
     devices = [device.name for device in tf.config.list_logical_devices("CPU")]
@@ -265,7 +273,7 @@ def test_replicas_agree(trained):
     results = []
     for strategy in (tf.distribute.get_strategy(), two):
         with strategy.scope():
-            method = build(trained.name, SHAPES[trained.dimension]) if strategy is two else trained.method
+            method = build(trained.name, SHAPES["3D"]) if strategy is two else trained.method
             # Adam's first steps have the same size whatever the size of the gradient
             method.compile({turn: keras.optimizers.SGD(0.1) for turn in method.turns}, method.weights_by_turn)
         for name, weights in trained.steps[0][1].items():
