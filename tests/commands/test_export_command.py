@@ -6,6 +6,7 @@ import sys
 
 import nibabel as nib
 import numpy as np
+import pytest
 
 from deepatlas_tf.cli import main
 from deepatlas_tf.keras_stack import tf
@@ -13,6 +14,7 @@ from deepatlas_tf.ops.warp import warp
 from deepatlas_tf.runs.model import TrainedModel, open_model
 from deepatlas_tf.scans.intensity import rescale
 
+pytestmark = pytest.mark.slow  # an export takes ten seconds
 RELOAD = """
 import sys
 import numpy as np

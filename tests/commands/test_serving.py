@@ -23,6 +23,7 @@ from deepatlas_tf.runs.model import TrainedModel
 from deepatlas_tf.scans import nifti
 from deepatlas_tf.scans.intensity import rescale
 
+pytestmark = pytest.mark.slow  # an export takes ten seconds
 EXAMPLES = Path(__file__).parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES))
 from scan_grid import read_metadata, save_labels, segment_grid, to_model_grid  # noqa: E402
