@@ -71,8 +71,9 @@ def test_constant_images_and_patches_give_no_nan(name):
     assert all(np.all(np.isfinite(g)) for g in tape.gradient(values, [flat, image, patch]))
 
 
-@pytest.mark.parametrize("name", SIMILARITIES)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("name", "shape"), [*((name, SHAPES[0]) for name in SIMILARITIES), *((n, SHAPES[1]) for n in ("ncc", "local_ncc"))]
+)
 def test_gradient_equals_finite_differences(name, shape):
     loss = SIMILARITIES[name]
     a, b = images(shape, np.float64)
