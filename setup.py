@@ -58,7 +58,7 @@ setup(
         "tfx-full": [f"tfx==1.15.1; {OLD}", "dill"],
         "test": [
             "pytest>=8",
-            "pytest-xdist>=3",
+            "pytest-xdist>=3.7",
             "dill",  # for TFDS's DatasetBuilderTestCase
             "fpdf2>=2.7",
             "argcomplete>=3",

@@ -1,4 +1,4 @@
-"""Small NIfTI files for the tests that read scans, and the folder of real scans where there is one."""
+"""Small NIfTI files for the tests that read scans, the folder of real scans, and the order of the files of tests."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,12 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, so that at the end no process waits for another one's."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture
