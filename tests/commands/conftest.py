@@ -29,7 +29,7 @@ def write_run(folder: Path, stages=("first", "deepatlas"), nets=("segmentation",
     """The folder as ``deepatlas train`` leaves it; the fields are smooth, and some voxels large."""
     keras.utils.set_random_seed(3)
     segmentation = light_unet(SHAPE, len(CLASSES), (4, 8, 8))
-    registration = registration_net(SHAPE, (4, 4, 4), (4, 4, 4), diffeomorphic=True, int_steps=2)
+    registration = registration_net(SHAPE, (4, 4, 4), (4, 4, 4, 4), diffeomorphic=True, int_steps=2)
     flow = registration.get_layer("flow")
     flow.set_weights([flow.get_weights()[0] * 8e3, np.array([0.5, -0.3, 0.4], np.float32)])
     saved = {"segmentation": segmentation, "registration": registration}
