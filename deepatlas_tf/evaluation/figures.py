@@ -27,6 +27,7 @@ STYLE: dict[Any, Any] = {
     "grid.color": "#e4e4e4",
     "legend.frameon": False,
     "figure.titlesize": 12,
+    "text.parse_math": False,  # names of classes and subjects may hold any characters
 }
 # Okabe and Ito's colours, which people with colour-blindness can tell apart
 METHOD_COLOURS = {

@@ -102,3 +102,11 @@ def test_file_and_global_state(tmp_path):
     with pytest.raises(RuntimeError), figures.figure_file(tmp_path / "two.png", 3, 2):
         raise RuntimeError
     assert [p.name for p in tmp_path.rglob("*.png")] == ["one.png"]
+
+
+@pytest.mark.parametrize("name", [r"$\frac{$x", "a$b$c", "100 % <b>", "\\"])
+def test_any_name_is_drawn_as_text(name, tmp_path):
+    rows = [{"method": "deepatlas", "subject": "s", "class": name, "dice": 0.5}]
+    path = tmp_path / "boxes.png"
+    figures.dice_boxplots(path, rows, [name], f"Dice of {name}")
+    assert imread(path).std() > 0.01
