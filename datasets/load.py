@@ -12,6 +12,7 @@ import deepatlas_tf.datasets
 from deepatlas_tf.datasets.prepare import prepare, quiet
 from deepatlas_tf.datasets.source import Source, check_source
 from deepatlas_tf.keras_stack import tf, tfds
+from deepatlas_tf.plugins import plugin, plugin_names
 from deepatlas_tf.types import DataError, Sample, SettingError
 
 PathLike = str | os.PathLike
@@ -53,8 +54,9 @@ class DataSet:
 
 
 def dataset_names() -> tuple[str, ...]:
-    """Names for ``load_dataset``: the folders of ``datasets/``."""
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(deepatlas_tf.datasets.__path__) if m.ispkg))
+    """Names for ``load_dataset``: the folders of ``datasets/``, and the plug-ins."""
+    own = (m.name for m in pkgutil.iter_modules(deepatlas_tf.datasets.__path__) if m.ispkg)
+    return tuple(sorted({*own, *plugin_names("datasets")}))
 
 
 def load_dataset(
@@ -148,7 +150,10 @@ def builder_and_config(
         near = difflib.get_close_matches(base, names)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names)}"
         raise DataError(f"there is no data set {base!r}; {hint}")
-    builder_class = importlib.import_module(f"deepatlas_tf.datasets.{base}.{base}_dataset_builder").Builder
+    if base in plugin_names("datasets"):
+        builder_class = plugin("datasets", base)
+    else:
+        builder_class = importlib.import_module(f"deepatlas_tf.datasets.{base}.{base}_dataset_builder").Builder
     return builder_class, builder_class.config_for(shape, spacing, n_subjects, variant=variant or None)
 
 

@@ -5,6 +5,7 @@ import difflib
 import importlib
 import pkgutil
 
+from deepatlas_tf.datasets.load import dataset_names
 from deepatlas_tf.types import SettingError
 
 
@@ -16,13 +17,17 @@ def experiment_names() -> tuple[str, ...]:
 def get_experiment(dataset: str, tiny: bool = False):
     """The experiment of a data set; ``name/variant`` takes the data set's experiment with the variant's data.
 
-    A module that has ``variant_data(variant, tiny)`` says what these are.
+    A module that has ``variant_data(variant, tiny)`` says what these are. A data set without a file here, such as that
+    of a plug-in, takes the stages of ``nifti``.
 
     Raises:
         SettingError: if there is none; the near names are given.
     """
     names = experiment_names()
     name, variant = dataset.split("/")[0], "/" in dataset
+    if name not in names and name in dataset_names():
+        experiment = get_experiment("nifti", tiny=tiny)
+        return dataclasses.replace(experiment, name=name, data=dataclasses.replace(experiment.data, dataset=dataset))
     if name not in names:
         near = difflib.get_close_matches(name, names) or names
         raise SettingError(f"there is no data set {name!r}; there are: {', '.join(near)}")

@@ -94,5 +94,6 @@ def _is_registered(registered: Any, name: Any) -> bool:
     """Whether this process has registered with Keras a class of these names that can be a part of a network."""
     cls = keras.utils.get_custom_objects().get(registered) if isinstance(registered, str) else None
     parts = (keras.layers.Layer, keras.initializers.Initializer, keras.regularizers.Regularizer)
-    known = isinstance(cls, type) and issubclass(cls, parts) and not issubclass(cls, keras.layers.Lambda)
-    return known and cls.__name__ == name
+    if not isinstance(cls, type) or not issubclass(cls, parts) or issubclass(cls, keras.layers.Lambda):
+        return False
+    return cls.__name__ == name

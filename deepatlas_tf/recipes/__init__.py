@@ -10,17 +10,20 @@ import pkgutil
 from collections.abc import Callable
 
 from deepatlas_tf.datasets.load import builder_and_config
+from deepatlas_tf.plugins import plugin, plugin_names
 from deepatlas_tf.training.experiment import Data, Experiment, Stage
 from deepatlas_tf.types import SettingError
 
 
 def recipe_names() -> tuple[str, ...]:
-    """Names of the recipes: the files of this folder."""
-    return tuple(module.name for module in pkgutil.iter_modules(__path__))
+    """Names of the recipes: the files of this folder, then the plug-ins."""
+    return (*(module.name for module in pkgutil.iter_modules(__path__)), *plugin_names("recipes"))
 
 
 def get_recipe(name: str) -> Callable:
     """The function ``recipe`` of one of ``recipe_names()``."""
+    if name in plugin_names("recipes"):
+        return plugin("recipes", name)
     return importlib.import_module(f"{__name__}.{name}").recipe
 
 
