@@ -88,7 +88,7 @@ def test_what_was_run_is_told(page, evaluated_run):
     assert told["label maps used in training"] == "5 of 18 training subjects"
     assert told["seed"] == "0" and told["grid"] == "24 x 24 voxels of 5 x 5 mm"
     assert f"tensorflow {record['versions']['tensorflow']}" in told["versions"]
-    assert json.dumps(record, indent=2) in page.text
+    assert json.dumps(record, indent=2) in page.text and "A trial: no stage has more than 8 steps" in page.text
 
 
 def test_the_tables_are_the_means_of_the_rows(page, evaluated_run):
