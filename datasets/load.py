@@ -5,14 +5,20 @@ import difflib
 import importlib
 import os
 import pkgutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import deepatlas_tf.datasets
+from deepatlas_tf.datasets.alignment import NONE, parse, plain_to_network
 from deepatlas_tf.datasets.prepare import prepare, quiet
 from deepatlas_tf.datasets.source import Source, check_source
+from deepatlas_tf.datasets.volume_builder import VolumeConfig
 from deepatlas_tf.keras_stack import tf, tfds
 from deepatlas_tf.plugins import plugin, plugin_names
+from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError, Sample, SettingError
 
 PathLike = str | os.PathLike
@@ -27,6 +33,7 @@ class DataSet:
     domains: subject -> what kind of image it has (modality, contrast, site); "" where there is only one.
     partial_labels: whether there may be label maps that hold some of the classes only.
     source: what it was prepared from (``datasets.source``), {} for synthetic data and what earlier versions prepared.
+    alignment: ``none``, or how the scans were aligned to the scan of the training subject ``reference``.
     """
 
     name: str
@@ -40,10 +47,34 @@ class DataSet:
     builder: Any
     partial_labels: bool = True
     source: Source = dataclasses.field(default_factory=dict)
+    alignment: str = NONE
+    reference: str | None = None
 
     def samples(self, split: str) -> tf.data.Dataset:
         """Samples of a split (train, validation, test), unbatched, read from disk in the order of ``subjects``."""
         return self.records(split).map(_sample)
+
+    def reference_scan(self) -> Nifti:
+        """The image of the reference that the scans were aligned to, on the network's grid, and the affine of that."""
+        found = (r for r in self.records("train").as_numpy_iterator() if r["subject"].decode() == self.reference)
+        record = next(found)
+        return Nifti(record["image"][..., 0], record["affine"])
+
+    def measured(self, split: str) -> Iterator[dict]:
+        """The samples of a split as NumPy arrays, with what a scan that was aligned is measured on.
+
+        ``plain_label (*S)`` int32, the label map on the grid that the scan has without the alignment, and
+        ``plain_to_network (D+1, D+1)``, from voxels of that grid to voxels of the network's.
+        """
+        if self.alignment == NONE:
+            yield from self.samples(split).as_numpy_iterator()
+            return
+        for record in self.records(split).as_numpy_iterator():
+            label = record["plain_label"].astype(np.int32)
+            weight = record["labelled"].astype(np.float32)
+            sample = {"image": record["image"], "label": record["label"].astype(np.int32), "label_weight": weight}
+            plain = {"plain_label": label, "plain_to_network": plain_to_network(record)}
+            yield {**sample, "subject": record["subject"], **plain}
 
     def records(self, split: str) -> tf.data.Dataset:
         """The records that the samples come from, with all that is stored: affine, spacing, source_file, ..."""
@@ -64,10 +95,8 @@ def load_dataset(
     *,
     data_dir: PathLike | None = None,
     manual_dir: PathLike | None = None,
-    shape: tuple[int, ...] | None = None,
-    spacing: tuple[float, ...] | None = None,
-    n_subjects: int | None = None,
     workdir: PathLike | None = None,
+    **grid: Any,
 ) -> DataSet:
     """The data set, prepared first where ``data_dir`` does not hold it. Only ``hippocampus`` can be downloaded.
 
@@ -77,20 +106,21 @@ def load_dataset(
             the folder or CSV of the scans.
         manual_dir: the downloaded scans, needed only to prepare; None is ``<data_dir>/downloads/manual``. What is
             prepared must have been made of them.
-        shape, spacing: the network's grid (voxels; mm); None is the default. n_subjects: only for synthetic data.
         workdir: of a run; your own scans are kept there, in ``data``, unless ``manual_dir`` names them.
+        grid: ``shape``, ``spacing``: the network's grid (voxels; mm); None is the default. ``n_subjects``: only for
+            synthetic data. ``alignment``: ``none``, ``rigid`` or ``affine``, see ``deepatlas_tf.datasets.alignment``.
 
     Raises:
         MissingDataError: the scans are not in ``manual_dir``. DataError: unknown name, unusable scans, or scans in
             ``manual_dir`` that are not those that were prepared.
-        SettingError: ``n_subjects`` of data that are not synthetic.
+        SettingError: ``n_subjects`` of data that are not synthetic, ``alignment`` of data that are.
     """
     if name == "nifti":
-        if n_subjects is not None:
+        if grid.pop("n_subjects", None) is not None:
             raise SettingError("n_subjects is for synthetic data: --dataset nifti takes all scans that it is given")
-        builder = _own_scans(data_dir, manual_dir, workdir, shape, spacing)
+        builder = _own_scans(data_dir, manual_dir, workdir, grid)
     else:
-        builder = prepared_builder(name, data_dir, manual_dir, shape, spacing, n_subjects)
+        builder = prepared_builder(name, data_dir, manual_dir, **grid)
     return data_set(name, builder)
 
 
@@ -109,6 +139,8 @@ def data_set(name: str, builder: tfds.core.DatasetBuilder) -> DataSet:
         builder=builder,
         partial_labels=about.get("partial_labels", True),  # what was prepared by earlier versions does not say it
         source=about.get("source", {}),
+        alignment=about.get("alignment", NONE),
+        reference=about.get("reference"),
     )
 
 
@@ -116,16 +148,14 @@ def prepared_builder(
     name: str,
     data_dir: PathLike | None = None,
     manual_dir: PathLike | None = None,
-    shape: tuple[int, ...] | None = None,
-    spacing: tuple[float, ...] | None = None,
-    n_subjects: int | None = None,
     beam: Any = None,
+    **grid: Any,
 ) -> tfds.core.DatasetBuilder:
     """The TFDS builder of a named data set, prepared first where needed; arguments and errors as for ``load_dataset``.
 
     ``beam``: PipelineOptions of Apache Beam, to prepare it with its workers.
     """
-    builder_class, config = builder_and_config(name, shape, spacing, n_subjects)
+    builder_class, config = builder_and_config(name, **grid)
     data_dir = _absolute(tfds.core.constants.DATA_DIR if data_dir is None else data_dir)
     scans = data_dir / "downloads" / "manual" if manual_dir is None else _absolute(manual_dir)
     builder = prepare(builder_class, config, data_dir, scans, beam)
@@ -139,10 +169,11 @@ def builder_and_config(
     shape: tuple[int, ...] | None = None,
     spacing: tuple[float, ...] | None = None,
     n_subjects: int | None = None,
-) -> tuple[Any, tfds.core.BuilderConfig]:
+    alignment: str = NONE,
+) -> tuple[Any, VolumeConfig]:
     """The builder class of ``name`` or ``name/variant``, and its configuration with these values.
 
-    Raises DataError for an unknown name, variant or grid.
+    Raises DataError for an unknown name, variant or grid, and SettingError for an alignment that cannot be.
     """
     base, _, variant = name.partition("/")
     names = dataset_names()
@@ -154,15 +185,20 @@ def builder_and_config(
         builder_class = plugin("datasets", base)
     else:
         builder_class = importlib.import_module(f"deepatlas_tf.datasets.{base}.{base}_dataset_builder").Builder
-    return builder_class, builder_class.config_for(shape, spacing, n_subjects, variant=variant or None)
+    config = builder_class.config_for(shape, spacing, n_subjects, variant=variant or None)
+    if parse(alignment)[0] == NONE:
+        return builder_class, config
+    if builder_class.SYNTHETIC:
+        raise SettingError(f"data.alignment is for scans: {base} is synthetic, and drawn on the network's grid")
+    return builder_class, config.aligned(alignment)
 
 
-def _own_scans(data_dir, manual_dir, workdir, shape, spacing):
+def _own_scans(data_dir, manual_dir, workdir, grid):
     source = data_dir if manual_dir is None else manual_dir
     in_run = None if workdir is None else Path(workdir) / "data"
     kept = (data_dir if manual_dir is not None else in_run) or tfds.core.constants.DATA_DIR
     module = importlib.import_module("deepatlas_tf.datasets.nifti.nifti_dataset_builder")
-    return module.prepared_builder(source, kept, shape, spacing)
+    return module.prepared_builder(source, kept, **grid)
 
 
 def _absolute(path: PathLike) -> Path:

@@ -1,11 +1,13 @@
 """How the builders that read scans from files share their work: images and label maps become records on one grid."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from deepatlas_tf.datasets.alignment import NONE, aligned_transform, choose_reference, parse, placed
 from deepatlas_tf.datasets.source import Source, source_of
 from deepatlas_tf.datasets.splits import split_subjects
 from deepatlas_tf.datasets.volume_builder import VolumeBuilder
@@ -80,26 +82,67 @@ class ScanBuilder(VolumeBuilder, skip_registration=True):
         labelled = [scan.subject for scan in scans if scan.label is not None]
         splits = self.split(labelled)
         unlabelled = sorted(set(self._scans) - set(labelled))
-        return {**splits, "train": [*splits["train"], *unlabelled]}, set(labelled)
+        splits = {**splits, "train": [*splits["train"], *unlabelled]}
+        self.set_reference(splits["train"])
+        return splits, set(labelled)
+
+    def set_reference(self, subjects: Sequence[str]) -> None:
+        """Choose the reference among the training subjects, where the scans are to be aligned."""
+        kind, named = parse(self.builder_config.alignment)
+        if kind != NONE:
+            self._reference = choose_reference(subjects, lambda subject: self.load(self._scans[subject])[0], named)
+            self.info.metadata["reference"] = self._reference
 
     def read(self, subject):
         scan = self._scans[subject]
         image, label_map = self.load(scan)
-        transform = GridTransform(
-            image.affine, image.volume.shape, self.builder_config.shape, self.builder_config.spacing
-        )
-        label, numbers = None, self.label_numbers()
+        plain, numbers = self._plain_transform(image), self.label_numbers()
+        transform, merged = self._transform(subject, image, plain), None
         if label_map is not None:
             checks.check_values(subject, scan.label, label_map.volume, self.declared_numbers(), self.undeclared())
-            label = transform.label_to_network(merge(label_map.volume, numbers.values()), 1 + len(numbers))
-        return {
+            merged = merge(label_map.volume, numbers.values())
+
+        def on_grid(grid: GridTransform) -> np.ndarray | None:
+            return None if merged is None else grid.label_to_network(merged, 1 + len(numbers))
+
+        found = {
             "image": transform.image_to_network(rescale(image.volume)),
-            "label": label,
+            "label": on_grid(transform),
             "affine": transform.affine,
             "source_affine": image.affine,
             "source_shape": image.volume.shape,
             "source_file": scan.image.name,
         }
+        if transform is not plain:
+            label = on_grid(plain)
+            found["plain_label"] = np.zeros(plain.shape, np.uint8) if label is None else label
+            found["plain_affine"] = plain.affine
+        return found
+
+    def _plain_transform(self, image: nifti.Nifti) -> GridTransform:
+        return GridTransform(image.affine, image.volume.shape, self.builder_config.shape, self.builder_config.spacing)
+
+    def _transform(self, subject: str, image: nifti.Nifti, plain: GridTransform) -> GridTransform:
+        """The way of a scan to the network's grid, which is that of the reference where scans are aligned."""
+        kind, _ = parse(self.builder_config.alignment)
+        if kind == NONE:
+            return plain
+        if subject == self._reference:
+            return placed(image, plain.shape, plain.affine)
+        try:
+            return aligned_transform(image, self._reference_image, kind)
+        except DataError as error:
+            raise DataError(
+                f"subject {subject}: {error}, name another reference (data.alignment={kind}:SUBJECT), "
+                "or set data.alignment=none"
+            ) from None
+
+    @functools.cached_property
+    def _reference_image(self) -> nifti.Nifti:
+        """The reference's image on its network grid, as a trained model keeps it for other scans."""
+        image = self.load(self._scans[self._reference])[0]
+        plain = self._plain_transform(image)
+        return nifti.Nifti(plain.image_to_network(rescale(image.volume)), plain.affine)
 
 
 def merge(label: np.ndarray, values: Iterable[Sequence[int]]) -> np.ndarray:

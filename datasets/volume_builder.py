@@ -4,12 +4,14 @@ import contextlib
 import dataclasses
 import functools
 import importlib.util
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from deepatlas_tf.datasets import beam
+from deepatlas_tf.datasets.alignment import NONE, parse
 from deepatlas_tf.datasets.source import Source
 from deepatlas_tf.datasets.splits import SPLITS
 from deepatlas_tf.keras_stack import tf, tfds
@@ -21,13 +23,23 @@ from deepatlas_tf.types import DataError, MissingDataError, SettingError
 class VolumeConfig(tfds.core.BuilderConfig):
     """shape (*S): the network's grid. spacing (*S): its voxel size in mm. n_subjects: only for synthetic data.
 
-    variant: which one of the builder's ``VARIANTS``, None where it has none.
+    variant: which one of the builder's ``VARIANTS``, None where it has none. alignment: ``none``, or to which reference
+    the scans are aligned and how, see :mod:`deepatlas_tf.datasets.alignment`.
     """
 
     shape: tuple[int, ...] = ()
     spacing: tuple[float, ...] = ()
     n_subjects: int | None = None
     variant: str | None = None
+    alignment: str = NONE
+
+    def aligned(self, alignment: str) -> "VolumeConfig":
+        """A copy with another alignment, and a name that tells it. Raises SettingError where there is no such one."""
+        kind, subject = parse(alignment)
+        if kind == NONE:
+            return self
+        suffix = kind if subject is None else f"{kind}_{re.sub(r'[^A-Za-z0-9.-]+', '-', subject)}"
+        return dataclasses.replace(self, name=f"{self.name}_{suffix}", alignment=alignment)
 
 
 def volume_config(
@@ -73,9 +85,10 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def read(self, subject: str) -> dict:
         """image (*S) float32 in [0, 1], label (*S) uint8 or None, affine (D+1, D+1), and what is not as usual.
 
-        source_affine, source_shape, source_file: where the scan's own grid is not the network's. labelled_classes:
-        names of the classes that the label map holds, where it does not hold all. Then what
-        ``extra_features`` declares.
+        plain_label, plain_affine: of a scan that was aligned, its label map on the grid that it has without, and the
+        affine of that grid. source_affine, source_shape, source_file: where the scan's own grid is not the
+        network's. labelled_classes: names of the classes that the label map holds, where it does not hold all. Then
+        what ``extra_features`` declares.
         """
         raise NotImplementedError
 
@@ -141,6 +154,7 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     "source_affine": tensor(shape=(n + 1, n + 1), dtype=tf.float64),
                     "source_shape": tensor(shape=(n,), dtype=tf.int64),
                     "source_file": tfds.features.Text(),
+                    **self._plain_features(),
                     **self.extra_features(),
                 }
             ),
@@ -148,9 +162,19 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 class_names=list(self.class_names()),
                 spacing=list(self.builder_config.spacing),
                 synthetic=self.SYNTHETIC,
+                alignment=self.builder_config.alignment,
             ),
             disable_shuffling=True,
         )
+
+    def _plain_features(self) -> dict:
+        """Of a scan that was aligned, what it is measured on: its label map on the grid that it has without."""
+        if self.builder_config.alignment == NONE:
+            return {}
+        shape, n = self.builder_config.shape, len(self.builder_config.shape)
+        tensor, raw = tfds.features.Tensor, tfds.features.Encoding.BYTES
+        label = tensor(shape=shape, dtype=tf.uint8, encoding=raw)
+        return {"plain_label": label, "plain_affine": tensor(shape=(n + 1, n + 1), dtype=tf.float64)}
 
     def _download_and_prepare(self, dl_manager, download_config) -> None:
         self._with_beam = (download_config.beam_options or download_config.beam_runner) is not None
@@ -227,7 +251,7 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             "source_shape": np.array(found.get("source_shape", shape), np.int64),
             "source_file": found.get("source_file", ""),
         }
-        return record | {name: found[name] for name in self.extra_features()}
+        return record | {name: found[name] for name in (*self._plain_features(), *self.extra_features())}
 
     def _labelled_classes(self, found: dict) -> np.ndarray:
         """Which classes the label map holds, (C,) bool. The background counts as labelled where all the others are."""

@@ -105,6 +105,7 @@ def load_data(
         shape=data.shape,
         spacing=data.spacing,
         n_subjects=data.n_subjects,
+        alignment=data.alignment,
         workdir=workdir,
     )
 

@@ -16,8 +16,14 @@ from windows import apply_in_windows
 
 
 def read_metadata(path: Path) -> dict:
-    """``assets/metadata.json`` of the exported model: spacing (mm) and shape of its grid, names of the classes."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """``assets/metadata.json`` of the exported model: spacing (mm) and shape of its grid, names of the classes.
+
+    Ends the program with one line where scans have to be aligned first.
+    """
+    metadata = json.loads(path.read_text(encoding="utf-8"))
+    if metadata.get("alignment", "none") != "none":
+        raise SystemExit(f"{path}: this model takes scans aligned to its reference: use deepatlas segment")
+    return metadata
 
 
 def read_scan(path: Path) -> nib.Nifti1Image:

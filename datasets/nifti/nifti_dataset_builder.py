@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
+from deepatlas_tf.datasets.alignment import NONE
 from deepatlas_tf.datasets.choose_grid import choose_grid, common_axes, fingerprint
 from deepatlas_tf.datasets.listing import LAYOUTS, Listing, check_listing, labelled_domains, read_listing
 from deepatlas_tf.datasets.prepare import is_prepared, prepare, quiet
@@ -65,7 +66,9 @@ class Builder(ScanBuilder):
         scans = self.builder_config.listing.scans
         self._listed = {scan.subject: scan for scan in scans}
         self._scans = {scan.subject: Scan(scan.subject, scan.image, scan.label) for scan in scans}
-        return split_listed(scans), {scan.subject for scan in scans if scan.label is not None}
+        splits = split_listed(scans)
+        self.set_reference(splits["train"])
+        return splits, {scan.subject for scan in scans if scan.label is not None}
 
     def read(self, subject):
         found, scan = super().read(subject), self._listed[subject]
@@ -86,6 +89,7 @@ def prepared_builder(
     shape: Sequence[int] | None = None,
     spacing: Sequence[float] | None = None,
     beam: Any = None,
+    alignment: str = NONE,
 ) -> tfds.core.DatasetBuilder:
     """A TFDS builder that reads the prepared scans; they are prepared first where needed.
 
@@ -95,6 +99,7 @@ def prepared_builder(
             have changed since (by size and time of the files) is replaced.
         shape, spacing: the network's grid (voxels; mm); what is None is chosen (``deepatlas_tf.datasets.choose_grid``).
         beam: PipelineOptions of Apache Beam, to prepare it with its workers.
+        alignment: to which reference scans are aligned, see ``deepatlas_tf.datasets.alignment``.
 
     Raises:
         MissingDataError: no such source, or no copy. DataError: unusable list or scans.
@@ -105,10 +110,12 @@ def prepared_builder(
     else:
         listing = read_listing(source)
         check_listing(listing)
-        prefix, name = _names(listing, shape, spacing)
+        prefix, name = _names(listing, shape, spacing, alignment)
         folder = prepared_dir / Builder.name / name / str(Builder.VERSION)
         if not is_prepared(folder):
-            prepare(Builder, _config(name, listing, shape, spacing), prepared_dir, beam_options=beam)
+            config = _config(name, listing, shape, spacing)
+            config.alignment = alignment
+            prepare(Builder, config, prepared_dir, beam_options=beam)
             _remove_others(prepared_dir / Builder.name, prefix, name.rpartition("_")[2])
     with quiet():
         return tfds.builder_from_directory(folder)
@@ -146,7 +153,7 @@ def _found_labels(listing: Listing, numbers) -> dict[str, tuple[int, ...]]:
     return {BACKGROUND: (0,), **{f"class_{number}": (number,) for number in classes}}
 
 
-def _names(listing: Listing, shape, spacing) -> tuple[str, str]:
+def _names(listing: Listing, shape, spacing, alignment: str) -> tuple[str, str]:
     """The start of the names of all copies of this source, and the name of this one.
 
     The last part of the name is a digest of the files' states and the classes.
@@ -156,7 +163,9 @@ def _names(listing: Listing, shape, spacing) -> tuple[str, str]:
     prefix = f"{stem}-{_digest(path)[:6]}_"
     grid = ["x".join(f"{value:g}" for value in values or ()) or "auto" for values in (shape, spacing)]
     state = [[*scan[:1], *scan[3:6], *map(_file_state, scan[1:3])] for scan in listing.scans]
-    return prefix, f"{prefix}{grid[0]}_{grid[1]}_{_digest((state, dict(listing.labels)))[:10]}"
+    if alignment != NONE:
+        grid.append(re.sub(r"\W+", "-", alignment))
+    return prefix, f"{prefix}{'_'.join(grid)}_{_digest((state, dict(listing.labels)))[:10]}"
 
 
 def _file_state(path: pathlib.Path | None):

@@ -10,6 +10,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from deepatlas_tf.apply.foreground import Region, around_content, without_border
+from deepatlas_tf.datasets.alignment import aligned_transform
 from deepatlas_tf.runs.model import Grid
 from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.scans.nifti import Nifti
@@ -22,6 +23,17 @@ MAX_VOXELS = 2**28  # of a scan at the network's voxel size: 1 GiB a class
 def mirrored(scan: Nifti) -> Nifti:
     """The scan with left and right exchanged: its voxels stay where they are in the file, its affine is mirrored."""
     return Nifti(scan.volume, np.diag([-1.0, *[1.0] * (len(scan.affine) - 1)]) @ scan.affine)
+
+
+def network_transform(scan: Nifti, grid: Grid) -> GridTransform:
+    """The transform of ``scan`` to the grid that a network sees it on: that of the reference, where there is one.
+
+    Raises DataError where the scan cannot be aligned, or has voxels of a size that cannot be.
+    """
+    if grid.reference is None:
+        return covering_transform(scan, grid)
+    _check_size(scan, grid)
+    return aligned_transform(scan, grid.reference.scan, grid.reference.kind)
 
 
 def covering_transform(scan: Nifti, grid: Grid, other: Nifti | None = None) -> GridTransform:

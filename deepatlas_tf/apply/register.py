@@ -7,20 +7,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepatlas_tf.apply.affine import affine_registration, check_simpleitk
 from deepatlas_tf.apply.fields import Field, invert, jacobian, warp_labels, warp_volume, write_field
 from deepatlas_tf.apply.files import check_outputs, check_scan, header_of, save, stem, writing_together
-from deepatlas_tf.apply.grids import anatomy, covering_transform, cropped, extent, mirrored
-from deepatlas_tf.apply.points import apply_affine, sample, transformed_voxels, voxels
+from deepatlas_tf.apply.grids import anatomy, covering_transform, cropped, mirrored, network_transform
+from deepatlas_tf.apply.points import sample, transformed_voxels
+from deepatlas_tf.datasets.alignment import placed
 from deepatlas_tf.messages import detail, say
 from deepatlas_tf.metrics.blocks import by_blocks
 from deepatlas_tf.runs.model import Grid, note_on_sides, open_model
 from deepatlas_tf.scans import nifti
+from deepatlas_tf.scans.affine import check_simpleitk, failure, register_affine
+from deepatlas_tf.scans.aligned_grid import AlignedGridTransform
 from deepatlas_tf.scans.checks import check_same_grid
 from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.scans.intensity import rescale
 from deepatlas_tf.scans.nifti import Nifti
-from deepatlas_tf.types import DataError
+from deepatlas_tf.types import DataError, SettingError
 
 WARPED, FIELD, INVERSE = "warped.nii.gz", "displacement_field.nii.gz", "inverse_displacement_field.nii.gz"
 JACOBIAN, LABELS = "jacobian.nii.gz", "warped_labels.nii.gz"
@@ -43,7 +45,8 @@ def register_scans(
 ) -> Registration:
     """Register two scans: both cropped to their anatomy, rescaled and on one network grid; the field is brought back.
 
-    Where the fixed scan was cropped, the values at the border of the field are continued.
+    Where those of training were aligned to a reference, so are both scans, and the field holds the affine parts: one
+    field, for one interpolation. Where the fixed scan was cropped, the values at the border of the field are continued.
 
     Args:
         register: function ``moving (*S, 1), fixed (*S, 1) -> u (*S, D)`` in voxels.
@@ -51,25 +54,34 @@ def register_scans(
         moving: volume and affine.
         fixed: volume and affine.
         alignment: (4, 4), mm of the fixed scan to mm of the moving one, from an affine registration. None brings the
-            scans' centres together and their axes in one order, as in training.
+            scans' centres together and their axes in one order, as in training, or both to the reference.
 
     Raises:
         DataError: the network's field is not finite, or a scan's voxels are too many for it.
     """
     part, moving_part = (cropped(scan, anatomy(scan, grid)) for scan in (fixed, moving))
-    if alignment is None:
-        pairs = ((part, moving_part), (moving_part, part))
-        transform, other = (_bounded(covering_transform(a, grid, b), grid) for a, b in pairs)
-        alignment = other.affine @ np.linalg.inv(transform.affine)
-        moving_image = other.image_to_network(rescale(moving_part.volume))
-    else:
-        transform = _bounded(covering_transform(part, grid), grid)
-        moving_image = _aligned_image(moving_part, grid, transform, alignment)
+    transform, other = _transforms(part, moving_part, grid, alignment)
+    alignment = other.affine @ np.linalg.inv(transform.affine)
+    moving_image = other.image_to_network(rescale(moving_part.volume))
     fixed_image = transform.image_to_network(rescale(part.volume))
     u = register(moving_image[..., None], fixed_image[..., None])
     if not np.isfinite(u).all():
         raise DataError("the network's displacement field is not finite; its weights are damaged, or a scan is")
     return Registration(to_field(u, transform, fixed, alignment), alignment, transform)
+
+
+def _transforms(
+    fixed: Nifti, moving: Nifti, grid: Grid, alignment: np.ndarray | None
+) -> tuple[GridTransform, GridTransform]:
+    """The ways of both scans to one grid of the network."""
+    if alignment is not None:
+        transform = _bounded(covering_transform(fixed, grid), grid)
+        return transform, placed(moving, transform.shape, alignment @ transform.affine)
+    if grid.reference is not None:
+        return network_transform(fixed, grid), network_transform(moving, grid)
+    pairs = ((fixed, moving), (moving, fixed))
+    transform, other = (_bounded(covering_transform(a, grid, b), grid) for a, b in pairs)
+    return transform, other
 
 
 def to_field(u: np.ndarray, transform: GridTransform, fixed: Nifti, alignment: np.ndarray) -> Field:
@@ -122,14 +134,6 @@ def _bounded(transform: GridTransform, grid: Grid) -> GridTransform:
     )
 
 
-def _aligned_image(moving: Nifti, grid: Grid, transform: GridTransform, alignment: np.ndarray) -> np.ndarray:
-    """The moving scan on the fixed one's network grid. First at the network's voxel size, which smooths it."""
-    own = GridTransform(moving.affine, moving.volume.shape, extent(moving, grid), grid.spacing)
-    image = own.image_to_network(rescale(moving.volume))
-    to_own = np.linalg.inv(own.affine) @ alignment @ transform.affine
-    return by_blocks(lambda rows: sample(image, apply_affine(to_own, voxels(transform.shape, rows))), transform.shape)
-
-
 @dataclasses.dataclass(frozen=True)
 class RegistrationOptions:
     """How two files are registered.
@@ -169,9 +173,11 @@ def register_files(
     inputs = [check_scan(path) for path in (moving, fixed, options.moving_labels) if path is not None]
     names = [WARPED, FIELD, INVERSE, JACOBIAN, *([LABELS] if options.moving_labels else [])]
     check_outputs([output / name for name in names], options.overwrite, inputs)
-    if options.affine:
-        check_simpleitk()
     opened = open_model(model)
+    if options.affine and opened.grid.reference is not None:
+        raise SettingError(f"--affine is not needed: {model} aligns both scans to its reference")
+    if options.affine or opened.grid.reference is not None:
+        check_simpleitk()
     if len(opened.grid.shape) != 3:
         raise DataError(f"{model} is a model of slices: deepatlas register takes volumes")
     note_on_sides(opened, options.mirror)
@@ -199,7 +205,11 @@ def _read_volume(path: Path) -> Nifti:
 def _affine(moving: Nifti, fixed: Nifti, grid: Grid) -> np.ndarray:
     """The affine registration of the anatomy alone: a border would be aligned too."""
     moving, fixed = (cropped(scan, anatomy(scan, grid)) for scan in (moving, fixed))
-    return affine_registration(moving, fixed)
+    found = register_affine(moving, fixed)
+    reason = failure(found)
+    if reason:
+        raise DataError(f"--affine: the alignment of the two scans failed ({reason}); align them with another tool")
+    return found.matrix
 
 
 def _write_results(
@@ -227,6 +237,8 @@ def _write_results(
 
 
 def _report_crop(transform: GridTransform, grid: Grid) -> None:
+    if isinstance(transform, AlignedGridTransform):
+        return  # the grid of the reference is all that the network knows
     sizes = np.array(transform.canonical_shape) / transform.factors
     if (sizes > np.array(transform.shape) + 1).any():
         shown = " x ".join(f"{n * size:.0f}" for n, size in zip(transform.shape, grid.spacing, strict=True))

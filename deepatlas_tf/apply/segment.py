@@ -11,7 +11,7 @@ import numpy as np
 
 from deepatlas_tf.apply.files import check_outputs, find_scans, header_of, save, stem, writing
 from deepatlas_tf.apply.foreground import Region
-from deepatlas_tf.apply.grids import anatomy, covering_transform, cropped, mirrored
+from deepatlas_tf.apply.grids import anatomy, cropped, mirrored, network_transform
 from deepatlas_tf.apply.windows import apply_in_windows
 from deepatlas_tf.messages import detail, progress, say
 from deepatlas_tf.metrics.blocks import by_blocks
@@ -33,10 +33,11 @@ class Segmentation(NamedTuple):
 def segment_scan(segment: Callable, grid: Grid, scan: Nifti, keep_probabilities: bool = False) -> Segmentation:
     """Segment a scan: cropped to its anatomy, rescaled, at the voxel size of training, through the network, and back.
 
-    A scan that is larger than the training grid goes through the network in overlapping windows of that size. What is
-    cropped away is background. The probabilities are brought to the scan's grid, where the most probable class wins. A
-    scan of the voxel size of training is not resampled: the class that wins is found first, and one volume is brought
-    back instead of one a class, with the same result.
+    Where the scans of training were aligned to a reference, so is this one. One that is larger than the training grid
+    goes through the network in overlapping windows of that size. What is cropped away is background. The probabilities
+    are brought to the scan's grid, where the most probable class wins. A scan of the voxel size of training is not
+    resampled: the class that wins is found first, and one volume is brought back instead of one a class, with the same
+    result.
 
     Args:
         segment: function ``image (*S, 1) -> class probabilities (*S, C)``.
@@ -45,16 +46,16 @@ def segment_scan(segment: Callable, grid: Grid, scan: Nifti, keep_probabilities:
         keep_probabilities: they need four bytes a voxel and class.
 
     Raises:
-        DataError: the network's result is not finite, or the scan's voxels are too many for it.
+        DataError: the network's result is not finite, the scan's voxels are too many for it, or it cannot be aligned.
     """
     region = anatomy(scan, grid)
     part = cropped(scan, region)
-    transform = covering_transform(part, grid)
+    transform = network_transform(part, grid)
     image = transform.image_to_network(rescale(part.volume))[..., None]
     probabilities = apply_in_windows(segment, image, grid.shape)
     if not np.isfinite(probabilities).all():
         raise DataError("the network's probabilities are not finite; its weights are damaged, or the scan is")
-    if keep_probabilities or set(transform.factors) != {1.0}:
+    if keep_probabilities or grid.reference is not None or set(transform.factors) != {1.0}:
         found = _to_source(probabilities, transform, keep_probabilities)
     else:
         label = by_blocks(lambda rows: probabilities[rows].argmax(axis=-1).astype(np.float32), transform.shape)

@@ -23,7 +23,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--manual-dir", type=Path, help="folder with the scans; default: DATA_DIR/downloads/manual")
     parser.add_argument("--data-dir", type=Path, help="where it is kept; default: ~/tensorflow_datasets")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="data.B=V", help="another shape, spacing, n_subjects"
+        "--set", action="append", default=[], metavar="data.B=V", help="another shape, spacing, n_subjects, alignment"
     )
     parser.add_argument(
         "--beam-options", metavar="A=B,C=D", help="use Apache Beam (extra [beam]) with these options of its pipeline"
@@ -47,11 +47,11 @@ def run(args) -> None:
         from deepatlas_tf.datasets.nifti import nifti_dataset_builder
 
         builder = nifti_dataset_builder.prepared_builder(
-            args.manual_dir, args.data_dir, data.shape, data.spacing, options
+            args.manual_dir, args.data_dir, data.shape, data.spacing, options, data.alignment
         )
     else:
-        grid = (data.shape, data.spacing, data.n_subjects)
-        builder = load.prepared_builder(data.dataset, args.data_dir, args.manual_dir, *grid, options)
+        grid = {name: getattr(data, name) for name in ("shape", "spacing", "n_subjects", "alignment")}
+        builder = load.prepared_builder(data.dataset, args.data_dir, args.manual_dir, options, **grid)
     subjects = builder.info.metadata["subjects"]
     counts = ", ".join(f"{len(ids)} {split}" for split, ids in subjects.items())
     print(f"{args.dataset}: {counts}; {builder.info.dataset_size}\n{builder.data_dir}")

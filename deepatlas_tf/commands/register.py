@@ -42,7 +42,7 @@ def add_arguments(parser) -> None:
 def run(args) -> None:
     """Register and write."""
     if args.affine:
-        from deepatlas_tf.apply.affine import check_simpleitk  # before the seconds that TensorFlow takes to import
+        from deepatlas_tf.scans.affine import check_simpleitk  # before the seconds that TensorFlow takes to import
 
         check_simpleitk()
     from deepatlas_tf.apply.register import RegistrationOptions, register_files

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deepatlas_tf.evaluation.plain_grid import plain_field, plain_label
 from deepatlas_tf.evaluation.summary import PER_CLASS, summarise_rows
 from deepatlas_tf.messages import progress
 from deepatlas_tf.metrics.deformation import regularity
@@ -14,9 +15,11 @@ from deepatlas_tf.metrics.surface import surface_metrics
 from deepatlas_tf.runs.data_record import check_not_trained_on, check_same_grid
 from deepatlas_tf.runs.files import write_json, write_rows
 from deepatlas_tf.runs.folder import RunFolder
-from deepatlas_tf.runs.predict import Predictors, load_predictors, warp_label
+from deepatlas_tf.runs.predict import IDENTITY, Predictors, load_predictors, warp_label
 from deepatlas_tf.training.unlabelled import registered_subjects, say_unlabelled
 from deepatlas_tf.types import DataError
+
+ALIGNMENT = "alignment"  # the method of the rows of an alignment to a reference alone
 
 
 @dataclasses.dataclass
@@ -34,11 +37,11 @@ def evaluate(
 ) -> Evaluation:
     """Measure the finished stages of a run; writes ``evaluation/{segmentation,registration}.csv`` and ``summary.json``.
 
-    Everything is measured on the network's grid, in its millimetres. ``identity`` is no registration at all. Where the
-    data have several domains, a segmentation of one domain is measured in each of them, one that was adapted in its
-    own, and a registration between those it is for: the domains are then added to the name of the method. What needs a
-    label map is left out where there is none: a registration of such subjects has one row with an empty class, of
-    which only the measures of the field are numbers.
+    Everything is measured on the network's grid, in its millimetres; where scans are aligned to a reference, on the
+    grid that each would have without. ``identity`` is no registration at all, ``alignment`` the one to the reference.
+    Where the data have several domains, a segmentation of one is measured in each of them, one that was adapted in its
+    own, and a registration between those it is for: the method's name tells them. What needs a label map is left out
+    where there is none: such a registration has one row with an empty class, and numbers for the field only.
 
     Args:
         workdir: of the run.
@@ -61,7 +64,7 @@ def evaluate(
     say_unlabelled(dataset, split, [domain for between in predictors.domains.values() for domain in between])
     tasks = _registration_tasks(predictors, dataset, split, pairs_per_subject)
     subjects = set(dataset.labelled[split]).union(*(pairs.moving | pairs.fixed for pairs, _ in tasks))
-    samples = (s for s in dataset.samples(split).as_numpy_iterator() if s["subject"].decode() in subjects)
+    samples = (s for s in dataset.measured(split) if s["subject"].decode() in subjects)
     for sample in progress(samples, total=len(subjects), desc=f"evaluating ({split})", unit="subject"):
         evaluation.segmentation_rows += _segmentation_rows(sample, predictors, dataset)
         for pairs, registrars in tasks:
@@ -145,18 +148,37 @@ def _segmentation_rows(sample, predictors, dataset):
         if source != target != dataset.domains[subject]:
             continue  # adapted to another domain
         start = {"method": f"{method}{note}", "subject": subject}
-        rows += _class_rows(start, segment(sample["image"]), sample["label"], sample["label_weight"], dataset)
+        prediction = segment(sample["image"])
+        if "plain_label" in sample:
+            prediction = plain_label(prediction, sample["plain_to_network"], len(dataset.class_names))
+        rows += _class_rows(start, prediction, _reference(sample), sample["label_weight"], dataset)
     return rows
+
+
+def _reference(sample) -> np.ndarray:
+    """The label map that predictions are compared with."""
+    return sample.get("plain_label", sample["label"])
+
+
+def _fields(moving, fixed, registrars) -> dict[str, np.ndarray]:
+    """The field of each method, on the grid that it is measured on."""
+    fields = {method: register(moving["image"], fixed["image"]) for method, register in registrars.items()}
+    if "plain_label" not in fixed:
+        return fields
+    matrices = moving["plain_to_network"], fixed["plain_to_network"]
+    identity = next(method for method in fields if method.startswith(IDENTITY))
+    aligned = {method: plain_field(u, *matrices) for method, u in fields.items()}
+    alone = aligned.pop(identity)
+    return {identity: fields[identity], identity.replace(IDENTITY, ALIGNMENT, 1): alone, **aligned}
 
 
 def _registration_rows(moving, fixed, registrars, dataset):
     rows, labelled = [], np.minimum(moving["label_weight"], fixed["label_weight"])
-    for method, register in registrars.items():
-        u = register(moving["image"], fixed["image"])
+    for method, u in _fields(moving, fixed, registrars).items():
         start = {"method": method, "moving": moving["subject"].decode(), "fixed": fixed["subject"].decode()}
         of_field = regularity(u)
         if labelled[1:].any():
-            found = _class_rows(start, warp_label(moving["label"], u), fixed["label"], labelled, dataset)
+            found = _class_rows(start, warp_label(_reference(moving), u), _reference(fixed), labelled, dataset)
         else:
             found = [{**start, "class": "", **dict.fromkeys(PER_CLASS, np.nan)}]
         for row in found:

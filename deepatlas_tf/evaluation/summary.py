@@ -8,7 +8,7 @@ import numpy as np
 PER_CLASS = ("dice", "hd95_mm", "assd_mm", "hausdorff_mm")
 PER_PAIR = ("folds_percent", "sdlogj")
 MOST_FOLDS_PERCENT = 5.0
-FIRST = ("identity", "segmentation_baseline", "registration_unsupervised", "registration_weak")
+FIRST = ("identity", "alignment", "segmentation_baseline", "registration_unsupervised", "registration_weak")
 LAST = ("deepatlas",)
 # Heading, task, measure and digits after the point
 COLUMNS = (

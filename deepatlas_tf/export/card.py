@@ -31,6 +31,7 @@ def metadata(run: TrainedModel, stages: dict[str, str | None], version: int) -> 
         "dataset": run.about.get("dataset", run.settings["data"]["dataset"]),
         "synthetic": run.about.get("synthetic", False),
         "left_mirrored": run.about.get("left_mirrored", False),
+        "alignment": run.about.get("alignment", "none"),
         "training_labels": len(data["used_labels"]) if data else asked,
         "labels_used": labels_used(asked, data),
         "trial": is_trial(run.settings["stages"]),
@@ -71,6 +72,7 @@ def model_card(about: dict) -> str:
         f"- Any size is taken, but give {shape} voxels: the network normalises over all that it is given, so empty"
         " space around the anatomy changes the result everywhere. Cut the scan to its anatomy, pad it with the values"
         " at its border, and give larger scans in windows of that size: `deepatlas segment` and the clients do so.",
+        *_alignment(about["alignment"]),
         f"- Made with deepatlas_tf {about['deepatlas_tf_version']}, "
         f"TensorFlow {about['versions']['tensorflow']}, voxelmorph {about['versions']['voxelmorph']}.",
         "",
@@ -87,6 +89,17 @@ def model_card(about: dict) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _alignment(kind: str) -> list[str]:
+    if kind == "none":
+        return []
+    return [
+        f"- Scans were aligned ({kind.partition(':')[0]}) to `assets/reference.nii.gz`, a training subject's scan on"
+        " the network's grid, before the networks saw them; give only images that are. `deepatlas segment` and"
+        " `deepatlas register` align scans themselves; the clients do not. The reference is a person's image: share it"
+        " only where you may."
+    ]
 
 
 def _tables(measured: dict) -> list[str]:

@@ -10,7 +10,8 @@ from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.messages import say
 from deepatlas_tf.runs.files import write_json
 from deepatlas_tf.runs.folder import TASKS
-from deepatlas_tf.runs.model import METADATA, TrainedModel, open_model
+from deepatlas_tf.runs.model import METADATA, REFERENCE, Reference, TrainedModel, open_model
+from deepatlas_tf.scans.nifti import save
 from deepatlas_tf.types import DataError, SettingError
 
 CARD = "MODEL_CARD.md"
@@ -57,7 +58,7 @@ def export_run(
     about = metadata(run, stages, version)
     temporary = output / f".{os.getpid()}.{version}"
     try:
-        _write(temporary, Served(len(run.grid.shape), **nets), about)
+        _write(temporary, Served(len(run.grid.shape), **nets), about, run.grid.reference)
         if folder.exists():
             shutil.rmtree(folder)
         temporary.rename(folder)
@@ -87,11 +88,13 @@ def _stages(run: TrainedModel, stage: str | None) -> dict[str, str | None]:
     return chosen
 
 
-def _write(folder: Path, served: Served, about: dict) -> None:
+def _write(folder: Path, served: Served, about: dict, reference: Reference | None) -> None:
     # Without the gradients of our operations, which are compiled by XLA: it is served, not trained
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(served, str(folder), signatures=served.functions, options=options)
     write_json(folder / METADATA, about)
+    if reference is not None:
+        save(folder / REFERENCE, *reference.scan)
     (folder / CARD).write_text(model_card(about), encoding="utf-8")
 
 

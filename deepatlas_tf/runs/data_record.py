@@ -27,6 +27,7 @@ def grid_of_networks(dataset: DataSet) -> dict[str, Any]:
         "shape": list(dataset.shape),
         "spacing": list(dataset.spacing),
         "left_mirrored": "mirrored" in dataset.builder.info.features.keys(),
+        "alignment": dataset.alignment,
     }
 
 

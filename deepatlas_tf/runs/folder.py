@@ -103,6 +103,11 @@ class RunFolder:
         return self.path / "model.json"
 
     @property
+    def reference_file(self) -> Path:
+        """The image that scans are aligned to before the networks see them; only where they are."""
+        return self.path / "reference.nii.gz"
+
+    @property
     def data_file(self) -> Path:
         """Which data the run was trained on, see :mod:`deepatlas_tf.runs.data_record`."""
         return self.path / "data.json"

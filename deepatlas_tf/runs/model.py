@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from deepatlas_tf.datasets.alignment import NONE, parse
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.messages import detail, say
 from deepatlas_tf.runs.checks import checked_model
@@ -19,17 +20,34 @@ from deepatlas_tf.runs.predict import (
     segmenter,
     trained_nets,
 )
+from deepatlas_tf.scans.nifti import Nifti, read_image
 from deepatlas_tf.types import DataError, SettingError
 
 METADATA = Path("assets") / "metadata.json"
+REFERENCE = Path("assets") / "reference.nii.gz"
+
+
+class Reference(NamedTuple):
+    """What a scan is aligned to before the networks see it.
+
+    scan: the image of the reference on the networks' grid, and the affine of that. kind: ``rigid`` or ``affine``.
+    """
+
+    scan: Nifti
+    kind: str
 
 
 class Grid(NamedTuple):
-    """class_names, background first. shape (D,), spacing (D,) mm: the grid that the networks were trained on."""
+    """The space that the networks know.
+
+    class_names: background first. shape (D,), spacing (D,) mm: of the grid that they were trained on. reference: that
+    scans are aligned to first; None where they are taken as they lie.
+    """
 
     class_names: tuple[str, ...]
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
+    reference: Reference | None = None
 
 
 class TrainedModel:
@@ -40,7 +58,7 @@ class TrainedModel:
         self.folder = RunFolder(path)
         self.settings = self.folder.settings()
         self.about = self.folder.model()
-        self.grid = _grid(self.about)
+        self.grid = _grid(self.about, self.folder.reference_file)
 
     def stage_of(self, task: str, stage: str | None = None) -> str | None:
         """The last stage that trained a net for the task, as in the evaluation; None where there is none.
@@ -85,7 +103,7 @@ class ExportedModel:
     def __init__(self, path: Path):
         self.path = path
         self.about = checked_model(read_json(path / METADATA), path / METADATA)
-        self.grid = _grid(self.about)
+        self.grid = _grid(self.about, path / REFERENCE)
         self.signatures = _signatures(path)
 
     def segmenter(self, stage: str | None = None) -> Segmenter:
@@ -146,8 +164,12 @@ def newest_version(path: Path) -> Path | None:
     return max(versions, key=lambda folder: int(folder.name), default=None)
 
 
-def _grid(about: Mapping[str, Any]) -> Grid:
-    return Grid(*(tuple(about[name]) for name in Grid._fields))
+def _grid(about: Mapping[str, Any], reference: Path) -> Grid:
+    names, shape, spacing = (tuple(about[name]) for name in ("class_names", "shape", "spacing"))
+    kind, _ = parse(about.get("alignment", NONE))
+    if kind == NONE:
+        return Grid(names, shape, spacing)
+    return Grid(names, shape, spacing, Reference(read_image(reference, "reference", len(shape)), kind))
 
 
 def _signatures(path: Path):

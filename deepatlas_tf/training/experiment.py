@@ -21,8 +21,9 @@ class Data:
 
     dataset: name of a folder of ``datasets/``. shape, spacing (mm): the network's grid, None for the data set's
     default. n_subjects: of a synthetic data set, None for its default. labels: training subjects whose label map is
-    used, None for all. domains: the two (A, B) of a method between domains; only labels of A are used then.
-    memory_gib: bound on the volumes kept in memory for drawing pairs.
+    used, None for all. alignment: ``none``, or how scans are aligned to a reference before the networks see them, see
+    :mod:`deepatlas_tf.datasets.alignment`. domains: the two (A, B) of a method between domains; only labels of A are
+    used then. memory_gib: bound on the volumes kept in memory for drawing pairs.
     """
 
     dataset: str
@@ -30,6 +31,7 @@ class Data:
     spacing: tuple[float, ...] | None = None
     n_subjects: int | None = None
     labels: int | None = None
+    alignment: str = "none"
     domains: tuple[str, ...] = ()
     memory_gib: float = 2.0
 

@@ -6,14 +6,16 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from deepatlas_tf.datasets.alignment import NONE
 from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.keras_stack import keras, tf, versions
 from deepatlas_tf.messages import say
 from deepatlas_tf.models.networks import networks_dict, networks_from
 from deepatlas_tf.runs.data_record import check_same_data, check_same_grid, data_record, grid_of_networks
-from deepatlas_tf.runs.files import through_json, write_json
+from deepatlas_tf.runs.files import replacing, through_json, write_json
 from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.runs.lock import locked
+from deepatlas_tf.scans.nifti import save
 from deepatlas_tf.streams.pairs import WorkerShard
 from deepatlas_tf.streams.subjects import in_domain, read_samples, registration_pairs
 from deepatlas_tf.training.build_method import build_method
@@ -163,6 +165,9 @@ def write_data(dataset: DataSet, used: Sequence[str], folder: RunFolder) -> None
     recorded = folder.data() if started else None
     if recorded:
         check_same_data(recorded, record, where)
+    if dataset.alignment != NONE and not (started and folder.reference_file.exists()):
+        with replacing(folder.reference_file) as temporary:
+            save(temporary, *dataset.reference_scan())
     for path, content in ((folder.model_file, grid_of_networks(dataset)), (folder.data_file, record)):
         if not (started and path.exists()):
             write_json(path, content)
@@ -178,6 +183,7 @@ def write_settings(experiment: Experiment, workdir: Path) -> None:
     if path.exists():
         found = RunFolder(workdir).settings()
         found["networks"] = through_json(networks_dict(networks_from(found.get("networks", {}))))  # with all settings
+        found["data"] = {"alignment": NONE, **found["data"]}  # runs of before there were alignments
         different = [key for key in settings if settings[key] != found.get(key)]
         if different:
             raise DataError(
