@@ -1,6 +1,7 @@
 """Finite differences and box filters along the spatial axes of ``(B, *S, C)`` tensors."""
 
 import itertools
+import math
 
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.ops.compiled import compiled
@@ -61,6 +62,28 @@ def _box_sum(x, half):
         padding[axis + 1] = [half, half]
         padded = tf.pad(x, padding)
         x = tf.add_n([cut(padded, axis, offset, offset - 2 * half or None) for offset in range(2 * half + 1)])
+    return x
+
+
+@compiled
+def gaussian_smoothing(x: Tensor, sigma: float) -> Tensor:
+    """Gaussian mean along each spatial axis, cut off at 3 sigma or the size; at the border the image is mirrored.
+
+    Args:
+        x: ``(B, *S, C)``.
+        sigma: standard deviation in voxels, above 0.
+
+    Returns:
+        ``(B, *S, C)``.
+    """
+    for axis in range(x.shape.rank - 2):
+        half = min(math.ceil(3 * sigma), x.shape[axis + 1] or math.inf)
+        weights = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(-half, half + 1)]
+        padding = [[0, 0]] * x.shape.rank
+        padding[axis + 1] = [half, half]
+        padded = tf.pad(x, padding, "SYMMETRIC")
+        parts = [w / sum(weights) * cut(padded, axis, i, i - 2 * half or None) for i, w in enumerate(weights)]
+        x = tf.add_n(parts)
     return x
 
 

@@ -1,8 +1,10 @@
 """Instance optimisation: a network's field for one pair, refined at test time under the loss it was trained with.
 
 Balakrishnan et al. (TMI 2019) call it instance-specific optimisation: gradient descent on the field of one pair and
-their loss. Here by Adam (Kingma & Ba, ICLR 2015), and of a diffeomorphic network the velocity field, so that the result
-stays diffeomorphic. The loss has the similarity of the stage and the regularisers of its method, see
+their loss. Here the steps are those of Adam (Kingma & Ba, ICLR 2015), smoothed by a Gaussian, and the field is composed
+with each of them, first at half the resolution and then at the full one, as greedy diffeomorphic registration does
+(Avants et al., MedIA 2008). Of a diffeomorphic network it is the velocity field that they are added to. The loss has
+the similarity of the stage and the regularisers of its method, see
 :meth:`~deepatlas_tf.methods.base.Method.field_regularisers`. With ``inverse_consistency`` or
 ``gradient_inverse_consistency`` the fields of both directions are refined together.
 """
@@ -16,12 +18,17 @@ from deepatlas_tf.losses.consistency import gradient_inverse_consistency, invers
 from deepatlas_tf.losses.overlap import soft_dice
 from deepatlas_tf.losses.similarity import similarity_function
 from deepatlas_tf.methods import method_class
+from deepatlas_tf.models.layers import CropLike, UpsampleField
 from deepatlas_tf.models.velocity import split_integration
+from deepatlas_tf.ops.filters import gaussian_smoothing
 from deepatlas_tf.ops.warp import warp
 from deepatlas_tf.types import SettingError
 
 CONSISTENCIES = ("inverse_consistency", "gradient_inverse_consistency")
 REGULARISERS = ("smoothness", "gradient", "gradient_l1", *CONSISTENCIES)
+SIGMA = 1.4  # voxels, of the Gaussian that smooths a step
+GAIN, PATIENCE = 1e-3, 15  # it stops where so many steps have not lowered the loss of any pair by this part
+SMALLEST = 16  # voxels along each axis, of a grid that has a coarser one
 TERMS = ("similarity", "similarity_inverse", "anatomy", "anatomy_inverse", *REGULARISERS)
 
 
@@ -29,15 +36,16 @@ TERMS = ("similarity", "similarity_inverse", "anatomy", "anatomy_inverse", *REGU
 class InstanceOptimisation:
     """Settings.
 
-    steps: of Adam; 0 leaves the field as it is. learning_rate: Adam's, in voxels (a voxel of the field moves by about
-    this much in a step). similarity, similarity_settings: as of a stage. weights: of the terms, which are those of
-    :mod:`deepatlas_tf.methods.voxelmorph` with the same names, as far as they are in ``TERMS``. Those of the inverse
-    direction do not change the field of a network without velocities, unless both directions are refined; those of the
-    anatomy count only where anatomies are given. method: whose regularisers these are, see the module.
+    steps: at most, of both resolutions; 0 leaves the field as it is. learning_rate: Adam's, in voxels of the grid at
+    hand (a voxel of the field moves by about this much in a step). similarity, similarity_settings: as of a stage.
+    weights: of the terms, which are those of :mod:`deepatlas_tf.methods.voxelmorph` with the same names, as far as they
+    are in ``TERMS``. Those of the inverse direction do not change the field of a network without velocities, unless
+    both directions are refined; those of the anatomy count only where anatomies are given. method: whose regularisers
+    these are, see the module.
     """
 
     steps: int = 100
-    learning_rate: float = 0.1
+    learning_rate: float = 0.2
     similarity: str = "ncc"
     similarity_settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     weights: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"similarity": 1.0, "smoothness": 1.0})
@@ -112,9 +120,10 @@ def refiner(net, settings: InstanceOptimisation) -> Callable:
 
 
 def optimise(field, moving, fixed, settings: InstanceOptimisation, integrate=None, anatomies=None):
-    """The field of least loss that Adam meets in so many steps; never one of higher loss than the first.
+    """The field of least loss that is met in so many steps; never one of higher loss than the first.
 
-    Each pair of the batch is optimised for itself.
+    Half of the steps are at half the resolution, the rest at the full one. Each pair of the batch is optimised for
+    itself; all stop together.
 
     Args:
         field: ``(B, *S, D)`` in voxels to start from; a velocity field where ``integrate`` is given. Where
@@ -128,21 +137,60 @@ def optimise(field, moving, fixed, settings: InstanceOptimisation, integrate=Non
     Returns:
         Of the same shape and kind as ``field``.
     """
-    spatial = (1,) * (field.shape.rank - 1)
+    field, moving, fixed = (tf.convert_to_tensor(x) for x in (field, moving, fixed))
+    n_coarse = settings.steps // 2
+    found = field
+    if n_coarse and all(n is None or n >= SMALLEST for n in field.shape[1:-1]):
+        coarse = _pooled(field) / 2
+        images = [_pooled(moving), _pooled(fixed), anatomies and [_pooled(anatomy) for anatomy in anatomies]]
+        corrected = _descend(coarse, coarse, images, n_coarse, settings, integrate)
+        found = field + _upsampled(corrected - coarse, field)  # so that no detail of the first field is lost
+    return _descend(found, field, [moving, fixed, anatomies], settings.steps - n_coarse, settings, integrate)
 
-    def step(index, field, mean, square, best_loss, best):
+
+def _descend(field, first, images, n_steps, settings, integrate):
+    """The best field that is met from ``field`` on, or ``first`` where none is better."""
+    moving, fixed, anatomies = images
+
+    def step(index, field, mean, square, best_loss, best, gained):
         with tf.GradientTape() as tape:
             tape.watch(field)
             loss = instance_loss(field, moving, fixed, settings, integrate, anatomies)
-        better = loss < best_loss
-        best = tf.where(tf.reshape(better, (-1, *spatial)), field, best)
         update, mean, square = _adam(tape.gradient(loss, field), mean, square, index)
-        return index + 1, field - settings.learning_rate * update, mean, square, tf.minimum(loss, best_loss), best
+        update = -settings.learning_rate * gaussian_smoothing(update, SIGMA)
+        gained = tf.where(tf.reduce_any(loss < (1 - GAIN) * best_loss), index, gained)
+        best = tf.where(_by_example(loss < best_loss, field), field, best)
+        return index + 1, _moved(field, update, integrate), mean, square, tf.minimum(loss, best_loss), best, gained
+
+    def unfinished(index, *state):
+        # One round more than steps: the loss after the last step is needed as well
+        return (index <= n_steps) & (index - state[-1] < PATIENCE)
 
     zeros = tf.zeros_like(field)
-    start = (0, field, zeros, zeros, tf.fill(tf.shape(field)[:1], field.dtype.max), field)
-    # One round more than steps: the loss after the last step is needed as well
-    return tf.while_loop(lambda index, *_: index <= settings.steps, step, start, parallel_iterations=1)[-1]
+    best_loss = instance_loss(first, moving, fixed, settings, integrate, anatomies)
+    start = (0, field, zeros, zeros, best_loss, first, 0)
+    return tf.while_loop(unfinished, step, start, parallel_iterations=1)[-2]
+
+
+def _moved(field, update, integrate):
+    """The field after an update: a displacement field composed with it, which keeps it from folding; else their sum."""
+    if integrate:
+        return field + update
+    pairs = zip(_directions(field), _directions(update), strict=True)
+    return tf.concat([one + warp(u, one) for u, one in pairs if u is not None], axis=-1)
+
+
+def _by_example(condition, field):
+    return tf.reshape(condition, (-1, *[1] * (field.shape.rank - 1)))
+
+
+def _pooled(x):
+    """Means of 2 voxels along each axis, ``(B, *S, C) -> (B, *S / 2, C)``, rounded up: the last may be of one voxel."""
+    return tf.nn.avg_pool(x, 2, 2, "SAME")
+
+
+def _upsampled(field, like):
+    return CropLike()([UpsampleField(2)(field), like])
 
 
 def instance_loss(field, moving, fixed, settings: InstanceOptimisation, integrate=None, anatomies=None):

@@ -40,6 +40,7 @@ def test_every_network_is_what_its_kind_promises(kind, name, shape):
 def test_the_names_are_the_files():
     assert ALL == [
         ("registration", "cascade"),
+        ("registration", "learned_demons"),
         ("registration", "pyramid"),
         ("registration", "voxelmorph"),
         ("segmentation", "light"),
@@ -91,7 +92,10 @@ def test_a_network_is_chosen_by_its_name_and_keeps_what_both_have():
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("networks.registration=voxelmorf", "'cascade', 'pyramid', 'voxelmorph' or a .keras file, not 'voxelmorf'"),
+        (
+            "networks.registration=voxelmorf",
+            "'cascade', 'learned_demons', 'pyramid', 'voxelmorph' or a .keras file, not 'voxelmorf'",
+        ),
         ("networks.registration.width=3", "there is no 'width' here"),
         ("networks.segmentation.dropout=much", "a float is needed"),
         (

@@ -1,0 +1,195 @@
+"""Registration by demons that learn: some steps at each resolution, from coarse to fine, as one network.
+
+    F = demons(I_m o (id + u), I_f)
+    r = K * [F, r_before] + R([F, r_before, u])
+    u <- r + u o (id + r),  and  u <- 2 up(u) on the way to the next level
+
+``demons`` is the displacement that would align the locally normalised images voxel by voxel (:class:`DemonsForce`).
+``K`` is a convolution that begins as a Gaussian of the force plus a part of the step before, its momentum; ``R`` is a
+small network that begins near zero. So the network begins as a classical registration and aligns images before it has
+learned anything; what it learns is which forces to follow, how far and how smoothly. The steps of a level share their
+weights. The field of a level has half the resolution of its images: the last one is interpolated to that of the input.
+
+The images have to be of one contrast, as for every demons force: the same tissue brighter than its neighbours in both.
+
+- Demons: Thirion (MedIA 1998), with the mean of the gradients of both images (Vercauteren, Pennec, Perchant & Ayache,
+  NeuroImage 2009), fields composed and steps smoothed as there.
+- Some steps of an optimisation at each resolution as a network, with the force as an input and a learned regulariser:
+  GraDIRN (Qiu, Hammernik, Qin, Chen & Rueckert, MICCAI 2022). Its force is the gradient of the loss.
+- Levels of images trained for one field: LapIRN (Mok & Chung, MICCAI 2020), which trains one level after the other and
+  finds its steps from the images alone.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.models.convolution import Conv2D, Conv3D
+from deepatlas_tf.models.layers import CropLike, LeakyReLU, PadToMultiple, SpatialTransformer, UpsampleField
+from deepatlas_tf.models.network import Network
+from deepatlas_tf.models.upsampling import convolution
+from deepatlas_tf.ops.filters import box_sum, cut
+
+STEPS = (6, 4, 3)
+WIDTH = 8
+GAIN, SIGMA, MOMENTUM = 2.5, 0.7, 0.6  # of the first K; sigma in voxels of the field
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnedDemons(Network):
+    """steps, width, window: see :func:`learned_demons_net`."""
+
+    steps: tuple[int, ...] = STEPS
+    width: int = WIDTH
+    window: int = 5
+
+    def build(self, shape, needed):
+        return learned_demons_net(shape, **vars(self), channels=needed.channels)
+
+    def tiny(self):
+        return dataclasses.replace(self, steps=(1, 1), width=4)
+
+
+_register = keras.utils.register_keras_serializable("deepatlas_tf")
+
+
+@_register
+class LocalNormalisation(keras.layers.Layer):
+    """Zero mean and unit variance in the cube of ``window`` voxels around each voxel; ``(B, *S, C)`` float32.
+
+    Half of the variance is kept where it is 0.001, and less below. No gradient passes.
+    """
+
+    def __init__(self, window=5, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.window = window
+
+    def call(self, image):
+        image = tf.stop_gradient(image)
+        count = box_sum(tf.ones_like(image), self.window)
+        mean = box_sum(image, self.window) / count
+        variance = tf.maximum(box_sum(image * image, self.window) / count - mean * mean, 0.0)
+        return tf.stop_gradient((image - mean) * tf.math.rsqrt(variance + 1e-3))
+
+    def get_config(self):
+        return {**super().get_config(), "window": self.window}
+
+
+@_register
+class DemonsForce(keras.layers.Layer):
+    """The displacement of each voxel that makes the warped image more like the fixed one; no gradient passes.
+
+    ``[warped (B, *S, C), fixed (B, *S, C)] -> (B, *S, D)`` float32, in voxels. With ``d = fixed - warped`` and ``g``
+    the mean of their gradients it is ``sum_c d g / sum_c (|g|^2 + d^2 / 4 + 0.02)``: never longer than a voxel.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, inputs):
+        warped, fixed = (tf.stop_gradient(image) for image in inputs)
+        d = (fixed - warped)[..., None]  # (B, *S, C, 1)
+        g = (_central_differences(warped) + _central_differences(fixed)) / 2  # (B, *S, C, D)
+        size = tf.reduce_sum(g * g, axis=[-2, -1]) + tf.reduce_sum(d * d / 4 + 0.02, axis=[-2, -1])
+        return tf.stop_gradient(tf.reduce_sum(d * g, axis=-2) / size[..., None])
+
+    def compute_output_shape(self, input_shape):
+        first = tf.TensorShape(input_shape[0])
+        return first[:-1].concatenate(first.rank - 2)
+
+
+@_register
+class PoolField(keras.layers.Layer):
+    """A field of the grid of half the resolution: ``(B, *S, D) -> (B, *S / 2, D)``, means in voxels of that grid."""
+
+    def call(self, field):
+        return tf.nn.avg_pool(field, 2, 2, "VALID") / 2
+
+
+@_register
+class NoDisplacement(keras.layers.Layer):
+    """The identity as a field of half an image's resolution: ``(B, *S, C) -> (B, *S / 2, D)``, float32 zeros."""
+
+    def call(self, image):
+        half = tf.nn.avg_pool(tf.cast(image[..., :1], tf.float32), 2, 2, "VALID")
+        return tf.zeros_like(tf.repeat(half, image.shape.rank - 2, axis=-1))
+
+
+def learned_demons_net(
+    shape: Sequence[int | None], steps: Sequence[int] = STEPS, width: int = WIDTH, window: int = 5, channels: int = 1
+):
+    """A Keras model ``[moving (B, *S, C), fixed (B, *S, C)] -> u (B, *S, D)`` in voxels, float32.
+
+    Any image size works: it is padded to a multiple of the coarsest voxel and cropped back.
+
+    Args:
+        shape: spatial size ``*S``; ``None`` for an axis of any length.
+        steps: how many at each level, of the full resolution first, then of 1/2, 1/4, ...
+        width: channels of ``R``.
+        window: odd number of voxels, of the local normalisation.
+        channels: of the images, ``C``.
+    """
+    moving = keras.Input((*shape, channels), name="moving")
+    fixed = keras.Input((*shape, channels), name="fixed")
+    pad = PadToMultiple(2 ** len(steps), name="pad", dtype="float32")
+    levels = [(pad(moving), pad(fixed))]
+    for level in range(1, len(steps)):
+        pool = getattr(keras.layers, f"AveragePooling{len(shape)}D")(2, name=f"pool{level}", dtype="float32")
+        levels.append(tuple(pool(image) for image in levels[-1]))
+    u = NoDisplacement(name="identity", dtype="float32")(levels[-1][0])
+    for level in reversed(range(len(steps))):
+        u = _level(*levels[level], u, steps[level], (width, window), f"level{level}")
+        u = UpsampleField(2, name=f"finer{level}")(u)
+    return keras.Model([moving, fixed], CropLike(name="crop", dtype="float32")([u, fixed]), name="registration")
+
+
+def _level(moving, fixed, u, steps, width_and_window, name):
+    """The field, of half the resolution of the images, after the steps of a level."""
+    width, window = width_and_window
+    normalise, force, half = LocalNormalisation(window), DemonsForce(), PoolField(dtype="float32")
+    normalised = normalise(fixed)
+    correct = _correction(u.shape[1:], width, name)
+    before = NoDisplacement(name=f"{name}_start", dtype="float32")(fixed)
+    for index in range(steps):
+        step = f"{name}_{index}"
+        warped = SpatialTransformer(name=f"{step}_warp")([moving, UpsampleField(2, name=f"{step}_full")(u)])
+        before = correct([half(force([normalise(warped), normalised])), before, u])
+        displaced = SpatialTransformer(name=f"{step}_displace")([u, before])
+        u = keras.layers.Add(name=f"{step}_compose", dtype="float32")([before, displaced])
+    return u
+
+
+def _correction(shape, width, name):
+    """The network ``[force, step before, u] -> step`` of a level, all ``(B, *S, D)``."""
+    inputs = [keras.Input(shape) for _ in range(3)]
+    x = keras.layers.Concatenate(name=f"{name}_all")(inputs)
+    for index in range(2):
+        x = LeakyReLU(0.2, name=f"{name}_activation{index}")(convolution(x, width, f"{name}_convolution{index}"))
+    small = keras.initializers.RandomNormal(stddev=1e-4)
+    learned = convolution(x, shape[-1], f"{name}_residual", kernel_initializer=small, dtype="float32")
+    smooth = _smoothing(inputs[:2], shape[-1], f"{name}_smooth")
+    return keras.Model(inputs, keras.layers.Add(name=f"{name}_sum", dtype="float32")([smooth, learned]), name=name)
+
+
+def _smoothing(force_and_before, n_axes, name):
+    """``K``, a convolution that begins as a Gaussian of the force and a part of the step before."""
+    both = keras.layers.Concatenate(name=f"{name}_inputs", dtype="float32")(force_and_before)
+    kind = {2: Conv2D, 3: Conv3D}[n_axes]
+    layer = kind(n_axes, 5, padding="same", use_bias=False, name=name, dtype="float32")
+    smoothed = layer(both)
+    line, middle = np.exp(-0.5 * (np.arange(-2, 3) / SIGMA) ** 2), np.eye(5)[2]
+    gaussian, one = (np.prod(np.meshgrid(*[x / x.sum()] * n_axes), axis=0)[..., None, None] for x in (line, middle))
+    identity = np.eye(n_axes)
+    layer.set_weights([np.concatenate([GAIN * gaussian * identity, MOMENTUM * one * identity], axis=-2)])
+    return smoothed
+
+
+def _central_differences(image):
+    """Of ``(B, *S, C)`` along each axis, ``(B, *S, C, D)``; beyond the border the values at the edge repeat."""
+    found = []
+    for axis in range(image.shape.rank - 2):
+        wide = tf.concat([cut(image, axis, 0, 1), image, cut(image, axis, -1, None)], axis=axis + 1)
+        found.append((cut(wide, axis, 2, None) - cut(wide, axis, 0, -2)) / 2)
+    return tf.stack(found, axis=-1)
