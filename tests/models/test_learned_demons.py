@@ -124,7 +124,8 @@ def test_any_size_gives_a_field_of_that_size_and_gradients_reach_all_weights(sha
 def test_a_step_is_composed_with_the_field_as_scipy_composes_them():
     net, pair = small_net((16, 24)), shifted_textures(4, 1, 24)
     pair = [x[:, :16] for x in pair]
-    parts = [net.get_layer(name).output for name in ("finer1", "level0", "level0_0_compose")]
+    composition = net.get_layer("level0_0_compose")
+    parts = [net.get_layer("finer1").output, composition.input[0], composition.output]
     u, step, composed = (x.numpy()[0] for x in keras.Model(net.inputs, parts)(pair))
     places = np.moveaxis(np.moveaxis(np.indices(u.shape[:-1]), 0, -1) + step, -1, 0)
     before = [map_coordinates(component, places, order=1, mode="nearest") for component in np.moveaxis(u, -1, 0)]
