@@ -168,7 +168,7 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _plain_features(self) -> dict:
-        """Of a scan that was aligned, what it is measured on: its label map on the grid that it has without."""
+        """Features of an aligned data set: the label map on the grid without alignment, where it is measured."""
         if self.builder_config.alignment == NONE:
             return {}
         shape, n = self.builder_config.shape, len(self.builder_config.shape)

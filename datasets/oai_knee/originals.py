@@ -125,7 +125,7 @@ def _listed_paths(folder: Path) -> dict[str, str]:
 
 
 def _listed_series(folder: Path, listed: Mapping[str, str]) -> dict[str, Path]:
-    """Those that are there, at their place in the baseline or as ``images/SUBJECT``."""
+    """Subject -> folder of its series, if it exists: its place in the baseline, or ``images/SUBJECT``."""
     found = {}
     for subject, place in listed.items():
         places = [folder / name / place for name in IMAGE_FOLDERS]

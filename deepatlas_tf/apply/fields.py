@@ -93,9 +93,9 @@ def warp_volume(volume: np.ndarray, affine: np.ndarray, field: Field, nearest: b
 
 
 def warp_values(volume: np.ndarray, affine: np.ndarray, field: Field) -> np.ndarray:
-    """As :func:`warp_volume` for maps in which values are missing, which are not finite.
+    """Warps a map with missing (not finite) values, where :func:`warp_volume` would spread them.
 
-    The others are interpolated without them; where the missing ones have the larger weight, the result is NaN.
+    The other values are interpolated without them; where the missing ones have the larger weight, the result is NaN.
     """
     missing = ~np.isfinite(volume)
     if not missing.any():

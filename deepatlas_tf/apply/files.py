@@ -98,7 +98,9 @@ def writing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing_floats(path: Path) -> Iterator[Path]:
-    """As :func:`writing`, for an image of floating-point numbers: its path ends in .nii; it is compressed afterwards.
+    """A temporary path for an image of floating-point numbers, written by :func:`writing`.
+
+    The path ends in .nii; the file is compressed afterwards where its name ends in .gz.
 
     The lower bytes of interpolated numbers do not repeat. Where they are not searched for repetitions, but for runs,
     such as those of zeros, gzip takes a third of the time; files are about as large (up to 6 % more for real scans).

@@ -18,7 +18,7 @@ REACH = 4  # standard deviations of a Gaussian that are computed
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AlignedGridTransform(GridTransform):
-    """As a ``GridTransform``, with a network's grid that lies anywhere.
+    """A ``GridTransform`` whose network's grid lies anywhere, not along the axes of the scan.
 
     placement: (D+1, D+1), voxels of the network's grid to mm of the scanner: the alignment of the scan to the reference
     (mm of the reference to mm of the scan) times the affine of the reference's own network grid.

@@ -180,7 +180,7 @@ class Experiment:
         return dataclasses.replace(self, stages=stages, networks=self.networks.tiny())
 
     def scaled(self, factor: float) -> "Experiment":
-        """The same with ``factor`` times the steps in every stage, at least one an epoch."""
+        """A copy with ``factor`` times the steps in every stage, at least one an epoch."""
         stages = (dataclasses.replace(s, steps=max(s.epochs, round(s.steps * factor))) for s in self.stages)
         return dataclasses.replace(self, stages=tuple(stages))
 
