@@ -55,7 +55,7 @@ def measure(row: str, pythons, repeats: int, tiny: bool) -> dict:
             else:
                 found = compare_bytes(pythons, case, steps=1 if tiny else 2)
                 about |= found.pop("about")
-            results.append({"name": case.name, "settings": case.settings, "goal": case.goal, **found})
+            results.append({"name": case.name, "settings": case.settings, **found})
             print(_line(results[-1]), flush=True)
         about |= {name: side.ask("about") for name, side in sides.items()}
     finally:
@@ -66,7 +66,7 @@ def measure(row: str, pythons, repeats: int, tiny: bool) -> dict:
 
 def _line(case) -> str:
     shown = (f"{ratio:.3f} of {name}" for name, ratio in ratios(case.get("bytes") or case["seconds"]).items())
-    text = f"{case['name']}: {', '.join(shown)} (goal {case['goal']:.2f})"
+    text = f"{case['name']}: {', '.join(shown)}"
     for name, results in case["agreement"].items():
         same = {
             key: one["relative_difference"] for key, one in results.items() if f"{name}: {key}" not in case["differs"]

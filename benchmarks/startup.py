@@ -20,7 +20,6 @@ from pathlib import Path
 
 # Nothing else here: a run is this file too, and what it imports is to be timed
 RESULTS = Path(__file__).parent / "results" / "startup"
-GOAL = 25.0  # seconds
 PARTS = ("Python and the command line", "imports", "data set", "settings and validation subjects", "networks")
 PARTS += ("checkpoints and stream", "tracing, XLA and the first step")
 EXPLAINED = """\
@@ -106,8 +105,7 @@ def table(result) -> str:
     """Markdown."""
     lines = ["| from the start to the first training step | seconds |", "|---|---|"]
     lines += [f"| {part} | {seconds:.1f} |" for part, seconds in result["parts_s"].items()]
-    met = "met" if result["total_s"] <= GOAL else "not met"
-    lines.append(f"| **all** (goal <= {GOAL:.0f}: {met}) | **{result['total_s']:.1f}** |")
+    lines.append(f"| **all** | **{result['total_s']:.1f}** |")
     lines.append(f"| to be added at the first run: the data set is prepared | {result['preparation_s']:.1f} |")
     return "\n".join([*lines, "", EXPLAINED])
 

@@ -33,14 +33,13 @@ TINY_WIDTHS = {
 class Case:
     """name: in the table. task, settings: of each side. arrays: () -> the inputs.
 
-    goal: largest ratio of ours to a peer. peers: sides besides ours. n: what a step does so often. repeats: at least.
+    peers: sides besides ours. n: what a step does so often. repeats: at least.
     """
 
     name: str
     task: str
     settings: dict
     arrays: Callable[[], dict]
-    goal: float
     peers: tuple[str, ...] = ("MONAI",)
     n: int = 1
     unit: str = "s"
@@ -52,9 +51,9 @@ def turns(tiny: bool) -> list[Case]:
     for n_classes in classes:
         for similarity in ("ncc", "local_ncc"):
             settings = {"turns": ["registration"], "similarity": similarity, **networks(n_classes, tiny)}
-            cases.append(_turn(f"registration turn, {similarity}", shape, settings, 1 / 3))
+            cases.append(_turn(f"registration turn, {similarity}", shape, settings))
         settings = {"turns": ["segmentation"], **networks(n_classes, tiny)}
-        cases.append(_turn("segmentation turn", shape, settings, 1 / 3))
+        cases.append(_turn("segmentation turn", shape, settings))
     return cases
 
 
@@ -62,7 +61,7 @@ def memory(tiny: bool) -> list[Case]:
     shapes, classes = ([(16, 16, 16)], (3,)) if tiny else ([(64, 64, 64), (128, 128, 128)], (4, 32))
     both = {"turns": ["registration", "segmentation"]}
     return [
-        _turn("joint step", shape, {**both, **networks(n_classes, tiny)}, 0.8, "bytes")
+        _turn("joint step", shape, {**both, **networks(n_classes, tiny)}, "bytes")
         for shape in shapes
         for n_classes in classes
     ]
@@ -72,7 +71,7 @@ def voxelmorph(tiny: bool) -> list[Case]:
     shape, steps = ((16, 16, 16), 1) if tiny else ((64, 64, 64), 20)
     settings = {"gradient_weight": 0.01, "steps": steps, **networks(4, tiny)}
     name = f"fit, local NCC and gradient, {_text(shape)}"
-    return [Case(name, "fit", settings, lambda: inputs.pair(shape, 4), 1 / 4, ("voxelmorph",), n=steps)]
+    return [Case(name, "fit", settings, lambda: inputs.pair(shape, 4), ("voxelmorph",), n=steps)]
 
 
 def warp(tiny: bool) -> list[Case]:
@@ -88,7 +87,6 @@ def warp(tiny: bool) -> list[Case]:
             "warp",
             {"gradient": gradient},
             lambda shape=shape, channels=channels: inputs.warp(shape, channels),
-            1 / 2,
             ("MONAI", "voxelmorph"),
         )
         for shape, channels in sizes
@@ -104,7 +102,6 @@ def local_ncc(tiny: bool) -> list[Case]:
             "local_ncc",
             {},
             lambda shape=shape: inputs.alike(shape),
-            1 / 5,
             ("MONAI", "voxelmorph"),
         )
         for shape in shapes
@@ -120,7 +117,6 @@ def files(tiny: bool) -> list[Case]:
             task,
             networks(n_classes, tiny),
             lambda: inputs.pair(shape, 4),
-            1 / 2,
         )
         for task, n_classes in cases
     ]
@@ -131,7 +127,7 @@ def evaluation(tiny: bool) -> list[Case]:
     name = f"Dice, HD95, ASSD and folds of one pair, {_text(shape)}, {n_classes} classes"
     settings = {"n_classes": n_classes}
     peers = ("MONAI", "surface-distance")
-    return [Case(name, "evaluation", settings, lambda: inputs.evaluated(shape, n_classes), 1 / 3, peers)]
+    return [Case(name, "evaluation", settings, lambda: inputs.evaluated(shape, n_classes), peers)]
 
 
 ROWS = {row.__name__: row for row in (turns, voxelmorph, warp, local_ncc, memory, files, evaluation)}
@@ -142,9 +138,9 @@ def networks(n_classes: int, tiny: bool) -> dict:
     return {"n_classes": n_classes, "widths": TINY_WIDTHS if tiny else WIDTHS}
 
 
-def _turn(name, shape, settings, goal, unit="s"):
+def _turn(name, shape, settings, unit="s"):
     name = f"{name}, {_text(shape)}, {settings['n_classes']} classes"
-    return Case(name, "turn", settings, lambda: inputs.pair(shape, settings["n_classes"]), goal, unit=unit)
+    return Case(name, "turn", settings, lambda: inputs.pair(shape, settings["n_classes"]), unit=unit)
 
 
 def _text(shape):

@@ -21,18 +21,17 @@ def ratios(measured: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 
 def markdown(rows: Sequence[Mapping]) -> str:
-    """The table of rows as ``speed.py`` stores them; a goal that is not met is called so."""
-    lines = ["| what | ours | peer | ratio | goal | |", "|---|---|---|---|---|---|"]
+    """The table of rows as ``speed.py`` stores them; where other programs ran during the measurement it says so."""
+    lines = ["| what | ours | peer | ratio |", "|---|---|---|---|"]
     for row in rows:
         for case in row["cases"]:
             measured = case.get("bytes") or case["seconds"]
             shown = _bytes if "bytes" in case else _seconds
             for name, ratio in ratios(measured).items():
-                met = "met" if ratio <= case["goal"] else "**not met**"
-                if max(case.get("others", [0])) > QUIET:
-                    met += f" (others had up to {max(case['others']):.0%} of the cores)"
+                busy = max(case.get("others", [0]))
+                note = f" (others had up to {busy:.0%} of the cores)" if busy > QUIET else ""
                 cells = [case["name"], shown(measured[OURS]), f"{name} {shown(measured[name])}"]
-                lines.append(f"| {' | '.join(cells)} | {ratio:.3f} | {case['goal']:.2f} | {met} |")
+                lines.append(f"| {' | '.join(cells)} | {ratio:.3f}{note} |")
     found = (one for row in rows for case in row["cases"] for one in case.get("differs", {}).items())
     lines += [f"\nDefined differently, {name}: {why}." for name, why in dict(found).items()]
     return "\n".join(lines)

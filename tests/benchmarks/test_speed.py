@@ -1,4 +1,4 @@
-"""benchmarks/speed.py on tiny inputs: both sides compute the same, and a goal that is missed is shown as missed."""
+"""benchmarks/speed.py on tiny inputs: both sides compute the same, and the table shows the ratio of their medians."""
 
 import json
 import sys
@@ -49,7 +49,7 @@ def stub(tmp_path, monkeypatch):
 
 
 def case(error=0.0, **kwargs):
-    return Case("sum of ones", "sum", {"error": error}, lambda: {"x": np.ones(5)}, 0.5, **kwargs)
+    return Case("sum of ones", "sum", {"error": error}, lambda: {"x": np.ones(5)}, **kwargs)
 
 
 def test_median_and_quartiles():
@@ -61,27 +61,27 @@ def test_a_ratio_is_that_of_the_medians():
     assert table.ratios({OURS: [1.0, 1.0, 9.0], "MONAI": [4.0, 4.0, 0.1], "x": [2.0]}) == {"MONAI": 0.25, "x": 0.5}
 
 
-def test_table_shows_goals_that_are_not_met():
+def test_table_shows_seconds_bytes_and_ratios():
     cases = [
-        {"name": "fast", "goal": 0.5, "seconds": {OURS: [0.1], "MONAI": [0.4]}},
-        {"name": "slow", "goal": 0.5, "seconds": {OURS: [3.0], "MONAI": [4.0]}},
-        {"name": "memory", "goal": 0.8, "bytes": {OURS: [2**30], "MONAI": [2**31]}},
+        {"name": "fast", "seconds": {OURS: [0.1], "MONAI": [0.4]}},
+        {"name": "slow", "seconds": {OURS: [3.0], "MONAI": [4.0]}},
+        {"name": "memory", "bytes": {OURS: [2**30], "MONAI": [2**31]}},
     ]
     lines = table.markdown([{"cases": cases}]).splitlines()[2:]
-    assert [line.split("|")[-2].strip() for line in lines] == ["met", "**not met**", "met"]
-    assert "100 ms" in lines[0] and "| 0.250 | 0.50 |" in lines[0]
+    assert [line.split("|")[-2].strip() for line in lines] == ["0.250", "0.750", "0.500"]
+    assert "100 ms" in lines[0] and "3 s" in lines[1]
     assert "1.00 GiB | MONAI 2.00 GiB" in lines[2]
 
 
 def test_table_says_where_other_programs_ran_and_what_differs():
-    one = {"name": "busy", "goal": 0.5, "seconds": {OURS: [0.1], "MONAI": [0.4]}, "others": [0.01, 0.4]}
+    one = {"name": "busy", "seconds": {OURS: [0.1], "MONAI": [0.4]}, "others": [0.01, 0.4]}
     text = table.markdown([{"cases": [one | {"differs": {"MONAI: loss": "another border"}}]}])
-    assert "met (others had up to 40% of the cores)" in text
+    assert "| 0.250 (others had up to 40% of the cores)" in text
     assert text.endswith("Defined differently, MONAI: loss: another border.")
 
 
 def test_stored_rows_are_read_for_the_table(tmp_path, monkeypatch, capsys):
-    one = {"name": "the case", "goal": 0.5, "seconds": {OURS: [1.0], "MONAI": [4.0]}}
+    one = {"name": "the case", "seconds": {OURS: [1.0], "MONAI": [4.0]}}
     (tmp_path / "warp.json").write_text(json.dumps({"cases": [one]}))
     monkeypatch.setattr(sys, "argv", ["speed.py", "table", "--out", str(tmp_path)])
     speed.main()
@@ -146,7 +146,7 @@ def test_rows_have_cases_of_their_own(row):
     full, tiny = ROWS[row](False), ROWS[row](True)
     assert len({one.name for one in full}) == len(full) >= len(tiny) >= 1
     for one in full + tiny:
-        assert one.goal in (1 / 2, 1 / 3, 1 / 4, 1 / 5, 0.8) and set(one.peers) <= set(rows.MODULES)
+        assert one.peers and set(one.peers) <= set(rows.MODULES)
 
 
 def prepared(module, one, weights=None):
