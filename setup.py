@@ -14,7 +14,7 @@ dataset_packages = [DATASETS] + [f"{DATASETS}.{name}" for name in find_packages(
 
 setup(
     name="deepatlas_tf",
-    version="0.1.0.dev0",
+    version="0.1.0",
     description="Registration and segmentation learned together from few labels (DeepAtlas), in TensorFlow",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -45,9 +45,10 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
-        # Ended in May 2024. Only its pure-Python parts are used, where it is installed.
+        # Optional, since nothing in the package imports it: for programs that use it beside this one. It ended in May
+        # 2024; the compiled operations of 0.23.0 load and run on TensorFlow 2.15.1, as far as tried (docs/install.md).
         "addons": [f"tensorflow-addons==0.23.0; {OLD}"],
-        "itk": ["SimpleITK>=2.3"],  # reads DICOM and MetaImage, and does `register --affine`
+        "itk": ["SimpleITK>=2.3"],  # DICOM, MetaImage, `register --affine`, `data.alignment`
         "beam": ["apache-beam>=2.70,<3", "mlcroissant>=1", "dill"],  # prepares data on many machines; the tfds command
         # only for examples/serving_client.py and its test
         "serving": [f"tensorflow-serving-api==2.15.1; {OLD}", f"tensorflow-serving-api>=2.19,<2.22; {NEW}"],

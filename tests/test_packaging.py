@@ -91,6 +91,14 @@ def test_dependencies_follow_the_python_version(wheel, python):
     assert ("tensorflow-addons" in requirements(wheel, python, "addons")) == old
 
 
+def test_one_version(wheel):
+    """The wheel, the citation and the newest entry of the changelog name the same."""
+    version = metadata(wheel)["Version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert next(line for line in changes.splitlines() if line.startswith("## ")) == f"## {version}"
+
+
 def test_python_versions(wheel):
     supported = SpecifierSet(metadata(wheel)["Requires-Python"])
     assert [supported.contains(f"3.{minor}.1") for minor in range(9, 15)] == [False, True, True, True, True, False]
