@@ -150,18 +150,19 @@ def case(seed: int, folder: Path, inputs: Path, run: Path) -> tuple[str, list[st
     return kind, ["data", "validate", str(source), "-o", str(out)]
 
 
-def ended(command: list[str]) -> tuple[int | None, str]:
-    """The exit status of a command, None after an exception that it did not catch, and what it wrote to stderr."""
+def ended(command: list[str]) -> tuple[int | None, str, str]:
+    """The exit status of a command, None after an exception that it did not catch, and both its streams."""
     from deepatlas_tf.cli import main
 
-    errors = io.StringIO()
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         try:
-            return main(["-q" if word is None else word for word in command]), errors.getvalue()
+            status = main(command)
         except SystemExit as end:
-            return (end.code if isinstance(end.code, int) else 2), errors.getvalue()
+            status = end.code if isinstance(end.code, int) else 2
         except BaseException:
-            return None, traceback.format_exc()
+            return None, "", traceback.format_exc()
+    return status, output.getvalue(), errors.getvalue()
 
 
 def fault(seed: int, inputs: Path, run: Path, verbose: bool = False) -> tuple[str, str | None]:
@@ -171,18 +172,18 @@ def fault(seed: int, inputs: Path, run: Path, verbose: bool = False) -> tuple[st
         kind, command = case(seed, folder, inputs, run)
         before = {path for path in folder.rglob("*") if "out" not in path.relative_to(folder).parts[:1]}
         start, peak = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        status, errors = ended(command)
+        status, output, errors = ended(command)
         seconds = time.perf_counter() - start
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024
         after = {path for path in folder.rglob("*") if "out" not in path.relative_to(folder).parts[:1]}
         if verbose:
-            print(command, status, errors, f"{seconds:.1f} s", sep="\n")
+            print(command, status, output, errors, f"{seconds:.1f} s", sep="\n")
     lines = errors.strip().splitlines()
     if status not in (0, 1, 2):
         return kind, f"exit status {status}: {lines[-1] if lines else ''}"
     if any("Traceback" in line for line in lines) or (kind != "setting" and len(lines) > LINES):
         return kind, f"{len(lines)} lines of text: {lines[0]}"
-    if status and not lines:
+    if status and not lines and not output.strip():  # a validation reports on stdout what it found
         return kind, "no message"
     if seconds > SECONDS or grown > MIB:
         return kind, f"{seconds:.0f} s, {grown:.0f} MiB"

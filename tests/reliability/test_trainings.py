@@ -11,7 +11,7 @@ from deepatlas_tf.cli import main
 from deepatlas_tf.phantoms.knee import knee
 
 pytestmark = pytest.mark.slow
-METHOD = "deepatlas"
+METHOD = "mean_teacher"
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +30,15 @@ def quiet(scripts, data, tmp_path_factory):
 
 def test_a_run_that_was_killed_ends_as_one_that_was_not(scripts, data, quiet, tmp_path):
     command = scripts.trained.train_command(METHOD, data, tmp_path / "run")
-    kills = scripts.trained.train_and_kill(command, [9.0, 14.0])
+    kills = scripts.trained.train_and_kill(command, [12.0])
     assert kills and scripts.trained.digests(tmp_path / "run") == quiet
 
 
-def test_the_seed_alone_decides(scripts, data, quiet, tmp_path):
-    for seed in (0, 1):
-        scripts.trained.train(scripts.trained.train_command(METHOD, data, tmp_path / str(seed), "--seed", str(seed)))
-    same, other = (scripts.trained.digests(tmp_path / str(seed)) for seed in (0, 1))
-    nets = [name for name in quiet if name.endswith(".keras")]
-    assert same == quiet
-    assert len(nets) >= 6 and all(other[name] != quiet[name] for name in nets)
+def test_another_seed_gives_another_result(scripts, data, quiet, tmp_path):
+    """The same one gives the same result, also where it was killed: see the test before."""
+    scripts.trained.train(scripts.trained.train_command(METHOD, data, tmp_path / "run", "--seed", "1"))
+    other, nets = scripts.trained.digests(tmp_path / "run"), [name for name in quiet if name.endswith(".keras")]
+    assert len(nets) >= 2 and all(other[name] != quiet[name] for name in nets)
 
 
 def write_slices(folder, poisoned: tuple[str, ...]):
