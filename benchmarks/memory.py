@@ -9,7 +9,7 @@ too much: operations that TensorFlow lets write in the place of their input.
 
 Measured, where the count is below ``--limit``: two steps on the CPU, each turn in a process of its own; the peak of its
 resident memory less what it held after its imports. Written to ``benchmarks/results/memory/``. 16-bit and recomputed
-networks are those of ``networks.precision`` and ``networks.recompute``. It takes half an hour.
+networks are those of ``networks.precision`` and ``recompute`` of both networks. It takes half an hour.
 """
 
 import argparse

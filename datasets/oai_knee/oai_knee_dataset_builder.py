@@ -89,7 +89,7 @@ or the originals (the extra [itk] is needed):
         return scans
 
     def _set_sides(self, folder, scans):
-        """From a table in the folder, else from the DICOM tags; nothing is guessed."""
+        """Read the side of each knee from a table in the folder, else from the DICOM tags; nothing is guessed."""
         tables = (folder / name for name in ("sides.csv", "kneeSideInfo.csv", "info/kneeSideInfo.csv"))
         path = next((path for path in tables if path.is_file()), None)
         if path is not None:

@@ -1,4 +1,4 @@
-"""From the settings of a stage to its networks and its method, compiled."""
+"""Building the networks and the compiled method of a stage from its settings."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""From the settings of a stage to its stream of batches."""
+"""Building the stream of batches of a stage from its settings."""
 
 from pathlib import Path
 

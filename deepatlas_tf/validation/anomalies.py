@@ -75,7 +75,7 @@ class Finding(NamedTuple):
 
     @property
     def severity(self) -> str:
-        """That of its kind."""
+        """The severity of all anomalies of this kind."""
         return KINDS[self.kind].severity
 
 
