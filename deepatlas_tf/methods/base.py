@@ -144,9 +144,9 @@ class Method(keras.Model):
         return [Part(partial(getattr(self, f"{turn}_terms"), data))]
 
     def means_and_gradients(self, turn: str, parts: Sequence[Part]):
-        """What a step logs and what it descends along, summed over the parts, each done before the next one begins.
+        """Means and gradients of the terms, summed over the parts.
 
-        So the networks hold what the gradient needs of one part at a time.
+        A part begins when the one before it is done, so that memory holds the features of one part at a time.
 
         Returns:
             ``loss`` and the terms by name, each the mean over the batch; and the gradient of the loss for each variable
@@ -159,7 +159,7 @@ class Method(keras.Model):
         return means, gradients
 
     def _with_part(self, turn, part, means, gradients):
-        """The sums with one more part, if it is needed."""
+        """The summed means and gradients, after adding those of ``part`` if it is needed."""
 
         def with_part():
             with tf.control_dependencies(gradients):
@@ -170,7 +170,7 @@ class Method(keras.Model):
         return with_part() if part.needed is True else tf.cond(part.needed, with_part, lambda: (means, gradients))
 
     def _differentiated(self, turn, part):
-        """The means and the gradients of one part."""
+        """The means of the terms of one part with their weighted sum, ``loss``, and the gradient for each variable."""
         weights, variables = self.weights_by_turn[turn], self._variables(turn)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)

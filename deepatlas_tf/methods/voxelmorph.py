@@ -96,7 +96,7 @@ class VoxelMorph(Method):
 
     @classmethod
     def field_regularisers(cls, field, u):
-        """Those of the velocity field where there is one."""
+        """The penalties of :func:`regularity_terms` on the predicted field, the velocity of a diffeomorphic network."""
         return regularity_terms(field)
 
     def _field(self, moving, fixed):

@@ -5,14 +5,14 @@ from deepatlas_tf.types import SettingError
 
 
 def as_functional(net, name: str):
-    """The same network with the same weights as a functional Keras model of this name.
+    """Make any Keras model a functional one of this name, which shares its weights.
 
     Args:
         net: any Keras model of one output. A subclass of ``keras.Model`` knows its inputs once it was called.
         name: of the result.
 
     Raises:
-        SettingError: if it was not.
+        SettingError: if a subclass of ``keras.Model`` was never called.
     """
     if getattr(net, "outputs", None):
         return keras.Model(net.inputs, net.outputs[0], name=name)

@@ -240,7 +240,10 @@ class UpsampleField(keras.layers.Layer):
 
 
 def _normalise_and_activate(x, scale, offset, epsilon, leak):
-    """Of ``(1, V, 1, C)``. The gradient needs of the normalised volume only its signs, which the result has as well."""
+    """Batch normalisation and a leaky ReLU of ``(1, V, 1, C)`` in one function: ``(1, V, 1, C)``.
+
+    The gradient needs only the signs of the normalised volume. The result has these signs too, so only it is kept.
+    """
 
     @tf.custom_gradient
     def with_gradient(x, scale, offset):

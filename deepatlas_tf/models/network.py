@@ -55,7 +55,7 @@ class Network:
         raise NotImplementedError
 
     def tiny(self) -> "Network":
-        """The same with few channels, to see quickly that everything works."""
+        """Settings of a network of this kind with few channels, to see quickly that everything works."""
         return self
 
     def check(self, kind: str) -> None:

@@ -83,7 +83,7 @@ def named_network(kind: str, name: str) -> Network:
 
 
 def networks_dict(networks: Networks) -> dict[str, Any]:
-    """As plain types: of each kind the settings, and as ``name`` which network it is."""
+    """Names and settings of the networks as plain types: ``{kind: {"name": name, setting: value}, "precision": p}``."""
     named = {kind: (network_name(kind, getattr(networks, kind)), getattr(networks, kind)) for kind in KINDS}
     return {
         **{kind: {"name": name, **_settings(network)} for kind, (name, network) in named.items()},
@@ -115,7 +115,7 @@ def _settings(network):
 
 
 def _changed_settings(network):
-    """Those that differ from the network's defaults. A file has no defaults, and nothing to keep."""
+    """Settings that differ from the network's defaults; none for a network from a file, which has no defaults."""
     if isinstance(network, NetworkFile):
         return {}
     default = _settings(type(network)())

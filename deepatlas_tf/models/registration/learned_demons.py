@@ -187,7 +187,7 @@ def _smoothing(force_and_before, n_axes, name):
 
 
 def _central_differences(image):
-    """Of ``(B, *S, C)`` along each axis, ``(B, *S, C, D)``; beyond the border the values at the edge repeat."""
+    """Central differences of ``(B, *S, C)`` along each axis: ``(B, *S, C, D)``; the values at the edge repeat."""
     found = []
     for axis in range(image.shape.rank - 2):
         wide = tf.concat([cut(image, axis, 0, 1), image, cut(image, axis, -1, None)], axis=axis + 1)
