@@ -2,7 +2,7 @@
 
 There a kernel computes as many channels at a time as a vector holds, and takes as long for fewer. So the gradient of a
 convolution's kernel towards few channels is computed as that of one the other way round, from these channels, and
-reversed along each axis.
+reversed along each axis. :func:`plain_convolve` and :func:`plain_add_bias` are the definitions.
 """
 
 from deepatlas_tf.keras_stack import keras, tf
@@ -33,22 +33,26 @@ class Conv3D(_Convolution, keras.layers.Conv3D):
 
 
 def convolve(x, kernel):
-    """``tf.nn.convolution`` of ``x (B, *S, I)`` with a kernel ``(K, ..., I, O)``, stride 1 and zeros around."""
-    # TensorFlow's own gradient fails for volumes where no layout is named
-    settings = {"padding": "SAME", "data_format": "NHWC" if x.shape.rank == 4 else "NDHWC"}
+    """Convolution of ``x (B, *S, I)`` with a kernel ``(K, ..., I, O)``, stride 1 and zeros around: ``(B, *S, O)``."""
     if on_gpu():
-        return tf.nn.convolution(x, kernel, **settings)
+        return plain_convolve(x, kernel)
 
     @tf.custom_gradient
     def with_gradient(x, kernel):
         def backward(upstream):
             with tf.name_scope("gradient"):
-                of_x = tf.nn.conv_transpose(upstream, kernel, sizes(x), 1, "SAME")
-                return of_x, _kernel_gradient(x, upstream, kernel.shape)
+                grad_x = tf.nn.conv_transpose(upstream, kernel, sizes(x), 1, "SAME")
+                return grad_x, _kernel_gradient(x, upstream, kernel.shape)
 
-        return tf.nn.convolution(x, kernel, **settings), backward
+        return plain_convolve(x, kernel), backward
 
     return with_gradient(x, kernel)
+
+
+def plain_convolve(x, kernel):
+    """The definition of :func:`convolve`: TensorFlow's convolution with its own gradients."""
+    # that of a volume has no gradient where no layout is named
+    return tf.nn.convolution(x, kernel, padding="SAME", data_format="NHWC" if x.shape.rank == 4 else "NDHWC")
 
 
 def _kernel_gradient(x, upstream, shape):
@@ -63,15 +67,20 @@ def _kernel_gradient(x, upstream, shape):
 
 
 def add_bias(x, bias):
-    """``x (B, *S, O) + bias (O,)``."""
+    """``x (B, *S, O) + bias (O,)``: ``(B, *S, O)``."""
     if on_gpu() or x.shape[-1] >= VECTOR:
-        return tf.nn.bias_add(x, bias)
+        return plain_add_bias(x, bias)
 
     @tf.custom_gradient
     def with_gradient(x, bias):
         def backward(upstream):  # a sum is several times as fast as TensorFlow's kernel for it
             return upstream, tf.reduce_sum(upstream, range(x.shape.rank - 1), name="gradient_of_bias")
 
-        return tf.nn.bias_add(x, bias), backward
+        return plain_add_bias(x, bias), backward
 
     return with_gradient(x, bias)
+
+
+def plain_add_bias(x, bias):
+    """The definition of :func:`add_bias`: TensorFlow's sum with its own gradients."""
+    return tf.nn.bias_add(x, bias)

@@ -1,7 +1,7 @@
 """Less memory for more time: what a part of a network has computed inside is not kept, but computed again.
 
 Gradient checkpointing (Chen, Xu, Zhang & Guestrin, arXiv 1604.06174): for the gradient only the inputs of the parts are
-kept. The values and the gradients are those of the same network without it.
+kept. The definition is the network without it, ``recompute=False``: the values and the gradients are equal.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,12 +1,12 @@
 """voxelmorph's U-Net and the head of a segmentation, which several networks share.
 
-:func:`unet_features` is the U-Net in the layers that train fastest; :func:`voxelmorph_features` is voxelmorph's own, of
-which it has the weights, in the same order under the same names, and up to rounding the values.
+:func:`unet_features` builds the U-Net from the layers that train fastest. Its weights have the order and the names of
+those of ``voxelmorph.networks.Unet``, and with these weights it gives the values of that network up to rounding.
 """
 
 from collections.abc import Sequence
 
-from deepatlas_tf.keras_stack import keras, vxm
+from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.layers import CropLike, LeakyReLU, Softmax
 from deepatlas_tf.models.recompute import Recomputed
 from deepatlas_tf.models.upsampling import convolution
@@ -49,13 +49,11 @@ def unet_features(x, encoder: Sequence[int], decoder: Sequence[int], recompute: 
     return _in_three_parts(start, first, last_lower, x) if recompute else x
 
 
-def voxelmorph_features(inputs, x, encoder: Sequence[int], decoder: Sequence[int]):
-    """The same by voxelmorph's ``Unet``, with an upsampling and a concatenation before each convolution up."""
-    widths = [list(encoder), list(decoder)]
-    return vxm.networks.Unet(input_model=keras.Model(inputs, x), nb_features=widths, name="unet").output
-
-
 def class_probabilities(features, image, n_classes):
+    """Class probabilities ``(B, *S, C)``, float32, from features ``(B, *P, W)`` of the padded image.
+
+    ``image`` is the Keras tensor ``(B, *S, 1)`` to whose size they are cropped.
+    """
     settings = {"kernel_initializer": "glorot_uniform", "dtype": "float32"}
     logits = convolution(features, n_classes, "logits", width=1, **settings)
     logits = CropLike(name="crop", dtype="float32")([logits, image])

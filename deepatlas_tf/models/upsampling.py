@@ -3,12 +3,11 @@
 U-Nets double a volume by repeating its voxels, append the skip connection, and convolve. Three neighbours along an axis
 are then only two different voxels of the small volume, so the part of the kernel that meets it is, exactly, a
 transposed convolution of width 4 and stride 2: 8 multiplications in place of 27, and neither the doubled nor the joined
-volume is ever made. The values are the same up to rounding.
+volume is ever made. :func:`plain_upsampled_convolution` is the definition; the values are equal up to rounding.
 """
 
 from deepatlas_tf.keras_stack import keras, tf
-from deepatlas_tf.models.convolution import Conv2D, Conv3D, add_bias, convolve
-from deepatlas_tf.models.layers import LeakyReLU
+from deepatlas_tf.models.convolution import Conv2D, Conv3D, add_bias, convolve, plain_convolve
 from deepatlas_tf.ops.interpolation import sizes
 
 
@@ -35,17 +34,33 @@ class UpsampledConvolution(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs):
-        low, skip = inputs
-        of_low, of_skip = tf.split(self.kernel, [low.shape[-1], skip.shape[-1]], axis=-2)
-        result = tf.nn.conv_transpose(low, _transposed(of_low), [*sizes(skip)[:-1], self.filters], 2, "SAME")
-        result += convolve(skip, of_skip)
-        result.set_shape([*skip.shape[:-1], self.filters])
+        result = upsampled_convolution(*inputs, tf.convert_to_tensor(self.kernel))
         return result if self.bias is None else add_bias(result, tf.convert_to_tensor(self.bias))
 
     def get_config(self):
         initializer = keras.initializers.serialize(self.kernel_initializer)
         own = {"filters": self.filters, "use_bias": self.use_bias, "kernel_initializer": initializer}
         return {**super().get_config(), **own}
+
+
+def upsampled_convolution(low, skip, kernel):
+    """Convolution of the doubled ``low (B, *S / 2, L)`` joined with ``skip (B, *S, K)``: ``(B, *S, O)``.
+
+    The kernel is ``(3, ..., 3, L + K, O)``; around the volumes are zeros.
+    """
+    low_kernel, skip_kernel = tf.split(kernel, [low.shape[-1], skip.shape[-1]], axis=-2)
+    shape = [*sizes(skip)[:-1], kernel.shape[-1]]
+    result = tf.nn.conv_transpose(low, _transposed(low_kernel), shape, 2, "SAME")
+    result += convolve(skip, skip_kernel)
+    result.set_shape([*skip.shape[:-1], kernel.shape[-1]])
+    return result
+
+
+def plain_upsampled_convolution(low, skip, kernel):
+    """The definition of :func:`upsampled_convolution`: repeat each voxel, append the skip connection, convolve."""
+    for axis in range(1, low.shape.rank - 1):
+        low = tf.repeat(low, 2, axis)
+    return plain_convolve(tf.concat([low, skip], axis=-1), kernel)
 
 
 def convolution(x, filters: int, name: str, strides: int = 1, width: int = 3, **settings):
@@ -56,7 +71,7 @@ def convolution(x, filters: int, name: str, strides: int = 1, width: int = 3, **
     settings = {"kernel_initializer": "he_normal", "name": name, **settings}
     if isinstance(x, list):
         return UpsampledConvolution(filters, **settings)(x)
-    kind = {4: Conv2D, 5: Conv3D}[len(x.shape)]
+    kind: type[keras.layers.Layer] = {4: Conv2D, 5: Conv3D}[len(x.shape)]
     return kind(filters, width, strides, padding="same", **settings)(x)
 
 
@@ -69,59 +84,3 @@ def _transposed(kernel):
         end[axis] = [0, 1]
         kernel = tf.pad(kernel, end) + tf.pad(kernel, [before_after[::-1] for before_after in end])
     return kernel
-
-
-def fold_upsampling(output, start):
-    """The Keras tensor ``output``, with each upsampling, concatenation and convolution on its way as one layer.
-
-    The layers between the Keras tensor ``start`` and it are made anew, with the names that they have; their weights are
-    in the same order. A leaky ReLU becomes one that keeps less for the gradient, a convolution one whose gradient is
-    faster.
-    """
-    made = {id(start): start}
-
-    def fold(tensor):
-        if id(tensor) not in made:
-            layer, inputs = tensor.node.layer, tensor.node.keras_inputs
-            low_and_skip = _low_and_skip(layer, inputs)
-            copy = _upsampled_convolution(layer) if low_and_skip else _copy(layer)
-            inputs = [fold(x) for x in low_and_skip or inputs]
-            made[id(tensor)] = copy(inputs if len(inputs) > 1 else inputs[0])
-        return made[id(tensor)]
-
-    return fold(output)
-
-
-def _copy(layer):
-    own = {keras.layers.LeakyReLU: LeakyReLU, keras.layers.Conv2D: Conv2D, keras.layers.Conv3D: Conv3D}
-    kind = own.get(type(layer), type(layer))
-    return kind.from_config(layer.get_config())
-
-
-def _low_and_skip(layer, inputs):
-    """The two volumes that a 3-wide convolution joins, if there are two and the first was doubled, else None."""
-    if not isinstance(layer, (keras.layers.Conv2D, keras.layers.Conv3D)) or not _is_plain(layer.get_config()):
-        return None
-    joined = inputs[0].node
-    if not isinstance(joined.layer, keras.layers.Concatenate) or len(joined.keras_inputs) != 2:
-        return None
-    upsampled, skip = joined.keras_inputs
-    doubling = upsampled.node.layer
-    if not isinstance(doubling, (keras.layers.UpSampling2D, keras.layers.UpSampling3D)) or set(doubling.size) != {2}:
-        return None
-    if getattr(doubling, "interpolation", "nearest") != "nearest":
-        return None
-    return [upsampled.node.keras_inputs[0], skip]
-
-
-def _is_plain(config):
-    """Whether a convolution is one that :class:`UpsampledConvolution` can stand for."""
-    widths = set(config["kernel_size"]), set(config["strides"]), set(config["dilation_rate"])
-    kind = config["padding"], config["activation"], config["groups"]
-    return widths == ({3}, {1}, {1}) and kind == ("same", "linear", 1)
-
-
-def _upsampled_convolution(convolution):
-    config = convolution.get_config()
-    kept = ("name", "filters", "use_bias", "kernel_initializer")
-    return UpsampledConvolution(**{name: config[name] for name in kept})

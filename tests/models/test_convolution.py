@@ -59,6 +59,24 @@ def test_values_and_gradients_are_those_of_keras(shape, settings, mode):
     assert_same(run(ours, x), value_and_gradients(keras_layer, x))
 
 
+@pytest.mark.parametrize("filters", [2, 16])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_values_and_gradients_are_those_of_the_definition(shape, filters):
+    g = np.random.default_rng(0)
+    sizes = (2, *shape, 4), (*[3] * len(shape), 4, filters), (filters,)
+    inputs = [tf.constant(g.normal(size=size), tf.float32) for size in sizes]
+
+    def with_gradients(convolve, add_bias):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            x, kernel, bias = inputs
+            value = add_bias(convolve(x, kernel), bias)
+        return value, *tape.gradient(value, inputs, output_gradients=tf.sin(value))
+
+    found = with_gradients(convolution.convolve, convolution.add_bias)
+    assert_same(found, with_gradients(convolution.plain_convolve, convolution.plain_add_bias))
+
+
 @pytest.mark.parametrize("settings", [{"filters": 2}, {"filters": 2, "kernel_size": 1}], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_sizes_may_be_known_only_when_it_runs(shape, settings):
