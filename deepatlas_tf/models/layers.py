@@ -242,7 +242,7 @@ class UpsampleField(keras.layers.Layer):
 def _normalise_and_activate(x, scale, offset, epsilon, leak):
     """Batch normalisation and a leaky ReLU of ``(1, V, 1, C)`` in one function: ``(1, V, 1, C)``.
 
-    The gradient needs only the signs of the normalised volume. The result has these signs too, so only it is kept.
+    The gradient needs only the signs of the normalised volume, which the result has too, so that volume is not kept.
     """
 
     @tf.custom_gradient
