@@ -77,7 +77,8 @@ def gaussian_smoothing(x: Tensor, sigma: float) -> Tensor:
         ``(B, *S, C)``.
     """
     for axis in range(x.shape.rank - 2):
-        half = min(math.ceil(3 * sigma), x.shape[axis + 1] or math.inf)
+        half, size = math.ceil(3 * sigma), x.shape[axis + 1]
+        half = half if size is None else min(half, size)
         weights = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(-half, half + 1)]
         padding = [[0, 0]] * x.shape.rank
         padding[axis + 1] = [half, half]
