@@ -72,7 +72,7 @@ def model_card(about: dict) -> str:
         f"- Any size is taken, but give {shape} voxels: the network normalises over all that it is given, so empty"
         " space around the anatomy changes the result everywhere. Cut the scan to its anatomy, pad it with the values"
         " at its border, and give larger scans in windows of that size: `deepatlas segment` and the clients do so.",
-        *_alignment(about["alignment"]),
+        *_alignment(about.get("alignment", "none")),
         f"- Made with deepatlas_tf {about['deepatlas_tf_version']}, "
         f"TensorFlow {about['versions']['tensorflow']}, voxelmorph {about['versions']['voxelmorph']}.",
         "",

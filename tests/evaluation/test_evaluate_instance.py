@@ -36,6 +36,7 @@ def made_up_dataset(n=3):
         labelled={"test": subjects},
         domains=dict.fromkeys(subjects, ""),
         samples=lambda split: tf.data.Dataset.from_tensor_slices(arrays),
+        measured=lambda split: tf.data.Dataset.from_tensor_slices(arrays).as_numpy_iterator(),
     )
 
 

@@ -52,7 +52,7 @@ def test_gradients_are_those_of_the_definitions(shape):
                 total = tf.reduce_sum(form(*arguments))
             gradients.append(tape.gradient(total, arguments))
         for found, plain in zip(*gradients, strict=True):
-            np.testing.assert_allclose(found, plain, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(found, plain, rtol=1e-3, atol=1e-4 * np.abs(plain).max())
             assert np.any(plain)
 
 
