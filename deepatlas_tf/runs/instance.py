@@ -28,7 +28,7 @@ CONSISTENCIES = ("inverse_consistency", "gradient_inverse_consistency")
 REGULARISERS = ("smoothness", "gradient", "gradient_l1", *CONSISTENCIES)
 SIGMA = 1.4  # voxels, of the Gaussian that smooths a step
 GAIN, PATIENCE = 1e-3, 15  # it stops where so many steps have not lowered the loss of any pair by this part
-SMALLEST = 16  # voxels along each axis, of a grid that has a coarser one
+SMALLEST = 40  # voxels along each axis, of a grid that has a coarser one: on a small one it would see no anatomy
 TERMS = ("similarity", "similarity_inverse", "anatomy", "anatomy_inverse", *REGULARISERS)
 
 

@@ -67,7 +67,7 @@ def test_each_registration_is_measured_refined_too(tmp_path):
     assert {row["method"] for row in evaluation.segmentation_rows} == {"segmentation_baseline"}
     scores = {name: evaluation.summary[name]["registration"]["dice"]["mean"] for name in methods}
     np.testing.assert_allclose(scores[methods[1]], scores["identity"], atol=0.02)
-    assert scores[methods[2]] > scores[methods[1]] + 0.02
+    assert scores[methods[2]] > scores[methods[1]] + 0.01
     text = (tmp_path / "evaluation" / "registration.csv").read_text()
     assert "registration_unsupervised_instance,knee0,knee1" in text
     assert any("registration" in path.name for path in draw(tmp_path, evaluation, made_up_dataset(), "test"))
