@@ -26,6 +26,14 @@ from deepatlas_tf.training.experiment import Stage
 from deepatlas_tf.types import SettingError
 
 SHAPES = [(32, 30), (18, 20, 16)]
+
+
+@pytest.fixture(autouse=True)
+def two_resolutions(monkeypatch):
+    """Small images go through the coarser grid too, as those of 40 voxels and more do."""
+    monkeypatch.setattr("deepatlas_tf.runs.instance.SMALLEST", 16)
+
+
 N_CLASSES = 3
 
 
