@@ -12,8 +12,8 @@ import sys
 
 # TensorFlow 2.15 prints errors about CUDA libraries at every start on a machine without a GPU; real ones are raised.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# TensorFlow takes oneDNN's convolutions by itself only on processors with AVX-512 VNNI; elsewhere its own need ten times
-# as long for volumes. It reads this once, so it has no effect where TensorFlow was imported before.
+# By itself TensorFlow takes oneDNN's convolutions only on processors with AVX-512 VNNI; elsewhere its own need ten
+# times as long for volumes. It reads this once, so it has no effect where TensorFlow was imported before.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ["VXM_BACKEND"] = "tensorflow"
 os.environ["NEURITE_BACKEND"] = "tensorflow"

@@ -9,6 +9,7 @@ from deepatlas_tf.evaluation.summary import COLUMNS, method_order, summarise_row
 from deepatlas_tf.messages import spoken_time
 from deepatlas_tf.report.cases import Applied, Case, volumes
 from deepatlas_tf.report.document import Table
+from deepatlas_tf.runs.selection import tasks_without_gain
 from deepatlas_tf.runs.summary import RunSummary
 
 
@@ -42,7 +43,13 @@ def stages(run: RunSummary) -> Table:
         seconds = spoken_time(sum(row.get("seconds", 0) for row in stage.rows))
         steps = f"{done} of {stage.settings['steps']}"
         rows.append((stage.name, stage.settings["method"], stage.state, steps, *best, seconds if stage.rows else "-"))
-    return Table("Stages", [heading, *rows], "Dice: the best of the epochs, on the validation subjects.")
+    kept = [
+        f"{spoken(stage.name)}: no epoch was better in {' and '.join(tasks)} than the start, which is kept."
+        for stage in run.stages
+        if stage.finished and (tasks := tasks_without_gain(stage.start, stage.rows))
+    ]
+    note = "Dice: the best of the start and the epochs, on the validation subjects."
+    return Table("Stages", [heading, *rows], " ".join([note, *kept]))
 
 
 def key_settings(run: RunSummary) -> Table:

@@ -167,6 +167,13 @@ def checked_record(record: Any, path: Path) -> dict[str, Any]:
     return record
 
 
+def checked_start(start: Any, path: Path) -> dict[str, float]:
+    """The content of ``start.json``; DataError where it does not hold numbers by name."""
+    if not is_mapping_of(is_number)(start):
+        raise damaged(path, "it does not hold numbers by name")
+    return start
+
+
 def checked_metrics(rows: list[Any], path: Path) -> list[dict[str, Any]]:
     """The rows of ``metrics.jsonl``; DataError where one is not of an epoch."""
     for row in rows:

@@ -8,6 +8,7 @@ from deepatlas_tf.runs.checks import (
     checked_model,
     checked_record,
     checked_settings,
+    checked_start,
     checked_summary,
     checked_table,
 )
@@ -32,6 +33,11 @@ class StageFolder:
     def metrics_file(self) -> Path:
         """One line an epoch: the step, each term of the loss, what validation measured, learning rates, seconds."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def start_file(self) -> Path:
+        """What validation measured of the networks that the stage continues, before its first step."""
+        return self.path / "start.json"
 
     @property
     def checkpoints(self) -> Path:
@@ -74,6 +80,10 @@ class StageFolder:
     def metrics(self) -> list[dict]:
         """The rows of ``metrics.jsonl``, one an epoch; none where no epoch is finished."""
         return checked_metrics(read_json_lines(self.metrics_file), self.metrics_file)
+
+    def start(self) -> dict[str, float]:
+        """The content of ``start.json``; empty where the networks are new, or of a run of an earlier version."""
+        return checked_start(read_json(self.start_file), self.start_file) if self.start_file.exists() else {}
 
     def pseudo_quality(self) -> list[dict]:
         """The rows of ``pseudo/quality.csv``; none where the stage has made no pseudo masks."""

@@ -14,10 +14,11 @@ TRIAL_STEPS = 8  # of a stage of a run with --tiny
 
 @dataclasses.dataclass(frozen=True)
 class StageSummary:
-    """settings: of the stage. rows: of its metrics.jsonl. pseudo_rows: of its pseudo masks, if it has any."""
+    """settings: of the stage. start, rows: its start.json and metrics.jsonl. pseudo_rows: of its pseudo masks."""
 
     folder: StageFolder
     settings: dict
+    start: Mapping[str, float]
     rows: Sequence[dict]
     pseudo_rows: Sequence[dict]
 
@@ -49,8 +50,8 @@ class StageSummary:
         return f"epoch {self.epochs_done} of {epochs}" + (f", about {spoken_time(left)} left" if left else "")
 
     def best(self, key: str) -> float | None:
-        """The largest value of a measure over the epochs."""
-        values = [row[key] for row in self.rows if math.isfinite(row.get(key, math.nan))]
+        """The largest value of a measure, at the start or after an epoch: that of the network which is kept."""
+        values = [row[key] for row in (self.start, *self.rows) if math.isfinite(row.get(key, math.nan))]
         return max(values, default=None)
 
 
@@ -136,4 +137,4 @@ def labels_used(asked: int | None, data: Mapping[str, Any] | None) -> str:
 
 
 def _stage_summary(folder: StageFolder, settings: dict) -> StageSummary:
-    return StageSummary(folder, settings, folder.metrics(), folder.pseudo_quality())
+    return StageSummary(folder, settings, folder.start(), folder.metrics(), folder.pseudo_quality())

@@ -46,8 +46,9 @@ class Stage:
     """One training of some nets by one method.
 
     name: also the folder in WORKDIR, and the row of the tables. method: a file of ``methods/``. steps: updates of all
-    nets together. epochs: how many times they are interrupted for validation and a checkpoint. turns: updates of each
-    net in one cycle, for methods with two nets; a net with 0 is frozen. labelled_fraction: how often the (moving,
+    nets together. epochs: how many times they are interrupted for validation and a checkpoint. patience: after so many
+    epochs that were better in no task the stage ends, 0 for never. turns: updates of each net in one cycle, for methods
+    with two nets; a net with 0 is frozen. labelled_fraction: how often the (moving,
     fixed) side is drawn from the labelled subjects, None for no preference; a stream of samples takes the first.
     domains: of the (moving, fixed) side, None for all; likewise.
     learning_rates: Adam's, by turn, at the start; they fall by a cosine to ``final_learning_rate`` times that. weights:
@@ -61,6 +62,7 @@ class Stage:
     method: str
     steps: int
     epochs: int = 10
+    patience: int = 0
     turns: Mapping[str, int] = dataclasses.field(default_factory=dict)
     batch_size: int = 1
     labelled_fraction: tuple[float | None, float | None] = (None, None)
@@ -111,6 +113,8 @@ class Stage:
                 raise SettingError(f"stage {self.name}: {name} is {known}, not {self.settings[name]!r}")
         if min(self.steps, self.epochs, self.batch_size) < 1 or sum(self.turns.values()) < 1:
             raise SettingError(f"stage {self.name}: steps, epochs, batch_size and the sum of turns must be at least 1")
+        if self.patience < 0:
+            raise SettingError(f"stage {self.name}: patience is a number of epochs, 0 for never")
         if self.pseudo_from and set(self.pseudo_from) != {"registration", "segmentation"}:
             raise SettingError(
                 f"stage {self.name}: pseudo_from takes a stage for each of registration and segmentation"

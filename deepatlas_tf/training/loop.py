@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import subprocess
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from deepatlas_tf.datasets.alignment import NONE
@@ -15,12 +16,13 @@ from deepatlas_tf.runs.data_record import check_same_data, check_same_grid, data
 from deepatlas_tf.runs.files import replacing, through_json, write_json
 from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.runs.lock import locked
+from deepatlas_tf.runs.selection import SELECTED_BY, best_before, tasks_without_gain
 from deepatlas_tf.scans.nifti import save
 from deepatlas_tf.streams.pairs import WorkerShard
 from deepatlas_tf.streams.subjects import in_domain, read_samples, registration_pairs
 from deepatlas_tf.training.build_method import build_method
 from deepatlas_tf.training.build_stream import build_stream, stage_seed, used_labels
-from deepatlas_tf.training.callbacks import EpochEnd
+from deepatlas_tf.training.callbacks import EarlyStop, EpochEnd
 from deepatlas_tf.training.experiment import Experiment, Stage, settings_dict
 from deepatlas_tf.training.panels import Panels
 from deepatlas_tf.training.pseudo import write_pseudo_masks
@@ -109,8 +111,14 @@ def train_stage(stage: Stage, experiment: Experiment, dataset, validation_sample
         validation, panels = _measured(stage, dataset, validation_samples, method)
         writer = tf.summary.create_file_writer(str(RunFolder(workdir).tensorboard))
         selected = selects(stage, experiment)
-        callbacks += [EpochEnd(folder, validation, manager, writer, panels, selected), EpochLine(stage.name)]
-    if first_epoch < stage.epochs:  # else all is trained, and only the nets are not written
+        end = EpochEnd(folder, validation, manager, writer, panels, selected, stage.start_from)
+        callbacks += [end, EpochLine(stage.name)]
+    trained = first_epoch >= stage.epochs  # then only the nets are not written
+    if stage.patience:
+        early_stop = EarlyStop(folder, stage.patience, partial(value_of_chief, strategy))
+        callbacks.append(early_stop)
+        trained = trained or early_stop.is_due()
+    if not trained:
         method.fit(
             distribute(strategy, stream),
             steps_per_epoch=stage.steps_per_epoch,
@@ -121,6 +129,17 @@ def train_stage(stage: Stage, experiment: Experiment, dataset, validation_sample
         )
     if chief:
         save_nets(method.nets, folder)
+        _say_what_was_not_gained(folder)
+
+
+def _say_what_was_not_gained(folder):
+    start, rows = folder.start(), folder.metrics()
+    for task in tasks_without_gain(start, rows):
+        key = SELECTED_BY[task]
+        say(
+            f"[{folder.name}] {task}: Dice of the validation subjects was {start[key]:.3f} at the start and at most "
+            f"{best_before(key, {}, rows):.3f} after an epoch: the network that it started from is kept"
+        )
 
 
 def _measured(stage, dataset, validation_samples, method):
@@ -183,7 +202,8 @@ def write_settings(experiment: Experiment, workdir: Path) -> None:
     if path.exists():
         found = RunFolder(workdir).settings()
         found["networks"] = through_json(networks_dict(networks_from(found.get("networks", {}))))  # with all settings
-        found["data"] = {"alignment": NONE, **found["data"]}  # runs of before there were alignments
+        found["data"] = {"alignment": NONE, **found["data"]}  # runs of before there were these settings
+        found["stages"] = [{"patience": 0, **stage} for stage in found["stages"]]
         different = [key for key in settings if settings[key] != found.get(key)]
         if different:
             raise DataError(

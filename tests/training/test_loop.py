@@ -11,7 +11,9 @@ from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.models.build import load_net
+from deepatlas_tf.report import tables
 from deepatlas_tf.runs.folder import net_path
+from deepatlas_tf.runs.summary import read_run
 from deepatlas_tf.streams.augment import Augmentation
 from deepatlas_tf.training import loop
 from deepatlas_tf.training.callbacks import EpochEnd
@@ -147,6 +149,88 @@ def test_the_best_epoch_is_kept(dataset, tmp_path, monkeypatch):
     kept = load_net(net_path(tmp_path, "segmentation_baseline", "segmentation")).get_weights()
     np.testing.assert_array_equal(kept[0], snapshots[0][0])
     assert not np.array_equal(kept[0], snapshots[1][0])
+
+
+@pytest.fixture
+def two_stages(dataset, tmp_path, monkeypatch):
+    """train(scores, **settings) -> folder of a second stage that continues the network of the first.
+
+    ``scores``: what validation is made to say of it, at the start and after each epoch.
+    """
+    (first,) = _only("segmentation_baseline").stages
+    kept = {}
+
+    def train(scores, **settings):
+        second = dataclasses.replace(first, name="second", start_from={"segmentation": first.name}, **settings)
+        experiment = dataclasses.replace(_only(first.name), stages=(first, second))
+        given = kept.setdefault("scores", iter(scores))
+        measure = loop.Validation.__call__
+
+        def validate(self):
+            is_second = (tmp_path / first.name / "nets").exists()
+            return {"val_segmentation_dice": next(given)} if is_second else measure(self)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop.Validation, "__call__", validate)
+            loop.train_experiment(experiment, dataset, tmp_path)
+        return tmp_path / "second"
+
+    return train
+
+
+def _kept(stage):
+    return load_net(stage / "nets" / "segmentation.keras").get_weights()
+
+
+@pytest.mark.slow
+def test_a_stage_leaves_nothing_worse_than_it_started_from(two_stages, capsys):
+    stage = two_stages([0.8, 0.7, 0.6])
+    started_from = _kept(stage.parent / "segmentation_baseline")
+    for one, other in zip(_kept(stage), started_from, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert json.loads((stage / "start.json").read_text()) == {"val_segmentation_dice": 0.8}
+    assert not (stage.parent / "segmentation_baseline" / "start.json").exists()  # its network was new
+    line = "segmentation: Dice of the validation subjects was 0.800 at the start and at most 0.700 after an epoch"
+    assert f"[second] {line}" in capsys.readouterr().out
+    (summary,) = (found for found in read_run(stage.parent).stages if found.name == "second")
+    assert summary.best("val_segmentation_dice") == 0.8
+    assert "no epoch was better in segmentation than the start" in tables.stages(read_run(stage.parent)).note
+
+
+@pytest.mark.slow
+def test_the_start_is_measured_once_and_beaten(two_stages, capsys, monkeypatch):
+    """Stopped after the first epoch and resumed, with scores that would be too few for a second start."""
+    finish_epoch = EpochEnd.on_epoch_end
+
+    def stop(self, epoch, logs=None):
+        finish_epoch(self, epoch, logs)
+        if self.folder.name == "second":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(EpochEnd, "on_epoch_end", stop)
+        two_stages([0.5, 0.4, 0.6])
+    stage = two_stages([])
+    assert [row["val_segmentation_dice"] for row in _lines(stage)] == [0.4, 0.6]
+    started_from = _kept(stage.parent / "segmentation_baseline")
+    assert not np.array_equal(_kept(stage)[0], started_from[0])
+    assert "at the start" not in capsys.readouterr().out
+
+
+def _lines(stage):
+    return [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_patience_ends_a_stage_and_it_stays_ended(two_stages):
+    stage = two_stages([0.5, 0.6, 0.55, 0.54, 0.9], epochs=4, patience=2)
+    assert [row["epoch"] for row in _lines(stage)] == [0, 1, 2]
+    best = _kept(stage)
+    shutil.rmtree(stage / "nets")
+    two_stages([], epochs=4, patience=2)  # no epoch more
+    assert len(_lines(stage)) == 3
+    for one, other in zip(_kept(stage), best, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(dataset, tmp_path):
