@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 
-from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.keras_stack import graph_function, keras, tf
 from deepatlas_tf.ops.warp import warp
 from deepatlas_tf.scans.intensity import PERCENTILES
 from deepatlas_tf.types import Tensor
@@ -101,7 +101,7 @@ class Served(tf.Module):
             return function(*(finite(image, one) for image, one in zip(images, inputs, strict=True)))
 
         with _functions_inlined():
-            self.functions[name] = tf.function(checked).get_concrete_function(*specs)
+            self.functions[name] = graph_function(checked).get_concrete_function(*specs)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ The images have intensities in [0, 1], like those of a :class:`~deepatlas_tf.typ
 
 import itertools
 
-from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.keras_stack import graph_function, tf
 from deepatlas_tf.ops.compiled import compiled
 from deepatlas_tf.ops.filters import box_sum
 from deepatlas_tf.types import Tensor
@@ -55,7 +55,7 @@ def _minus_mutual_information(joint):
     return _entropy(joint, axes=[1, 2]) - entropy_a - entropy_b
 
 
-@tf.function  # not compiled by XLA as a whole, which computes the distances anew wherever they are used
+@graph_function  # not compiled by XLA as a whole, which computes the distances anew wherever they are used
 def mind_ssc(warped: Tensor, fixed: Tensor, radius: int = 2, dilation: int = 2) -> Tensor:
     """Mean squared difference of two MIND-SSC descriptors (Heinrich et al., MICCAI 2013); in [0, 1].
 

@@ -11,7 +11,7 @@ after the other, in half the memory: the sum of :func:`side_overlap` over the tw
 
 from collections.abc import Sequence
 
-from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.keras_stack import as_written, tf
 from deepatlas_tf.losses.overlap import cross_entropy, dice_and_cross_entropy, soft_dice
 from deepatlas_tf.ops.compiled import compiled
 from deepatlas_tf.ops.labels import mix, one_hot
@@ -32,7 +32,7 @@ def is_partial(pair: Pair) -> Tensor:
     return ~tf.reduce_all([tf.reduce_all(w == 0) | tf.reduce_all(w == 1) for w in weights])
 
 
-@tf.autograph.experimental.do_not_convert
+@as_written
 def side_overlap(pair: Pair, side: str, prediction: Tensor, u: Tensor, voxel_weight: Tensor | None = None) -> Tensor:
     """The part of the losses that one prediction has, for pairs that are not partial.
 

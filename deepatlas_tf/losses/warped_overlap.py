@@ -19,7 +19,7 @@ which the voxel ``y`` is read.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.keras_stack import as_written, tf
 from deepatlas_tf.losses.overlap import plain_soft_dice, soft_dice_of_sums
 from deepatlas_tf.ops.compiled import compiled
 from deepatlas_tf.ops.interpolation import cells, corners, grad_field, interpolate, own_rows, slopes
@@ -43,7 +43,7 @@ class Anatomy(NamedTuple):
     labelled: Tensor | bool = True
 
 
-@tf.autograph.experimental.do_not_convert
+@as_written
 def warped_soft_dice(
     moving: Anatomy, fixed: Anatomy, u: Tensor, n_classes: int, class_weight: Tensor | None = None
 ) -> Tensor:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.keras_stack import graph_function, keras, tf
 from deepatlas_tf.losses.overlap import dice_and_cross_entropy
 
 
@@ -196,7 +196,7 @@ class Method(keras.Model):
         """
         if force or not self._turn_functions:
             self._turn_functions = {
-                turn: tf.function(partial(self._replicated_update, turn)) for turn in dict.fromkeys(self.turns)
+                turn: graph_function(partial(self._replicated_update, turn)) for turn in dict.fromkeys(self.turns)
             }
         position = iter(range(self.steps, 1 << 62))
 

@@ -12,7 +12,7 @@ import pkgutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from deepatlas_tf.keras_stack import keras
+from deepatlas_tf.keras_stack import as_written, keras
 from deepatlas_tf.messages import detail
 from deepatlas_tf.models.keras_files import check_keras_file
 from deepatlas_tf.models.network import KINDS, Network, interface
@@ -86,6 +86,7 @@ class NetworkFile(Network):
 FILE = "file"  # the name of a network that comes from one
 
 
+@as_written
 def build_net(role: str, networks, shape: Sequence[int | None], n_classes: int) -> keras.Model:
     """A new network for images of ``shape``, or that of a file.
 
@@ -103,6 +104,7 @@ def build_net(role: str, networks, shape: Sequence[int | None], n_classes: int) 
         return getattr(networks, needed.kind).build(shape, needed)
 
 
+@as_written
 def load_net(path: Path, remedy: str | None = None) -> keras.Model:
     """A network that a run has saved, a Keras model without optimizer.
 

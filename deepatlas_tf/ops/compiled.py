@@ -7,7 +7,7 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.keras_stack import as_written, tf
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -43,7 +43,7 @@ def compiled(function: Callable | None = None, *, towards: tuple[str, ...] = ())
     gradient = _compiled_gradient(function)
 
     @functools.wraps(function)
-    @tf.autograph.experimental.do_not_convert
+    @as_written
     def call(*args, **kwargs):
         arguments = signature.bind(*args, **kwargs).arguments
         # Identities, since the gradient of a branch of tf.cond does not find tensors from outside of the branch

@@ -1,6 +1,6 @@
 """Warping by a displacement field: ``warp(image, u)(x) = image(x + u(x))``, in 2D and 3D."""
 
-from deepatlas_tf.keras_stack import compiled_by_xla, tf
+from deepatlas_tf.keras_stack import as_written, compiled_by_xla, tf
 from deepatlas_tf.ops.compiled import compiled
 from deepatlas_tf.ops.interpolation import (
     cells,
@@ -61,7 +61,7 @@ def _warp_linear(image, u):
     return interpolate(image, u)
 
 
-@tf.autograph.experimental.do_not_convert
+@as_written
 def _warp_in_threads(image, u):
     """:func:`_warp_linear` with a gradient towards the image that runs in several threads, where XLA uses one.
 

@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.keras_stack import graph_function, tf
 from deepatlas_tf.losses.consistency import gradient_inverse_consistency, inverse_consistency
 from deepatlas_tf.losses.overlap import soft_dice
 from deepatlas_tf.losses.similarity import similarity_function
@@ -103,7 +103,7 @@ def refiner(net, settings: InstanceOptimisation) -> Callable:
     """
     head, integrate = split_integration(net)
 
-    @tf.function
+    @graph_function
     def refine(moving, fixed, anatomies):
         field = head([moving, fixed], training=False)
         if settings.both_directions:

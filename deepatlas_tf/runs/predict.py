@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.keras_stack import graph_function, keras, tf
 from deepatlas_tf.methods import method_class
 from deepatlas_tf.models.build import load_net
 from deepatlas_tf.ops.warp import warp
@@ -167,4 +167,4 @@ def _no_displacement(moving, fixed):
 def _compiled(function, net):
     """Traced once for one image of the net's size: TensorFlow takes several nets' functions for one that retraces."""
     specs = [tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype) for tensor in net.inputs]
-    return tf.function(function).get_concrete_function(*specs)
+    return graph_function(function).get_concrete_function(*specs)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.keras_stack import as_written, tf
 from deepatlas_tf.processor import usable_cores
 from deepatlas_tf.streams import draws
 from deepatlas_tf.streams.augment import Augmentation, augment
@@ -68,6 +68,7 @@ def labelled_subjects(subjects: Sequence[str], n: int | None, seed: int = 0) -> 
     return tuple(subjects[i] for i in sorted(drawn))
 
 
+@as_written
 def hide_labels(samples: tf.data.Dataset, labelled: Collection[str]) -> tf.data.Dataset:
     """Take the label (zero-filled) and label_weight (all 0) from the subjects that are not in ``labelled``."""
     keep = tf.constant(list(labelled), tf.string)
@@ -81,6 +82,7 @@ def hide_labels(samples: tf.data.Dataset, labelled: Collection[str]) -> tf.data.
     return samples.map(hide)
 
 
+@as_written
 def only_subjects(samples: tf.data.Dataset, subjects: Collection[str]) -> tf.data.Dataset:
     """The samples of some subjects, in the same order."""
     chosen = tf.constant(list(subjects), tf.string)
@@ -153,6 +155,7 @@ def domain_pair_stream(
     return tf.data.Dataset.zip(tuple(streams)).map(lambda moving, fixed: Pair(moving=moving, fixed=fixed))
 
 
+@as_written
 def _stream(
     samples: tf.data.Dataset,
     subjects: Sequence[str],
