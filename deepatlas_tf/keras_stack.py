@@ -10,6 +10,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 # TensorFlow 2.15 prints errors about CUDA libraries at every start on a machine without a GPU; real ones are raised.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -55,7 +56,7 @@ def versions() -> dict[str, str]:
     return {"python": sys.version.split()[0], **found}
 
 
-def graph_function(function: Callable) -> Callable:
+def graph_function(function: Callable) -> Any:
     """``tf.function`` of a function that is :data:`as_written`."""
     return tf.function(as_written(function), autograph=False)
 
