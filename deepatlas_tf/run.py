@@ -70,6 +70,7 @@ def evaluate(
     split: str = "test",
     *,
     instance_steps: int = 0,
+    anatomy: bool = False,
     data_dir: Path | None = None,
     manual_dir: Path | None = None,
 ) -> Evaluation:
@@ -79,11 +80,12 @@ def evaluate(
         workdir: folder of the run.
         split: ``"train"``, ``"validation"`` or ``"test"``.
         instance_steps: if not 0, registrations refined for each pair by so many steps are measured too.
+        anatomy: and those for which the predictions of the run's segmentation network are aligned as well.
         data_dir, manual_dir: as for :func:`train`.
     """
     dataset = dataset_of_run(workdir, data_dir, manual_dir)
     pairs_per_subject = RunFolder(workdir).settings()["evaluation"]["pairs_per_subject"]
-    return measure_and_draw(dataset, workdir, split, pairs_per_subject, instance_steps)
+    return measure_and_draw(dataset, workdir, split, pairs_per_subject, instance_steps, anatomy)
 
 
 def dataset_of_run(workdir: Path, data_dir: Path | None = None, manual_dir: Path | None = None) -> DataSet:
@@ -167,10 +169,15 @@ def recipe_of(method: str) -> str | None:
 
 
 def measure_and_draw(
-    dataset: DataSet, workdir: Path, split: str, pairs_per_subject: int, instance_steps: int = 0
+    dataset: DataSet,
+    workdir: Path,
+    split: str,
+    pairs_per_subject: int,
+    instance_steps: int = 0,
+    anatomy: bool = False,
 ) -> Evaluation:
     """Measure and draw a run, and print the table and where the pictures are."""
-    evaluation = measure(workdir, dataset, split, pairs_per_subject, instance_steps)
+    evaluation = measure(workdir, dataset, split, pairs_per_subject, instance_steps, anatomy)
     pictures = draw(workdir, evaluation, dataset, split)
     labelled = len(dataset.labelled[split])
     subjects = f"{labelled} subjects" if labelled else f"{len(dataset.subjects[split])} subjects without a label map"

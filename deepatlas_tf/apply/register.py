@@ -139,7 +139,8 @@ class RegistrationOptions:
     """How two files are registered.
 
     moving_labels: label map of the moving scan, which is warped too. affine: align the scans first, with SimpleITK.
-    instance_steps: the network's field is refined by so many steps for these two scans. mirror: both scans are of left
+    instance_steps: the network's field is refined by so many steps for these two scans; anatomy: by aligning the
+    predictions of the run's segmentation network, too. mirror: both scans are of left
     sides and the model knows right ones; they are mirrored for the network only. stage: of the run, None takes the last
     that registers. overwrite: replace results that are there.
     """
@@ -147,6 +148,7 @@ class RegistrationOptions:
     moving_labels: Path | None = None
     affine: bool = False
     instance_steps: int = 0
+    anatomy: bool = False
     mirror: bool = False
     stage: str | None = None
     overwrite: bool = False
@@ -181,7 +183,7 @@ def register_files(
     if len(opened.grid.shape) != 3:
         raise DataError(f"{model} is a model of slices: deepatlas register takes volumes")
     note_on_sides(opened, options.mirror)
-    function = opened.registrar(options.stage, options.instance_steps)
+    function = opened.registrar(options.stage, options.instance_steps, options.anatomy)
     for path in inputs:
         detail(f"reading {path}")
     source, target = _read_volume(moving), _read_volume(fixed)

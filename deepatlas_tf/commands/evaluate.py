@@ -4,7 +4,7 @@ from pathlib import Path
 
 EXAMPLES = """\
   deepatlas evaluate runs/hippo5 --split validation
-  deepatlas evaluate runs/hippo5 --instance-steps 100
+  deepatlas evaluate runs/hippo5 --instance-steps 100 --anatomy
 """
 
 
@@ -19,6 +19,11 @@ def add_arguments(evaluate) -> None:
         metavar="N",
         help="measure registrations refined by N steps a pair, too",
     )
+    evaluate.add_argument(
+        "--anatomy",
+        action="store_true",
+        help="and refined by what the run's segmentation network predicts for both scans of a pair, too",
+    )
     evaluate.add_argument("--data-dir", type=Path, help="as for train")
     evaluate.add_argument("--manual-dir", type=Path, help="as for train")
 
@@ -28,4 +33,4 @@ def run(args) -> None:
     from deepatlas_tf.run import evaluate  # TensorFlow takes seconds to import: not for --help
 
     data = {"data_dir": args.data_dir, "manual_dir": args.manual_dir}
-    evaluate(args.workdir, args.split, instance_steps=args.instance_steps, **data)
+    evaluate(args.workdir, args.split, instance_steps=args.instance_steps, anatomy=args.anatomy, **data)

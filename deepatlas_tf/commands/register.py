@@ -12,6 +12,7 @@ EXAMPLES = """\
   deepatlas register moving.nii.gz fixed.nii.gz --model runs/brains -o registered
   deepatlas register moving.nii.gz fixed.nii.gz --model runs/brains --moving-labels labels.nii.gz -o registered
   deepatlas register moving.nii.gz fixed.nii.gz --model runs/brains --affine --instance-steps 100 -o registered
+  deepatlas register moving.nii.gz fixed.nii.gz --model runs/brains --instance-steps 100 --anatomy -o registered
 """
 
 
@@ -29,6 +30,11 @@ def add_arguments(parser) -> None:
     parser.add_argument("--affine", action="store_true", help="align the scans first, with SimpleITK")
     parser.add_argument(
         "--instance-steps", type=int, default=0, metavar="N", help="refine the field for these two scans by N steps"
+    )
+    parser.add_argument(
+        "--anatomy",
+        action="store_true",
+        help="refine it by what the run's segmentation network predicts for both scans, too",
     )
     parser.add_argument(
         "--mirror",

@@ -33,7 +33,12 @@ class Evaluation:
 
 
 def evaluate(
-    workdir: Path, dataset, split: str = "test", pairs_per_subject: int = 1, instance_steps: int = 0
+    workdir: Path,
+    dataset,
+    split: str = "test",
+    pairs_per_subject: int = 1,
+    instance_steps: int = 0,
+    anatomy: bool = False,
 ) -> Evaluation:
     """Measure the finished stages of a run; writes ``evaluation/{segmentation,registration}.csv`` and ``summary.json``.
 
@@ -50,6 +55,8 @@ def evaluate(
         pairs_per_subject: each subject is the fixed one of so many pairs.
         instance_steps: if not 0, ``<stage>_instance`` is measured too, the registration of each stage refined for each
             pair by so many steps on the images, see :mod:`deepatlas_tf.runs.instance`.
+        anatomy: ``<stage>_anatomy`` is measured too, for which the predictions of the run's segmentation network are
+            aligned as well.
 
     Raises:
         DataError: if no stage of the run is finished, or no subject of the split has a label and only these count; if
@@ -57,7 +64,7 @@ def evaluate(
         SettingError: if there is no registration to be refined.
     """
     _check_data(RunFolder(workdir), dataset, split)
-    predictors = load_predictors(workdir, instance_steps)
+    predictors = load_predictors(workdir, instance_steps, anatomy)
     evaluation = Evaluation(predictors)
     if not dataset.labelled[split] and len(predictors.registrars) == 1:
         raise DataError(f"no subject of the {split} split of {dataset.name} has a label map to compare with")

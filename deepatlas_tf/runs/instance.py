@@ -29,6 +29,7 @@ REGULARISERS = ("smoothness", "gradient", "gradient_l1", *CONSISTENCIES)
 SIGMA = 1.4  # voxels, of the Gaussian that smooths a step
 GAIN, PATIENCE = 1e-3, 15  # it stops where so many steps have not lowered the loss of any pair by this part
 SMALLEST = 40  # voxels along each axis, of a grid that has a coarser one: on a small one it would see no anatomy
+ANATOMY = 1.0  # the weight of the anatomy where a stage had none
 TERMS = ("similarity", "similarity_inverse", "anatomy", "anatomy_inverse", *REGULARISERS)
 
 
@@ -61,6 +62,11 @@ class InstanceOptimisation:
             raise SettingError("instance optimisation needs a weight for the similarity")
         if not any(self.weights.get(term) for term in REGULARISERS):
             raise SettingError(f"instance optimisation needs a weight for one of {', '.join(REGULARISERS)}")
+
+    def with_anatomy(self) -> "InstanceOptimisation":
+        """The same with a weight for the anatomy: its own, else ``ANATOMY``."""
+        weights = {**self.weights, "anatomy": self.weights.get("anatomy") or ANATOMY}
+        return dataclasses.replace(self, weights=weights)
 
     @property
     def both_directions(self) -> bool:

@@ -14,9 +14,11 @@ from deepatlas_tf.runs.predict import (
     Registrar,
     Segmenter,
     any_size,
+    check_refinement,
     load_task_net,
     refined_registrar,
     registrar,
+    segmentation_for,
     segmenter,
     trained_nets,
 )
@@ -85,16 +87,19 @@ class TrainedModel:
         """A function ``image (*S, 1) -> class probabilities (*S, C)``, NumPy in and out, for any size."""
         return segmenter(self.net("segmentation", stage))
 
-    def registrar(self, stage: str | None = None, instance_steps: int = 0) -> Registrar:
+    def registrar(self, stage: str | None = None, instance_steps: int = 0, anatomy: bool = False) -> Registrar:
         """A function ``moving (*S, 1), fixed (*S, 1) -> u (*S, D)`` in voxels, NumPy in and out, for any size.
 
         instance_steps: the network's field is refined for the two images by so many steps on the loss of its stage.
+        anatomy: the predictions of the run's segmentation network are aligned as well.
         """
+        check_refinement(instance_steps, anatomy)
         net, name = self.net("registration", stage), self.stage_of("registration", stage)
         if not instance_steps:
             return registrar(net)
         settings = next(s for s in self.settings["stages"] if s["name"] == name)
-        return refined_registrar(net, settings, instance_steps)
+        segmentation = any_size(segmentation_for(self.folder, settings["name"])) if anatomy else None
+        return refined_registrar(net, settings, instance_steps, segmentation)
 
 
 class ExportedModel:
@@ -111,11 +116,12 @@ class ExportedModel:
         function = self._signature("segment", stage)
         return lambda image: function(image=tf.constant(image[None]))["probabilities"].numpy()[0]
 
-    def registrar(self, stage: str | None = None, instance_steps: int = 0) -> Registrar:
+    def registrar(self, stage: str | None = None, instance_steps: int = 0, anatomy: bool = False) -> Registrar:
         """A function ``moving (*S, 1), fixed (*S, 1) -> u (*S, D)`` in voxels, NumPy in and out, for any size.
 
         Raises SettingError for ``instance_steps``, as an exported model has no loss, and for a ``stage``.
         """
+        check_refinement(instance_steps, anatomy)
         if instance_steps:
             raise SettingError("--instance-steps needs the folder of the run: an exported model has no loss")
         function = self._signature("register", stage)

@@ -62,18 +62,25 @@ def registrar(net: keras.Model) -> Registrar:
     return lambda moving, fixed: predict(tf.constant(moving[None]), tf.constant(fixed[None])).numpy()[0]
 
 
-def refined_registrar(net: keras.Model, stage: Mapping[str, Any], steps: int) -> Registrar:
+def refined_registrar(
+    net: keras.Model, stage: Mapping[str, Any], steps: int, segmentation: keras.Model | None = None
+) -> Registrar:
     """A registrar whose field is refined for each pair by ``steps`` of instance optimisation on the loss of ``stage``.
 
     Args:
         net: the registration network of the stage.
         stage: the settings of the stage as ``experiment.json`` has them.
         steps: of Adam.
+        segmentation: a network whose predictions for both images are aligned as well; None aligns the images only.
 
     Raises:
         SettingError: if the loss of the stage cannot be used for it.
     """
-    return refiner(net, InstanceOptimisation.of_stage(stage, steps=steps))
+    settings = InstanceOptimisation.of_stage(stage, steps=steps)
+    if segmentation is None:
+        return refiner(net, settings)
+    refine, segment = refiner(net, settings.with_anatomy()), segmenter(segmentation)
+    return lambda moving, fixed: refine(moving, fixed, (segment(moving), segment(fixed)))
 
 
 def warp_image(image: np.ndarray, u: np.ndarray) -> np.ndarray:
@@ -87,18 +94,21 @@ def warp_label(label: np.ndarray, u: np.ndarray) -> np.ndarray:
     return warped.numpy()[0, ..., 0]
 
 
-def load_predictors(workdir: Path, instance_steps: int = 0) -> Predictors:
+def load_predictors(workdir: Path, instance_steps: int = 0, anatomy: bool = False) -> Predictors:
     """The functions of each finished stage, of the networks that it trained itself.
 
     Args:
         workdir: folder of the run.
         instance_steps: if not 0, ``<stage>_instance`` is among the registrars, which refines the field of the stage for
             each pair by so many steps.
+        anatomy: ``<stage>_anatomy`` is among them, too, for which the predictions of the run's segmentation network are
+            aligned as well.
 
     Raises:
         DataError: if no stage of the run is finished.
-        SettingError: if there is no registration to be refined.
+        SettingError: if there is no registration to be refined, or no segmentation network for ``anatomy``.
     """
+    check_refinement(instance_steps, anatomy)
     found = Predictors({}, {IDENTITY: _no_displacement}, {})
     folder = RunFolder(workdir)
     for stage in folder.settings()["stages"]:
@@ -110,15 +120,35 @@ def load_predictors(workdir: Path, instance_steps: int = 0) -> Predictors:
         if "registration" in trained and nets["registration"].exists():
             found.registrars[name] = registrar(load_task_net(folder, name, "registration"))
             if instance_steps and _compares_images(stage):
-                refined = f"{name}_instance"
-                net = load_task_net(folder, name, "registration")
-                found.registrars[refined] = refined_registrar(net, stage, instance_steps)
-                found.domains[refined] = found.domains[name]
+                nets = {"instance": None} | ({"anatomy": segmentation_for(folder, name)} if anatomy else {})
+                for kind, segmentation in nets.items():
+                    net = load_task_net(folder, name, "registration")
+                    refine = refined_registrar(net, stage, instance_steps, segmentation)
+                    found.registrars[f"{name}_{kind}"], found.domains[f"{name}_{kind}"] = refine, found.domains[name]
     if not found.labellers and len(found.registrars) == 1:
         raise DataError(f"{workdir}: no stage of this run is finished; run the training command again to resume it")
     if instance_steps and not any(name.endswith("_instance") for name in found.registrars):
         raise SettingError(f"--instance-steps: no finished stage of {workdir} has learned to register images")
     return found
+
+
+def check_refinement(instance_steps: int, anatomy: bool) -> None:
+    """SettingError where there is an anatomy to align, but no step to do it in."""
+    if anatomy and not instance_steps:
+        raise SettingError("--anatomy is a part of the refinement for each pair: add --instance-steps 100")
+
+
+def segmentation_for(folder: RunFolder, stage: str) -> keras.Model:
+    """The segmentation network of a stage; where it has none, that of the last stage of the run which trained one.
+
+    Raises:
+        SettingError: if the run has none.
+    """
+    trained = [s["name"] for s in folder.settings()["stages"] if "segmentation" in trained_nets(s)]
+    for name in (stage, *reversed(trained)):
+        if folder.stage(name).net("segmentation").exists():
+            return load_task_net(folder, name, "segmentation")
+    raise SettingError(f"--anatomy needs a segmentation network, and {folder.path} has none that is finished")
 
 
 def load_task_net(folder: RunFolder, stage: str, task: str) -> keras.Model:

@@ -1,5 +1,6 @@
 """The evaluation with instance optimisation: a row more for each registration, on synthetic knees in 2D."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +12,9 @@ from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.models.registration.voxelmorph import registration_net
 from deepatlas_tf.models.segmentation.light import light_unet
 from deepatlas_tf.phantoms.knee import CLASS_NAMES, knee
+from deepatlas_tf.runs import predict
 from deepatlas_tf.runs.files import through_json, write_json
-from deepatlas_tf.runs.folder import net_path
+from deepatlas_tf.runs.folder import RunFolder, net_path
 from deepatlas_tf.training.experiment import Data, Experiment, Stage, settings_dict
 from deepatlas_tf.types import SettingError
 
@@ -77,6 +79,53 @@ def test_without_the_option_nothing_is_refined(tmp_path):
     write_run(tmp_path, REGISTRATION)
     summary = evaluate(tmp_path, made_up_dataset()).summary
     assert set(summary) == {"identity", "registration_unsupervised"}
+
+
+def test_anatomies_that_the_segmentation_network_predicts_are_aligned_too(tmp_path, monkeypatch):
+    """With a segmentation that is right, a registration is better than one by the images alone."""
+    write_run(tmp_path, SEGMENTATION, REGISTRATION)
+    dataset = made_up_dataset()
+    known = {s["image"].tobytes(): np.eye(len(CLASS_NAMES), dtype=np.float32)[s["label"]] for s in dataset.measured("")}
+    used = []
+
+    def perfect(net):
+        used.append(net.name)
+        return lambda image: known[image.tobytes()]
+
+    monkeypatch.setattr(predict, "segmenter", perfect)
+    evaluation = evaluate(tmp_path, dataset, instance_steps=60, anatomy=True)
+    means = {
+        name: tasks["registration"]["dice"]["mean"]
+        for name, tasks in evaluation.summary.items()
+        if name != SEGMENTATION.name
+    }
+    assert list(means) == ["identity", *(f"{REGISTRATION.name}{kind}" for kind in ("", "_instance", "_anatomy"))]
+    assert used == ["segmentation"]
+    assert means[f"{REGISTRATION.name}_anatomy"] > means[f"{REGISTRATION.name}_instance"] + 0.05
+
+
+def test_the_segmentation_of_a_stage_is_its_own_or_the_last_of_the_run(tmp_path):
+    last = dataclasses.replace(SEGMENTATION, name="last")
+    write_run(tmp_path, SEGMENTATION, last, REGISTRATION)
+    folder = RunFolder(tmp_path)
+
+    def weights_of(stage):
+        return predict.load_task_net(folder, stage, "segmentation").get_weights()[0]
+
+    def chosen(stage):
+        return predict.segmentation_for(folder, stage).get_weights()[0]
+
+    np.testing.assert_array_equal(chosen(REGISTRATION.name), weights_of("last"))
+    np.testing.assert_array_equal(chosen(SEGMENTATION.name), weights_of(SEGMENTATION.name))
+    assert not np.array_equal(weights_of("last"), weights_of(SEGMENTATION.name))
+
+
+def test_an_anatomy_needs_steps_and_a_segmentation_network(tmp_path):
+    write_run(tmp_path, REGISTRATION)
+    with pytest.raises(SettingError, match="--anatomy is a part of the refinement for each pair: add --instance-steps"):
+        evaluate(tmp_path, made_up_dataset(), anatomy=True)
+    with pytest.raises(SettingError, match="--anatomy needs a segmentation network, and .* has none that is finished"):
+        evaluate(tmp_path, made_up_dataset(), instance_steps=5, anatomy=True)
 
 
 def test_a_run_without_a_registration_of_images_is_refused(tmp_path):
