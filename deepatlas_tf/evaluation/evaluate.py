@@ -69,6 +69,20 @@ def evaluate(
     if not dataset.labelled[split] and len(predictors.registrars) == 1:
         raise DataError(f"no subject of the {split} split of {dataset.name} has a label map to compare with")
     say_unlabelled(dataset, split, [domain for between in predictors.domains.values() for domain in between])
+    _add_rows(evaluation, dataset, split, pairs_per_subject)
+    evaluation.summary = summarise_rows(
+        evaluation.segmentation_rows, evaluation.registration_rows, dataset.class_names[1:]
+    )
+    folder = RunFolder(workdir)
+    write_rows(folder.table_file("segmentation"), evaluation.segmentation_rows)
+    write_rows(folder.table_file("registration"), evaluation.registration_rows)
+    write_json(folder.summary_file, evaluation.summary)
+    return evaluation
+
+
+def _add_rows(evaluation: Evaluation, dataset, split: str, pairs_per_subject: int) -> None:
+    """Measure every subject and pair of the split; each sample is read once."""
+    predictors = evaluation.predictors
     tasks = _registration_tasks(predictors, dataset, split, pairs_per_subject)
     subjects = set(dataset.labelled[split]).union(*(pairs.moving | pairs.fixed for pairs, _ in tasks))
     samples = (s for s in dataset.measured(split) if s["subject"].decode() in subjects)
@@ -80,14 +94,6 @@ def evaluate(
     for pairs, registrars in tasks:
         for moving, fixed in pairs.rest():
             evaluation.registration_rows += _registration_rows(moving, fixed, registrars, dataset)
-    evaluation.summary = summarise_rows(
-        evaluation.segmentation_rows, evaluation.registration_rows, dataset.class_names[1:]
-    )
-    folder = RunFolder(workdir)
-    write_rows(folder.table_file("segmentation"), evaluation.segmentation_rows)
-    write_rows(folder.table_file("registration"), evaluation.registration_rows)
-    write_json(folder.summary_file, evaluation.summary)
-    return evaluation
 
 
 def _check_data(folder: RunFolder, dataset, split: str) -> None:
