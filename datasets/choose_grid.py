@@ -64,7 +64,8 @@ def fingerprint(scans: Sequence[ListedScan], n_axes: int) -> Fingerprint:
             anatomy = _central_box(label.volume != 0) * spacing
         box = _central_box(_foreground(image.volume)) * spacing
         found.append([sizes[order] for sizes in (spacing, box, anatomy)])
-    return Fingerprint(*np.stack(found, axis=1), frozenset(numbers))
+    spacings, foreground, anatomy = np.stack(found, axis=1)
+    return Fingerprint(spacings, foreground, anatomy, frozenset(numbers))
 
 
 def choose_grid(

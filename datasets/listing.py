@@ -198,8 +198,8 @@ def _csv_scan(path: Path, number: int, cell: dict[str, str]) -> ListedScan:
     for name in ("image", "label"):
         if len(cell.get(name, "").splitlines()) > 1:
             raise DataError(f"{path}, line {number}: the path of the {name} has a line break; write it in one line")
-    split, words = cell.get("split", "").lower(), cell.get("labelled_classes", "")
-    words = words.split(";") if ";" in words else words.split()
+    split, listed = cell.get("split", "").lower(), cell.get("labelled_classes", "")
+    words = listed.split(";") if ";" in listed else listed.split()
     return ListedScan(
         cell["subject"],
         path.parent / os.path.expanduser(cell["image"]),
@@ -229,7 +229,8 @@ def _folder_scans(folder: Path, part: str, split: str, channels: bool) -> list[L
     for stem, path in _stems(folder / f"labels{part}"):
         maps.setdefault(stem, []).append(path)
     for stem, path in _stems(folder / f"images{part}"):
-        subject, channel = _CHANNEL.fullmatch(stem).groups() if channels else (stem, "0000")
+        numbered = _CHANNEL.fullmatch(stem) if channels else None
+        subject, channel = numbered.groups() if numbered else (stem, "0000")
         if channel != "0000":
             raise DataError(
                 f"{folder}: subject {subject} has a second channel, {path.name}, and one image a subject is used; "

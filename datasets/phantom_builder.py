@@ -9,7 +9,7 @@ from deepatlas_tf.phantoms.deform import Phantom
 from deepatlas_tf.types import DataError
 
 
-class PhantomBuilder(VolumeBuilder, skip_registration=True):
+class PhantomBuilder(VolumeBuilder, skip_registration=True):  # type: ignore[call-arg] # TFDS brings no types
     """Base of the phantoms. A subclass sets the constants, ``PREFIX`` of the subjects' names too, and writes ``draw``.
 
     The subject's number is the seed it is drawn from. A variant is a contrast, or two joined by ``_``, which are the

@@ -25,7 +25,7 @@ class Scan(NamedTuple):
     label: Path | None
 
 
-class ScanBuilder(VolumeBuilder, skip_registration=True):
+class ScanBuilder(VolumeBuilder, skip_registration=True):  # type: ignore[call-arg] # TFDS brings no types
     """Base of the builders that read NIfTI files. A subclass writes ``find_scans``.
 
     LABELS: class name -> the numbers of the label files that are merged into the class, in the order of the classes.
@@ -98,7 +98,7 @@ class ScanBuilder(VolumeBuilder, skip_registration=True):
         image, label_map = self.load(scan)
         plain, numbers = self._plain_transform(image), self.label_numbers()
         transform, merged = self._transform(subject, image, plain), None
-        if label_map is not None:
+        if label_map is not None and scan.label is not None:
             checks.check_values(subject, scan.label, label_map.volume, self.declared_numbers(), self.undeclared())
             merged = merge(label_map.volume, numbers.values())
 

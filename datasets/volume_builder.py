@@ -27,6 +27,7 @@ class VolumeConfig(tfds.core.BuilderConfig):
     the scans are aligned and how, see :mod:`deepatlas_tf.datasets.alignment`.
     """
 
+    name: str
     shape: tuple[int, ...] = ()
     spacing: tuple[float, ...] = ()
     n_subjects: int | None = None
@@ -62,7 +63,8 @@ def volume_config(
     return VolumeConfig(name=name, shape=shape, spacing=spacing, n_subjects=n_subjects, variant=variant)
 
 
-class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+# mypy takes a base class that brings no types, such as TFDS's, for one that has no arguments
+class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Base of all builders. A subclass sets the constants and writes ``find_subjects`` and ``read``.
 
     Records come in the order of the split's subjects, made in this process or, where TFDS was given options or a runner

@@ -48,10 +48,10 @@ def side_of_series(folder: Path, subject: str) -> str:
         DataError: the tags contradict each other or do not tell.
     """
     tags = itk.read_tags(folder, subject, (*SIDE_TAGS, SERIES_DESCRIPTION))
-    told = {name: SIDES.get(tags.get(tag, "").lower()) for tag, name in SIDE_TAGS.items()}
     words = tags.get(SERIES_DESCRIPTION, "").upper().replace("_", " ").split()
-    told["SeriesDescription"] = _only({"LEFT", "RIGHT"} & set(words))
-    told = {name: side for name, side in told.items() if side is not None}
+    read = {name: SIDES.get(tags.get(tag, "").lower()) for tag, name in SIDE_TAGS.items()}
+    read["SeriesDescription"] = _only({"LEFT", "RIGHT"} & set(words))
+    told = {name: side for name, side in read.items() if side is not None}
     if len(set(told.values())) > 1:
         shown = ", ".join(f"{name} {side}" for name, side in told.items())
         raise DataError(f"subject {subject}: the tags of {folder} contradict each other ({shown}); {WAY_OUT}")

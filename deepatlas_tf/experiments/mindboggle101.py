@@ -25,9 +25,8 @@ def get_experiment(tiny: bool = False) -> Experiment:
     template = hippocampus.get_experiment()
     stages = []
     for stage in template.stages:
-        turns = {"registration": 20, "segmentation": 1} if stage.name == "deepatlas" else {}
-        changes = {"steps": stage.steps * 10, "batch_size": 1, "augmentation": MILD}
-        stages.append(dataclasses.replace(stage, turns=turns or stage.turns, **changes))
+        turns = {"registration": 20, "segmentation": 1} if stage.name == "deepatlas" else stage.turns
+        stages.append(dataclasses.replace(stage, turns=turns, steps=stage.steps * 10, batch_size=1, augmentation=MILD))
     data = Data("mindboggle101", labels=21)
     experiment = dataclasses.replace(template, name="mindboggle101", data=data, stages=tuple(stages))
     if not tiny:

@@ -35,7 +35,7 @@ class Data:
     domains: tuple[str, ...] = ()
     memory_gib: float = 2.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("shape", "spacing"):
             if not isinstance(getattr(self, name), tuple | None):
                 raise SettingError(f"data.{name} takes one value for each axis, such as (64, 64, 48), or None")
@@ -78,7 +78,7 @@ class Stage:
     pseudo_from: Mapping[str, str] = dataclasses.field(default_factory=dict)
     pseudo_gate: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Write out what was left to the method's defaults, so that every setting can be seen and set."""
         try:
             cls = method_class(self.method)
@@ -102,7 +102,7 @@ class Stage:
             object.__setattr__(self, name, value)
         self._check()
 
-    def _check(self):
+    def _check(self) -> None:
         try:
             similarity_function(self.similarity, self.similarity_settings)
         except ValueError as error:
@@ -219,7 +219,7 @@ def settings_dict(experiment: Experiment) -> dict[str, Any]:
     return {**dataclasses.asdict(experiment), "networks": networks_dict(experiment.networks)}
 
 
-def _set_as_before(experiment, name, value, assignment):
+def _set_as_before(experiment: Experiment, name: str, value: Any, assignment: str) -> Experiment:
     """The setting of a network under the name that earlier versions gave it, for all networks that have it now."""
     paths = [path.split(".") for path in RENAMED[name]]
     found = [path for path in paths if path[1] in _children(getattr(experiment.networks, path[0]))]
@@ -233,7 +233,8 @@ def _set_as_before(experiment, name, value, assignment):
     return experiment
 
 
-def _replace(node, keys: Sequence[str], value, assignment):
+def _replace(node: Any, keys: Sequence[str], value: Any, assignment: str) -> Any:
+    """A copy of the node (dataclass, mapping or stages) in which the setting that ``keys`` lead to has the value."""
     if not keys:
         return _converted(node, value, assignment)
     children = _children(node)
@@ -245,14 +246,14 @@ def _replace(node, keys: Sequence[str], value, assignment):
     if isinstance(node, Networks) and keys[0] in KINDS and not keys[1:]:
         return node.with_network(keys[0], str(value))
     child = _replace(children[keys[0]], keys[1:], value, assignment)
-    if dataclasses.is_dataclass(node):
-        return dataclasses.replace(node, **{keys[0]: child})
     if isinstance(node, tuple):
         return tuple(child if stage.name == keys[0] else stage for stage in node)
-    return {**node, keys[0]: child}
+    if isinstance(node, Mapping):
+        return {**node, keys[0]: child}
+    return dataclasses.replace(node, **{keys[0]: child})
 
 
-def _children(node) -> dict[str, Any]:
+def _children(node: Any) -> dict[str, Any]:
     if dataclasses.is_dataclass(node):
         return {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
     if isinstance(node, Mapping):
@@ -260,11 +261,11 @@ def _children(node) -> dict[str, Any]:
     return {stage.name: stage for stage in node} if _is_stages(node) else {}
 
 
-def _is_stages(node) -> bool:
+def _is_stages(node: Any) -> bool:
     return isinstance(node, tuple) and bool(node) and isinstance(node[0], Stage)
 
 
-def _converted(old, value, assignment):
+def _converted(old: Any, value: Any, assignment: str) -> Any:
     """The value as the type of the setting that it replaces."""
     if old is None or value is None:
         return tuple(value) if isinstance(value, list) else value

@@ -117,8 +117,8 @@ def draw_motion(shape: Sequence[int], rng: np.random.Generator) -> Motion:
     """A rotation or a shift, each with probability 1/2."""
     n_axes = len(shape)
     if rng.random() < 0.5:
-        axes = tuple(int(a) for a in sorted(rng.choice(n_axes, 2, replace=False)))
-        return Motion(axes, float(rng.uniform(-ROTATION_DEGREES, ROTATION_DEGREES)), (0.0,) * n_axes)
+        a, b = (int(axis) for axis in sorted(rng.choice(n_axes, 2, replace=False)))
+        return Motion((a, b), float(rng.uniform(-ROTATION_DEGREES, ROTATION_DEGREES)), (0.0,) * n_axes)
     return Motion((0, 1), 0.0, tuple(float(s) for s in rng.uniform(-SHIFT, SHIFT, n_axes) * shape))
 
 

@@ -55,7 +55,7 @@ def html_report(
     return f'<!DOCTYPE html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
 
-def _with_strips(summaries, names) -> list[tuple[str, list[str]]]:
+def _with_strips(summaries: Sequence[ScanSummary], names: Sequence[str]) -> list[tuple[str, list[str]]]:
     """(CSS class, cells) of each row; cells are HTML."""
     heading, *rows = [[html.escape(cell) for cell in row] for row in class_rows(summaries, names)]
     volumes = [[one.held[name].volume_ml for one in summaries if name in one.held] for name in names]
@@ -74,7 +74,12 @@ def _strip(values: Sequence[float]) -> str:
     return f'<svg width="260" height="16">{line}<g fill="#0072b2" fill-opacity="0.45">{dots}</g></svg>'
 
 
-def _with_pictures(summaries, names, findings, pictures) -> list[tuple[str, list[str]]]:
+def _with_pictures(
+    summaries: Sequence[ScanSummary],
+    names: Sequence[str],
+    findings: Sequence[Finding],
+    pictures: Mapping[int, bytes | None],
+) -> list[tuple[str, list[str]]]:
     heading, *rows = [[html.escape(cell) for cell in row] for row in subject_rows(summaries, names)]
     found: dict[str, list[str]] = {}
     for finding in findings:

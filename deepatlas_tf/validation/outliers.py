@@ -14,7 +14,7 @@ More than MAX_SHARE of the subjects out of line are no outliers but a set of sev
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -151,5 +151,5 @@ def _on_one_dimension(summaries: Sequence[ScanSummary]) -> list[ScanSummary]:
     return [one for one in summaries if one.spacing and len(one.spacing) == max(dimensions, key=dimensions.count)]
 
 
-def _by_x(values) -> str:
+def _by_x(values: Iterable[float]) -> str:
     return " x ".join(f"{value:.4g}" for value in values)

@@ -8,7 +8,7 @@ import dataclasses
 import os
 import pkgutil
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from deepatlas_tf.validation.scan_summary import LoadedScan, Problem
 
 if TYPE_CHECKING:  # needs TensorFlow
     from deepatlas_tf.datasets.load import DataSet
+    from deepatlas_tf.datasets.scan_builder import Scan, ScanBuilder
 
 LABEL_WORD = re.compile(r"(^|[_.-])(labels?|seg|segmentation|mask|masks|labelmap)(?=$|[_.-])", re.IGNORECASE)
 LOOSE_FILES = (
@@ -174,7 +175,7 @@ def _builder_files(text: str, manual_dir: Path) -> ScanSet:
     numbers = dict.fromkeys(builder.declared_numbers()) | (_class_of(builder.label_numbers()) or {})
     own = type(builder).load is not ScanBuilder.load
 
-    def load(scan) -> LoadedScan:
+    def load(scan: "Scan") -> LoadedScan:
         loaded = _load_own(builder, scan) if own else load_files(scan.subject, scan.image, scan.label)
         split = split_of.get(scan.subject, "train" if splits else "")
         return dataclasses.replace(loaded, split=split, domain=domains[scan.subject], class_of=numbers)
@@ -182,7 +183,7 @@ def _builder_files(text: str, manual_dir: Path) -> ScanSet:
     return ScanSet(text.replace("/", "_"), f"{text}, {manual_dir}", tuple(builder.label_numbers()), scans, load)
 
 
-def _load_own(builder, scan) -> LoadedScan:
+def _load_own(builder: "ScanBuilder", scan: "Scan") -> LoadedScan:
     """For scans that are more than NIfTI files (DICOM series): image and label map in one go."""
     files = (os.fspath(scan.image), os.fspath(scan.label or ""))
     try:
@@ -199,20 +200,20 @@ class _Records:
     def __init__(self, dataset: "DataSet"):
         self.dataset = dataset
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for split in self.dataset.subjects:
             for record in self.dataset.records(split).as_numpy_iterator():
                 yield split, record
 
 
-def _records(text: str, data_dir) -> ScanSet:
+def _records(text: str, data_dir: Path | None) -> ScanSet:
     from deepatlas_tf.datasets.load import load_dataset  # needs TensorFlow
 
     dataset = load_dataset(text, data_dir=data_dir)
     names = dataset.class_names
     numbers = {i: name if i else None for i, name in enumerate(names)}
 
-    def load(item) -> LoadedScan:
+    def load(item: tuple[str, Mapping[str, Any]]) -> LoadedScan:
         return dataclasses.replace(_of_record(item[1], names), split=item[0], class_of=numbers)
 
     title = f"{text} (synthetic), prepared records" if dataset.synthetic else f"{text}, prepared records"

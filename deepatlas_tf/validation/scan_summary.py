@@ -143,7 +143,7 @@ def _intensity(volume: np.ndarray) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
-def _structures(grid: Nifti, class_of) -> tuple[dict[str, Structure], tuple[int, ...]]:
+def _structures(grid: Nifti, class_of: Mapping[int, str | None] | None) -> tuple[dict[str, Structure], tuple[int, ...]]:
     """Structure of each class, in the order of the declaration or of the numbers; numbers that are not declared."""
     where = np.nonzero(grid.volume)
     numbers, index = np.unique(grid.volume[where], return_inverse=True)
@@ -155,7 +155,9 @@ def _structures(grid: Nifti, class_of) -> tuple[dict[str, Structure], tuple[int,
     order = dict.fromkeys(names.values() if class_of is None else class_of.values())
     structures = {}
     for name in order:
-        rows = [i for i, n in enumerate(numbers) if names[int(n)] == name and name is not None]
+        if name is None:  # declared, but of no class
+            continue
+        rows = [i for i, n in enumerate(numbers) if names[int(n)] == name]
         voxels = int(counts[rows].sum())
         if voxels:
             centre = nib.affines.apply_affine(grid.affine, sums[rows].sum(0) / voxels)

@@ -154,7 +154,9 @@ def _check_values(feature: schema_pb2.Feature, values: list[list]) -> list[Viola
     return found
 
 
-def _check_range(name: str, kind: str, domain, rows: list[list]) -> list[Violation]:
+def _check_range(
+    name: str, kind: str, domain: schema_pb2.IntDomain | schema_pb2.FloatDomain, rows: list[list]
+) -> list[Violation]:
     found = []
     for side, word, limit in (("SMALL", "below", "min"), ("BIG", "above", "max")):
         if not domain.HasField(limit):

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +108,7 @@ def write_subjects(path: Path, summaries: Sequence[ScanSummary], rows: Table) ->
     write_whole(path, file.getvalue())
 
 
-def _sizes(values) -> str:
+def _sizes(values: Iterable[float]) -> str:
     return "x".join(f"{value:.4g}" for value in values) or "-"
 
 

@@ -1,6 +1,7 @@
 """TensorFlow Data Validation of the subjects' table, with the extra ``[tfx]`` (Python 3.10 and 3.11)."""
 
 from pathlib import Path
+from typing import Any
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
@@ -35,7 +36,7 @@ def validate(found: statistics_pb2.DatasetFeatureStatisticsList, schema: schema_
     return package().validate_statistics(found, schema)
 
 
-def _feature(tf, values: list):
+def _feature(tf: Any, values: list) -> Any:
     if isinstance(values[0], str):
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode() for value in values]))
     if isinstance(values[0], float):
@@ -43,7 +44,7 @@ def _feature(tf, values: list):
     return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
 
 
-def package():
+def package() -> Any:
     """The package tensorflow_data_validation. Raises SettingError where the extra is not installed."""
     try:
         import tensorflow_data_validation

@@ -1,6 +1,7 @@
 """Small pictures of scans with the outlines of their labels, as PNG."""
 
 import io
+from collections.abc import Sequence
 
 import matplotlib
 import matplotlib.image
@@ -36,10 +37,15 @@ def thumbnail(loaded: LoadedScan) -> bytes | None:
     return file.getvalue()
 
 
-def _tile(image, label, sizes, at, cut) -> np.ndarray:
-    """One picture (HEIGHT, width, 3) float in [0, 1]; ``cut``: the axis that is left out."""
-    take = (lambda volume: volume) if cut is None else (lambda volume: np.take(volume, at[cut], axis=cut))
-    size = np.delete(sizes, cut) if cut is not None else sizes
+def _tile(
+    image: np.ndarray, label: np.ndarray | None, sizes: np.ndarray, at: Sequence[int], cut: int | None
+) -> np.ndarray:
+    """One picture (HEIGHT, width, 3) float in [0, 1]; ``cut``: the axis that is left out, None for a scan of two."""
+
+    def take(volume: np.ndarray) -> np.ndarray:
+        return volume if cut is None else np.take(volume, at[cut], axis=cut)
+
+    size = sizes if cut is None else np.delete(sizes, cut)
     pixels = _stretch(take(image), size)
     tile = np.repeat(pixels[..., None], 3, axis=-1)
     if label is not None:

@@ -1,7 +1,7 @@
 """Validation of a set of scans from beginning to end: what ``deepatlas data validate`` does."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
@@ -62,7 +62,9 @@ class Validation:
         return folder
 
 
-def validate(text: str, folder: Path | None = None, schema_file: Path | None = None, **where) -> Validation:
+def validate(
+    text: str, folder: Path | None = None, schema_file: Path | None = None, **where: Path | None
+) -> Validation:
     """Look at every scan of ``text`` (NAME, DIR or CSV) and write what was found to ``folder``.
 
     Args:
@@ -104,5 +106,5 @@ def _in_order(summaries: Sequence[ScanSummary], rows: Table, findings: Sequence[
     return [row for one, row in zip(summaries, rows, strict=True) if one.subject not in wrong] or list(rows)
 
 
-def _length(items) -> int | None:
-    return len(items) if hasattr(items, "__len__") else None
+def _length(items: Iterable) -> int | None:
+    return len(items) if isinstance(items, Sized) else None
