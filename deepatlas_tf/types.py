@@ -5,7 +5,7 @@ A displacement field ``u`` is ``(B, *S, D)`` in voxels of the network's grid; ax
 ``warp(image, u)(x) = image(x + u(x))``.
 """
 
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 Tensor = Any  # a tf.Tensor, or an array that TensorFlow takes for one; this module does not import TensorFlow
 
@@ -40,6 +40,9 @@ class Pair(TypedDict):
 
     moving: Sample
     fixed: Sample
+
+
+Side = Literal["moving", "fixed"]  # a key of a pair
 
 
 class DataError(ValueError):

@@ -16,9 +16,9 @@ from deepatlas_tf.losses.overlap import cross_entropy, dice_and_cross_entropy, s
 from deepatlas_tf.ops.compiled import compiled
 from deepatlas_tf.ops.labels import mix, one_hot
 from deepatlas_tf.ops.warp import warp
-from deepatlas_tf.types import Pair, Sample, Tensor
+from deepatlas_tf.types import Pair, Sample, Side, Tensor
 
-SIDES = ("moving", "fixed")
+SIDES: tuple[Side, Side] = ("moving", "fixed")
 TERMS = ("anatomy", "anatomy_cross_entropy", "supervised", "supervised_cross_entropy")
 
 
@@ -33,7 +33,7 @@ def is_partial(pair: Pair) -> Tensor:
 
 
 @as_written
-def side_overlap(pair: Pair, side: str, prediction: Tensor, u: Tensor, voxel_weight: Tensor | None = None) -> Tensor:
+def side_overlap(pair: Pair, side: Side, prediction: Tensor, u: Tensor, voxel_weight: Tensor | None = None) -> Tensor:
     """The part of the losses that one prediction has, for pairs that are not partial.
 
     Args:

@@ -5,8 +5,12 @@ Another package adds a method by an entry point of the group ``deepatlas_tf.meth
 
 import importlib
 import pkgutil
+from typing import TYPE_CHECKING
 
 from deepatlas_tf.plugins import plugin, plugin_names
+
+if TYPE_CHECKING:
+    from deepatlas_tf.methods.base import Method
 
 
 def method_names() -> tuple[str, ...]:
@@ -14,7 +18,7 @@ def method_names() -> tuple[str, ...]:
     return (*_own_names(), *plugin_names("methods"))
 
 
-def method_class(name: str):
+def method_class(name: str) -> type["Method"]:
     """The class of a method: the subclass of ``Method`` that its file defines.
 
     Raises:
@@ -34,5 +38,5 @@ def method_class(name: str):
     return own[0]
 
 
-def _own_names():
+def _own_names() -> tuple[str, ...]:
     return tuple(module.name for module in pkgutil.iter_modules(__path__) if module.name != "base")

@@ -1,11 +1,12 @@
 """What every method shares: alternating turns, one update, and one name for a term from its equation to its plot."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from deepatlas_tf.keras_stack import graph_function, keras, tf
 from deepatlas_tf.losses.overlap import dice_and_cross_entropy
+from deepatlas_tf.types import Tensor
 
 
 class Part(NamedTuple):
@@ -65,7 +66,9 @@ class Method(keras.Model):
     updates: Mapping[str, tuple[str, ...]] = {}
     beta_1 = 0.9  # of Adam
 
-    def __init__(self, nets: Mapping[str, keras.Model], turns: Sequence[str], partial_labels: bool = True, **kwargs):
+    def __init__(
+        self, nets: Mapping[str, keras.Model], turns: Sequence[str], partial_labels: bool = True, **kwargs: Any
+    ):
         super().__init__(**kwargs)
         known = sorted(set(nets) | set(self.updates))
         unknown = sorted(set(turns) - set(known))
@@ -82,7 +85,7 @@ class Method(keras.Model):
         return cls.updates.get(turn, (turn,))
 
     @classmethod
-    def field_regularisers(cls, field, u) -> dict[str, Any]:
+    def field_regularisers(cls, field: Tensor, u: Tensor) -> dict[str, Any]:
         """The regularisers that a single field has in this method, ``{name: (B,)}``, for refining it at test time.
 
         Args:
@@ -92,7 +95,12 @@ class Method(keras.Model):
         """
         return {}
 
-    def compile(self, optimizers=None, weights=None, **kwargs):
+    def compile(
+        self,
+        optimizers: Mapping[str, keras.optimizers.Optimizer] | None = None,
+        weights: Mapping[str, Mapping[str, float]] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Give each turn an optimizer, and each term its weight.
 
         Args:
@@ -115,7 +123,7 @@ class Method(keras.Model):
         self.train_function = None
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.metrics.Metric]:
         return list(self.term_metrics.values())
 
     @property
@@ -127,7 +135,7 @@ class Method(keras.Model):
         """The turn that is due at a step, counted from 0."""
         return self.turns[step % len(self.turns)]
 
-    def update(self, turn: str, data) -> None:
+    def update(self, turn: str, data: Any) -> None:
         """One training step: of the turn's optimizer on the weighted sum of its terms. Changes only the turn's nets."""
         variables, optimizer = self._variables(turn), self.optimizers_by_net[turn]
         means, gradients = self.means_and_gradients(turn, self.parts(turn, data))
@@ -136,14 +144,14 @@ class Method(keras.Model):
         for name, value in means.items():
             self.term_metrics[f"{turn}/{name}"].update_state(value)
 
-    def parts(self, turn: str, data) -> Sequence[Part]:
+    def parts(self, turn: str, data: Any) -> Sequence[Part]:
         """What the turn minimises, as a sum of parts: by default one, ``<turn>_terms(data)``.
 
         A method whose terms are sums over images may give one part for each, which takes less memory.
         """
         return [Part(partial(getattr(self, f"{turn}_terms"), data))]
 
-    def means_and_gradients(self, turn: str, parts: Sequence[Part]):
+    def means_and_gradients(self, turn: str, parts: Sequence[Part]) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Means and gradients of the terms, summed over the parts.
 
         A part begins when the one before it is done, so that memory holds the features of one part at a time.
@@ -158,7 +166,9 @@ class Method(keras.Model):
             means, gradients = self._with_part(turn, part, means, gradients)
         return means, gradients
 
-    def _with_part(self, turn, part, means, gradients):
+    def _with_part(
+        self, turn: str, part: Part, means: dict[str, Tensor], gradients: list[Tensor]
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """The summed means and gradients, after adding those of ``part`` if it is needed."""
 
         def with_part():
@@ -169,7 +179,7 @@ class Method(keras.Model):
 
         return with_part() if part.needed is True else tf.cond(part.needed, with_part, lambda: (means, gradients))
 
-    def _differentiated(self, turn, part):
+    def _differentiated(self, turn: str, part: Part) -> tuple[dict[str, Tensor], list[Tensor]]:
         """The means of the terms of one part with their weighted sum, ``loss``, and the gradient for each variable."""
         weights, variables = self.weights_by_turn[turn], self._variables(turn)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -181,15 +191,15 @@ class Method(keras.Model):
             scaled = scaled_loss(share, self.optimizers_by_net[turn])
         return {"loss": loss, **means}, tape.gradient(scaled, variables, unconnected_gradients="zero")
 
-    def _variables(self, turn):
+    def _variables(self, turn: str) -> list[tf.Variable]:
         return [variable for name in self.nets_of(turn) for variable in self.nets[name].trainable_variables]
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Tensor]:
         """The update of the turn that is due; for use outside of ``fit``, which compiles one function for each turn."""
         self.update(self.turn_at(self.steps), data)
         return self.get_metrics_result()
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> Callable:
         """One compiled function for each turn, and a Python dispatcher that follows ``turns`` from the step reached.
 
         A ``tf.cond`` in one function would do on one device, but not under a ``MirroredStrategy``.
@@ -206,12 +216,12 @@ class Method(keras.Model):
 
         return train_function
 
-    def _replicated_update(self, turn, iterator):
+    def _replicated_update(self, turn: str, iterator: Iterator) -> None:
         self.distribute_strategy.run(self.update, args=(turn, next(iterator)))
         self._train_counter.assign_add(1)
 
 
-def supervised_terms(prediction, reference, class_weight):
+def supervised_terms(prediction: Tensor, reference: Tensor, class_weight: Tensor) -> dict[str, Tensor]:
     """``supervised``, the soft Dice, and ``supervised_cross_entropy`` of a prediction, ``(B,)`` each.
 
     The arguments are those of :func:`~deepatlas_tf.losses.overlap.soft_dice`; the reference may be a label map.
@@ -220,21 +230,23 @@ def supervised_terms(prediction, reference, class_weight):
     return {"supervised": dice, "supervised_cross_entropy": cross_entropy}
 
 
-def scaled_loss(loss, optimizer):
+def scaled_loss(loss: Tensor, optimizer: keras.optimizers.Optimizer) -> Tensor:
     """The loss times the factor that keeps small float16 gradients from being 0, if the optimizer has one."""
     return optimizer.get_scaled_loss(loss) if _scales_loss(optimizer) else loss
 
 
-def unscaled_gradients(gradients, optimizer):
+def unscaled_gradients(gradients: list[Tensor], optimizer: keras.optimizers.Optimizer) -> list[Tensor]:
     """The gradients without that factor. Those that are not finite make the optimizer leave out the step."""
     return optimizer.get_unscaled_gradients(gradients) if _scales_loss(optimizer) else gradients
 
 
-def _scales_loss(optimizer):
+def _scales_loss(optimizer: keras.optimizers.Optimizer) -> bool:
     return isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
 
 
-def _complete_weights(defaults, given):
+def _complete_weights(
+    defaults: Mapping[str, Mapping[str, float]], given: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, float]]:
     """The given weights of each turn where they are not 0, checked against the terms that the method knows."""
     for turn, terms in given.items():
         unknown = sorted(set(terms) - set(defaults.get(turn, {})))
@@ -244,5 +256,5 @@ def _complete_weights(defaults, given):
     return {turn: {term: weight for term, weight in terms.items() if weight} for turn, terms in chosen.items()}
 
 
-def _names(weights):
+def _names(weights: Mapping[str, Mapping[str, float]]) -> str:
     return ", ".join(f"{turn}/{term}" for turn, terms in weights.items() for term in terms)

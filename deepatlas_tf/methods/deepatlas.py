@@ -46,9 +46,11 @@ confidence of the segmentation network, ``(q_m o (id + u)) q_f``, where ``q_k`` 
 gradient passes through the weights of either turn.
 """
 
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
-from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.losses.confidence import alignment_confidence, prediction_confidence
 from deepatlas_tf.losses.overlap import dice_and_cross_entropy, soft_dice
 from deepatlas_tf.losses.pair_overlap import SIDES, TERMS, is_partial, joint_overlap, side_overlap
@@ -60,7 +62,7 @@ from deepatlas_tf.models.layers import SpatialTransformer
 from deepatlas_tf.models.velocity import split_integration
 from deepatlas_tf.ops.labels import mix, one_hot, per_class, per_example
 from deepatlas_tf.ops.space_style import beta_fractions, style_difference
-from deepatlas_tf.types import SettingError
+from deepatlas_tf.types import Pair, Sample, SettingError, Side, Tensor
 
 PAPER_TURNS = ("registration",) * 20 + ("segmentation",)
 SEGMENTATION_PAIRS = ("paper", "aligned", "weighted")
@@ -100,14 +102,14 @@ class DeepAtlas(Method):
 
     def __init__(
         self,
-        registration,
-        segmentation,
-        turns=PAPER_TURNS,
-        similarity="ncc",
-        similarity_settings=None,
-        segmentation_pairs="paper",
-        registration_confidence=False,
-        **kwargs,
+        registration: keras.Model,
+        segmentation: keras.Model,
+        turns: Sequence[str] = PAPER_TURNS,
+        similarity: str = "ncc",
+        similarity_settings: Mapping[str, float] | None = None,
+        segmentation_pairs: str = "paper",
+        registration_confidence: bool = False,
+        **kwargs: Any,
     ):
         if segmentation_pairs not in SEGMENTATION_PAIRS:
             known = " or ".join(repr(name) for name in SEGMENTATION_PAIRS)
@@ -120,11 +122,11 @@ class DeepAtlas(Method):
         self.head, self.integrate = split_integration(registration)
 
     @classmethod
-    def field_regularisers(cls, field, u):
+    def field_regularisers(cls, field: Tensor, u: Tensor) -> dict[str, Tensor]:
         """The bending energy of the displacement field."""
         return {"smoothness": bending_energy(u)}
 
-    def registration_terms(self, pair):
+    def registration_terms(self, pair: Pair) -> dict[str, Tensor]:
         """Terms of the registration turn for each pair, ``(B,)``; the segmentation network is frozen."""
         moving, fixed = pair["moving"], pair["fixed"]
         u = self.nets["registration"]([moving["image"], fixed["image"]], training=True)
@@ -135,37 +137,37 @@ class DeepAtlas(Method):
             "anatomy": anatomy(pair, u),
         }
 
-    def _anatomy_term(self, pair, u):
+    def _anatomy_term(self, pair: Pair, u: Tensor) -> Tensor:
         """Soft Dice of the pair; the network only sees images of which some class is not labelled."""
         moving, fixed = (self._anatomy_if_needed(pair[side]) for side in ("moving", "fixed"))
         return warped_soft_dice(moving, fixed, u, pair["moving"]["label_weight"].shape[-1])
 
-    def _anatomy_if_needed(self, side):
+    def _anatomy_if_needed(self, side: Sample) -> Anatomy:
         weight = side["label_weight"]
         labelled = tf.reduce_all(weight == 1)
         nothing = tf.zeros((0, *side["image"].shape[1:-1], weight.shape[-1]))
         probabilities = tf.cond(labelled, lambda: nothing, lambda: self._anatomy(side))
         return Anatomy(side["label"], probabilities, labelled)
 
-    def _anatomy(self, side):
+    def _anatomy(self, side: Sample) -> Tensor:
         prediction = self.nets["segmentation"](side["image"], training=False)
         return mix(side["label"], side["label_weight"], prediction)
 
-    def _confident_anatomy_term(self, pair, u):
+    def _confident_anatomy_term(self, pair: Pair, u: Tensor) -> Tensor:
         anatomy_moving, anatomy_fixed = self._anatomy(pair["moving"]), self._anatomy(pair["fixed"])
         both = tf.concat([anatomy_moving, prediction_confidence(anatomy_moving)], axis=-1)
         anatomy, confidence = tf.split(self.warp([both, u]), [anatomy_fixed.shape[-1], 1], axis=-1)
         weight = _confidence_in_labels(pair, confidence, anatomy_fixed)
         return soft_dice(anatomy, anatomy_fixed, voxel_weight=weight)
 
-    def segmentation_terms(self, pair):
+    def segmentation_terms(self, pair: Pair) -> dict[str, Tensor]:
         """Terms of the segmentation turn for each pair, ``(B,)``; the registration network is frozen."""
         if self.segmentation_pairs == "aligned":
             of_parts = [part.terms() for part in self._aligned_parts(pair)]
             return {name: tf.add_n([terms[name] for terms in of_parts]) for name in TERMS}
         return self._terms_of_both(pair, *self._field(pair))
 
-    def parts(self, turn, data):
+    def parts(self, turn: str, data: Pair) -> Sequence[Part]:
         """The terms of the segmentation turn one image after the other, wherever the labels allow it."""
         if turn != "segmentation":
             return super().parts(turn, data)
@@ -179,28 +181,28 @@ class DeepAtlas(Method):
         both = Part(partial(self._terms_of_both, data, *field), needed=together)
         return [both, *(Part(terms, needed=tf.logical_not(together)) for terms in sides)]
 
-    def _terms_of_both(self, pair, u, voxel_weight):
+    def _terms_of_both(self, pair: Pair, u: Tensor, voxel_weight: Tensor | None) -> dict[str, Tensor]:
         # in two calls, which is faster than one of both
         predictions = [self.nets["segmentation"](pair[side]["image"], training=True) for side in SIDES]
         return _by_name(joint_overlap(pair, predictions, u, voxel_weight))
 
-    def _terms_of_side(self, pair, side, u, voxel_weight):
+    def _terms_of_side(self, pair: Pair, side: Side, u: Tensor, voxel_weight: Tensor | None) -> dict[str, Tensor]:
         prediction = self.nets["segmentation"](pair[side]["image"], training=True)
         return _by_name(side_overlap(pair, side, prediction, u, voxel_weight))
 
-    def _aligned_parts(self, pair):
+    def _aligned_parts(self, pair: Pair) -> list[Part]:
         """The anatomy terms, of a labelled image that is on its way to the other subject, and those of both labels.
 
         What has no label at all is not needed.
         """
         labelled = {side: tf.reduce_any(pair[side]["label_weight"] > 0) for side in SIDES}
 
-        def anatomies():
+        def anatomies() -> dict[str, Tensor]:
             image, anatomy, label_weight = self.aligned(pair)
             losses = dice_and_cross_entropy(self.nets["segmentation"](image, training=True), anatomy, label_weight)
             return _by_name(tf.concat([losses, tf.zeros_like(losses)], axis=0))
 
-        def supervised(side):
+        def supervised(side: Sample) -> dict[str, Tensor]:
             prediction = self.nets["segmentation"](side["image"], training=True)
             losses = dice_and_cross_entropy(prediction, side["label"], side["label_weight"])
             return _by_name(tf.concat([tf.zeros_like(losses), losses], axis=0))
@@ -208,7 +210,7 @@ class DeepAtlas(Method):
         of_labels = [Part(partial(supervised, pair[side]), needed=labelled[side]) for side in SIDES]
         return [Part(anatomies, needed=tf.reduce_any(list(labelled.values()))), *of_labels]
 
-    def aligned(self, pair):
+    def aligned(self, pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
         """A labelled image of each pair, moved part of the way to the other subject, and its anatomy likewise.
 
         Returns:
@@ -227,7 +229,7 @@ class DeepAtlas(Method):
         moved = self.warp([tf.concat([image, anatomy], axis=-1), field])
         return moved[..., :1], moved[..., 1:], source["label_weight"]
 
-    def _field(self, pair):
+    def _field(self, pair: Pair) -> tuple[Tensor, Tensor | None]:
         """The displacement field from the frozen network, and the confidence in it if pairs are weighted, else None."""
         net, moving, fixed = self.nets["registration"], pair["moving"]["image"], pair["fixed"]["image"]
         if self.segmentation_pairs != "weighted":
@@ -235,17 +237,17 @@ class DeepAtlas(Method):
         u, u_back = self._both_ways(net, moving, fixed)
         return u, tf.stop_gradient(alignment_confidence(moving, fixed, u, u_back))
 
-    def _both_ways(self, net, moving, fixed):
+    def _both_ways(self, net: keras.Model, moving: Tensor, fixed: Tensor) -> Sequence[Tensor]:
         """What a registration network gives for both directions, from one call."""
         images = [tf.concat([moving, fixed], axis=0), tf.concat([fixed, moving], axis=0)]
         return tf.split(net(images, training=False), 2, axis=0)
 
 
-def _by_name(losses):
+def _by_name(losses: Tensor) -> dict[str, Tensor]:
     return dict(zip(TERMS, tf.unstack(losses), strict=True))
 
 
-def _confidence_in_labels(pair, warped_confidence, anatomy_fixed):
+def _confidence_in_labels(pair: Pair, warped_confidence: Tensor, anatomy_fixed: Tensor) -> Tensor:
     """Weight of each voxel and class ``(B, *S, C)``: what is labelled is certain, the rest as far as the network is."""
     weight = 1.0
     confidences = (warped_confidence, prediction_confidence(anatomy_fixed))
@@ -255,13 +257,13 @@ def _confidence_in_labels(pair, warped_confidence, anatomy_fixed):
     return tf.stop_gradient(weight)  # or the field would look for voxels that count little
 
 
-def _labelled_first(pair):
+def _labelled_first(pair: Pair) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
     """Image, label and label_weight of either side of each pair: the one with more labelled classes, then the other."""
     moving, fixed = pair["moving"], pair["fixed"]
     n_labelled = [tf.reduce_sum(side["label_weight"], axis=-1) for side in (moving, fixed)]
     swapped = n_labelled[1] > n_labelled[0]  # (B,)
 
-    def choose(one, other):
+    def choose(one: Sample, other: Sample) -> dict[str, Tensor]:
         return {
             name: tf.where(per_example(swapped, one[name]), one[name], other[name])
             for name in ("image", "label", "label_weight")

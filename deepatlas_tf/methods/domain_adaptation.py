@@ -19,11 +19,15 @@ The turn ``generators`` updates both generators and ``S_B`` together. The author
 50 older translations; here they see those of the present generators.
 """
 
-from deepatlas_tf.keras_stack import tf
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.losses.adversarial import absolute_difference, discrimination, least_squares
 from deepatlas_tf.losses.overlap import soft_dice
 from deepatlas_tf.methods.base import Method
 from deepatlas_tf.ops.labels import mix
+from deepatlas_tf.types import Pair, Tensor
 
 
 class DomainAdaptation(Method):
@@ -70,14 +74,14 @@ class DomainAdaptation(Method):
 
     def __init__(
         self,
-        segmentation,
-        segmentation_a,
-        generator_ab,
-        generator_ba,
-        discriminator_a,
-        discriminator_b,
-        turns=("generators", "discriminators"),
-        **kwargs,
+        segmentation: keras.Model,
+        segmentation_a: keras.Model,
+        generator_ab: keras.Model,
+        generator_ba: keras.Model,
+        discriminator_a: keras.Model,
+        discriminator_b: keras.Model,
+        turns: Sequence[str] = ("generators", "discriminators"),
+        **kwargs: Any,
     ):
         nets = {
             "segmentation": segmentation,
@@ -89,7 +93,7 @@ class DomainAdaptation(Method):
         }
         super().__init__(nets, turns, **kwargs)
 
-    def generators_terms(self, pair):
+    def generators_terms(self, pair: Pair) -> dict[str, Tensor]:
         """Terms of the generators and of ``S_B`` for each pair, ``(B,)``."""
         sample, a, b = pair["moving"], pair["moving"]["image"], pair["fixed"]["image"]
         to_b, to_a = self._net("generator_ab"), self._net("generator_ba")
@@ -111,7 +115,7 @@ class DomainAdaptation(Method):
             "dice_agreement_cycled": soft_dice(p_in_a, p_back_b),
         }
 
-    def discriminators_terms(self, pair):
+    def discriminators_terms(self, pair: Pair) -> dict[str, Tensor]:
         """The term of both discriminators for each pair, ``(B,)``; the generators are frozen."""
         a, b = pair["moving"]["image"], pair["fixed"]["image"]
         in_b = self.nets["generator_ab"](a, training=False)
@@ -122,9 +126,9 @@ class DomainAdaptation(Method):
             terms.append(discrimination(*tf.split(scores, 2, axis=0)))
         return {"discrimination": tf.add_n(terms)}
 
-    def _net(self, name):
+    def _net(self, name: str) -> Callable[[Tensor], Tensor]:
         return lambda image: self.nets[name](image, training=True)
 
-    def _probabilities(self, name, training, *images):
+    def _probabilities(self, name: str, training: bool, *images: Tensor) -> Sequence[Tensor]:
         """Class probabilities of several batches of images, from one call of the network."""
         return tf.split(self.nets[name](tf.concat(images, axis=0), training=training), len(images), axis=0)

@@ -17,9 +17,12 @@ The teacher is the better network and is what a stage leaves as ``segmentation``
 exported. The student is saved beside it, as ``student``. A checkpoint holds both.
 """
 
-from deepatlas_tf.keras_stack import tf
+from typing import Any
+
+from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.methods.base import Method, supervised_terms
 from deepatlas_tf.models.functional import copy_of
+from deepatlas_tf.types import Sample, Tensor
 
 
 class MeanTeacher(Method):
@@ -44,12 +47,20 @@ class MeanTeacher(Method):
     default_settings = {"decay": 0.99, "ramp": 0.3, "noise": 0.03}
     default_weights = {"segmentation": {"supervised": 0.5, "supervised_cross_entropy": 0.5, "consistency": 1.0}}
 
-    def __init__(self, segmentation, steps: int, decay=0.99, ramp=0.3, noise=0.03, **kwargs):
+    def __init__(
+        self,
+        segmentation: keras.Model,
+        steps: int,
+        decay: float = 0.99,
+        ramp: float = 0.3,
+        noise: float = 0.03,
+        **kwargs: Any,
+    ):
         nets = {"segmentation": segmentation, "student": copy_of(segmentation)}
         super().__init__(nets, turns=("segmentation",), **kwargs)
         self.decay, self.ramp_steps, self.noise = decay, max(1.0, ramp * steps), noise
 
-    def segmentation_terms(self, sample):
+    def segmentation_terms(self, sample: Sample) -> dict[str, Tensor]:
         """Terms for each example, ``(B,)``; classes without a label count only for ``consistency``."""
         noise = self._noise(sample["image"])
         prediction = self.nets["student"](sample["image"] + noise[0], training=True)
@@ -60,23 +71,23 @@ class MeanTeacher(Method):
             "consistency": sigmoid_ramp(step, self.ramp_steps) * consistency(prediction, target),
         }
 
-    def update(self, turn: str, data) -> None:
+    def update(self, turn: str, data: Sample) -> None:
         """One step of the student, then one of the average."""
         super().update(turn, data)
         done = tf.cast(self.optimizers_by_net[turn].iterations, tf.float32)
         decay = tf.minimum(self.decay, 1 - 1 / (done + 1))
         tf.distribute.get_replica_context().merge_call(self._average, args=(decay,))
 
-    def _average(self, strategy, decay):
+    def _average(self, strategy: tf.distribute.Strategy, decay: Tensor) -> None:
         # In the cross-replica context, where variables of every strategy may be assigned
         for teacher, student in zip(self.nets["segmentation"].weights, self.nets["student"].weights, strict=True):
             if teacher.dtype.is_floating:
                 strategy.extended.update(teacher, _move_towards, args=(student, decay))
 
-    def _variables(self, turn):
+    def _variables(self, turn: str) -> list[tf.Variable]:
         return self.nets["student"].trainable_variables
 
-    def _noise(self, image):
+    def _noise(self, image: Tensor) -> Tensor:
         """Two noise images of the batch, ``(2, B, *S, 1)``, that follow from the step, on any number of replicas."""
         replica = tf.distribute.get_replica_context()
         n_replicas, index = replica.num_replicas_in_sync, replica.replica_id_in_sync_group
@@ -87,16 +98,16 @@ class MeanTeacher(Method):
         return tf.clip_by_value(noise, -2 * self.noise, 2 * self.noise)
 
 
-def sigmoid_ramp(step, length):
+def sigmoid_ramp(step: Tensor, length: float) -> Tensor:
     """Ramp-up of Laine & Aila (ICLR 2017): ``exp(-5 (1 - t / T)^2)`` up to ``T = length``, then 1."""
     return tf.exp(-5 * (1 - tf.minimum(step / length, 1)) ** 2)
 
 
-def consistency(prediction, target):
+def consistency(prediction: Tensor, target: Tensor) -> Tensor:
     """Squared distance of two class distributions, averaged over the voxels: ``(B, *S, C)`` twice -> ``(B,)``."""
     squared = tf.reduce_sum(tf.math.squared_difference(prediction, target), axis=-1)
     return tf.reduce_mean(squared, axis=list(range(1, squared.shape.rank)))
 
 
-def _move_towards(teacher, student, decay):
+def _move_towards(teacher: tf.Variable, student: tf.Variable, decay: Tensor) -> None:
     teacher.assign(decay * teacher + (1 - decay) * student)

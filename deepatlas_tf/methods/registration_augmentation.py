@@ -9,8 +9,12 @@ labelled subjects (``labelled_fraction=(1.0, None)``). ``L_sp`` is the soft Dice
 cross-entropy can be added, as in the method ``segmentation``; the authors' Dice counts the background too.
 """
 
+from typing import Any
+
+from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.methods.base import Method, supervised_terms
 from deepatlas_tf.ops.warp import warp
+from deepatlas_tf.types import Pair, Tensor
 
 
 class RegistrationAugmentation(Method):
@@ -27,10 +31,10 @@ class RegistrationAugmentation(Method):
     default_turns = {"segmentation": 1}
     default_weights = {"segmentation": {"supervised": 1.0, "supervised_cross_entropy": 1.0}}
 
-    def __init__(self, registration, segmentation, **kwargs):
+    def __init__(self, registration: keras.Model, segmentation: keras.Model, **kwargs: Any):
         super().__init__({"registration": registration, "segmentation": segmentation}, ("segmentation",), **kwargs)
 
-    def segmentation_terms(self, pair):
+    def segmentation_terms(self, pair: Pair) -> dict[str, Tensor]:
         """Terms for each pair, ``(B,)``; classes without a label in the moving map count nothing."""
         moving, fixed = pair["moving"], pair["fixed"]
         u = self.nets["registration"]([moving["image"], fixed["image"]], training=False)

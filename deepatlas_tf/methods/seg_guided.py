@@ -12,12 +12,16 @@ and ``gradient_inverse_consistency`` (GradICON). The published lambda, 1.5 of a 
 ``1.5 / D`` here: the default is that of 3D; take 0.75 in 2D.
 """
 
+from typing import Any
+
+from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.losses.consistency import gradient_inverse_consistency
 from deepatlas_tf.losses.overlap import soft_dice
 from deepatlas_tf.methods.base import Method
 from deepatlas_tf.models.label_maps import on_label_maps
 from deepatlas_tf.ops.labels import mix
 from deepatlas_tf.ops.warp import warp
+from deepatlas_tf.types import Pair, Side, Tensor
 
 
 class SegGuided(Method):
@@ -45,11 +49,13 @@ class SegGuided(Method):
         "registration": {"anatomy": 1.0, "anatomy_inverse": 1.0, "gradient_inverse_consistency": 0.5},
     }
 
-    def __init__(self, label_registration, segmentation_a, segmentation, **kwargs):
+    def __init__(
+        self, label_registration: keras.Model, segmentation_a: keras.Model, segmentation: keras.Model, **kwargs: Any
+    ):
         registration = on_label_maps(label_registration, segmentation_a, segmentation)
         super().__init__({"registration": registration}, turns=("registration",), **kwargs)
 
-    def registration_terms(self, pair):
+    def registration_terms(self, pair: Pair) -> dict[str, Tensor]:
         """Terms for each pair, ``(B,)``."""
         moving, fixed = (self._anatomy(pair, side) for side in ("moving", "fixed"))
         register = self.nets["registration"].get_layer("label_registration")
@@ -61,7 +67,7 @@ class SegGuided(Method):
             "gradient_inverse_consistency": gradient_inverse_consistency(u, u_back),
         }
 
-    def _anatomy(self, pair, side):
+    def _anatomy(self, pair: Pair, side: Side) -> Tensor:
         """One-hot label map ``(B, *S, C)``: the label where there is one, else the most probable class."""
         sample, net = pair[side], self.nets["registration"]
         probabilities = net.get_layer(f"segmentation_{side}")(sample["image"], training=False)

@@ -6,7 +6,11 @@
 (``supervised_cross_entropy``): with a dozen small structures and one scan a batch, soft Dice alone learns slowly.
 """
 
+from typing import Any
+
+from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.methods.base import Method, supervised_terms
+from deepatlas_tf.types import Sample, Tensor
 
 
 class Segmentation(Method):
@@ -22,10 +26,10 @@ class Segmentation(Method):
     default_turns = {"segmentation": 1}
     default_weights = {"segmentation": {"supervised": 1.0, "supervised_cross_entropy": 1.0}}
 
-    def __init__(self, segmentation, **kwargs):
+    def __init__(self, segmentation: keras.Model, **kwargs: Any):
         super().__init__({"segmentation": segmentation}, turns=("segmentation",), **kwargs)
 
-    def segmentation_terms(self, sample):
+    def segmentation_terms(self, sample: Sample) -> dict[str, Tensor]:
         """Terms for each example, ``(B,)``; classes without a label count nothing."""
         prediction = self.nets["segmentation"](sample["image"], training=True)
         return supervised_terms(prediction, sample["label"], sample["label_weight"])

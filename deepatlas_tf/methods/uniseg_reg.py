@@ -22,9 +22,10 @@ Weights: ``registration/similarity``, ``registration/anatomy``, ``registration/s
 voxels of a soft mask, they have no influence on any of the anatomy terms.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.losses.overlap import cross_entropy, soft_dice
 from deepatlas_tf.losses.similarity import similarity_function
 from deepatlas_tf.losses.smoothness import gradient_penalty
@@ -32,6 +33,7 @@ from deepatlas_tf.methods.base import Method
 from deepatlas_tf.models.registration.pyramid import split_levels
 from deepatlas_tf.ops.labels import mix, one_hot
 from deepatlas_tf.ops.warp import warp
+from deepatlas_tf.types import Pair, Sample, Tensor
 
 RESIDUAL_WEIGHTS = {2: (128.0, 64.0, 32.0, 16.0, 8.0), 3: (16.0, 8.0, 4.0, 2.0)}
 
@@ -60,13 +62,13 @@ class UniSegReg(Method):
 
     def __init__(
         self,
-        registration,
-        segmentation,
+        registration: keras.Model,
+        segmentation: keras.Model,
         n_classes: int,
-        turns=("registration", "segmentation"),
+        turns: Sequence[str] = ("registration", "segmentation"),
         similarity: str = "ncc",
         similarity_settings: Mapping[str, float] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__({"registration": registration, "segmentation": segmentation}, turns, **kwargs)
         self.n_classes = n_classes
@@ -74,11 +76,11 @@ class UniSegReg(Method):
         self.levels = split_levels(registration)
 
     @classmethod
-    def field_regularisers(cls, field, u):
+    def field_regularisers(cls, field: Tensor, u: Tensor) -> dict[str, Tensor]:
         """One field is a pyramid of one level, whose penalty is ``lambda |grad u|^2`` with the last ``lambda``."""
         return {"smoothness": residual_penalty([u])}
 
-    def registration_terms(self, pair):
+    def registration_terms(self, pair: Pair) -> dict[str, Tensor]:
         """Terms of the registration turn for each pair, ``(B,)``."""
         moving, fixed = pair["moving"], pair["fixed"]
         fields, residuals = self.levels([moving["image"], fixed["image"]], training=True)
@@ -98,7 +100,7 @@ class UniSegReg(Method):
             "smoothness": residual_penalty(residuals),
         }
 
-    def segmentation_terms(self, pair):
+    def segmentation_terms(self, pair: Pair) -> dict[str, Tensor]:
         """Terms of the segmentation turn for each pair, ``(B,)``: the mean of its two images."""
         sides = (pair["moving"], pair["fixed"])
         prediction = self.nets["segmentation"](tf.concat([s["image"] for s in sides], axis=0), training=True)
@@ -112,7 +114,7 @@ class UniSegReg(Method):
         }
 
 
-def anatomy(sample, n_classes: int):
+def anatomy(sample: Sample, n_classes: int) -> Tensor:
     """Class probabilities of a sample, ``(B, *S, C)``: its label, completed by its soft label where there is one.
 
     With a soft label all classes are known, but for voxels where it is empty; else only those of ``label_weight``.
@@ -122,7 +124,7 @@ def anatomy(sample, n_classes: int):
     return one_hot(sample["label"], n_classes)
 
 
-def residual_penalty(residuals):
+def residual_penalty(residuals: Sequence[Tensor]) -> Tensor:
     """``1/L sum_l lambda_l |grad r_l|^2`` of the levels from the coarsest on, each ``(B, *S_l, D)``: ``(B,)``."""
     weights = RESIDUAL_WEIGHTS[residuals[0].shape[-1]][-len(residuals) :]
     if len(weights) < len(residuals):
@@ -132,16 +134,16 @@ def residual_penalty(residuals):
     return tf.add_n([w * gradient_penalty(r) for w, r in zip(weights, residuals, strict=True)]) / len(residuals)
 
 
-def _overlap(warped, fixed, class_weight):
+def _overlap(warped: Tensor, fixed: Tensor, class_weight: Tensor | None) -> Tensor:
     """Soft Dice of the voxels in which both anatomies are known."""
     known = tf.reduce_sum(warped, axis=-1, keepdims=True), tf.reduce_sum(fixed, axis=-1, keepdims=True)
     return soft_dice(warped * known[1], fixed * known[0], class_weight)
 
 
-def _mean_of_sides(values):
+def _mean_of_sides(values: Tensor) -> Tensor:
     return tf.add_n(tf.split(values, 2)) / 2
 
 
-def _crop(u, like):
+def _crop(u: Tensor, like: Tensor) -> Tensor:
     """The field without the padding of its network, which is at the far end of each axis."""
     return u[(slice(None), *(slice(0, n) for n in like.shape[1:-1]))]

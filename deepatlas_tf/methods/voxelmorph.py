@@ -24,8 +24,9 @@ weight is not 0.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
-from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.losses.consistency import gradient_inverse_consistency, inverse_consistency
 from deepatlas_tf.losses.similarity import similarity_function
 from deepatlas_tf.losses.smoothness import bending_energy, gradient_penalty
@@ -33,6 +34,7 @@ from deepatlas_tf.losses.warped_overlap import Anatomy, warped_soft_dice
 from deepatlas_tf.methods.base import Method
 from deepatlas_tf.models.velocity import split_integration
 from deepatlas_tf.ops.warp import warp
+from deepatlas_tf.types import Pair, Sample, Tensor
 
 
 class VoxelMorph(Method):
@@ -65,18 +67,18 @@ class VoxelMorph(Method):
 
     def __init__(
         self,
-        registration,
+        registration: keras.Model,
         n_classes: int,
         similarity: str = "ncc",
         similarity_settings: Mapping[str, float] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__({"registration": registration}, turns=("registration",), **kwargs)
         self.n_classes = n_classes
         self.similarity = similarity_function(similarity, similarity_settings)
         self.head, self.integrate = split_integration(registration)
 
-    def registration_terms(self, pair):
+    def registration_terms(self, pair: Pair) -> dict[str, Tensor]:
         """The terms for each pair, ``(B,)``, as far as their weights are not 0."""
         moving, fixed = pair["moving"], pair["fixed"]
         used = set(self.weights_by_turn["registration"])
@@ -95,16 +97,16 @@ class VoxelMorph(Method):
         return terms
 
     @classmethod
-    def field_regularisers(cls, field, u):
+    def field_regularisers(cls, field: Tensor, u: Tensor) -> dict[str, Tensor]:
         """The penalties of :func:`regularity_terms` on the predicted field, the velocity of a diffeomorphic network."""
         return regularity_terms(field)
 
-    def _field(self, moving, fixed):
+    def _field(self, moving: Sample, fixed: Sample) -> tuple[Tensor, Tensor]:
         """What the network predicts, a displacement or velocity field, and the displacement field."""
         field = self.head([moving["image"], fixed["image"]], training=True)
         return field, self.integrate(field) if self.integrate else field
 
-    def _alignment(self, moving, fixed, u, with_anatomy):
+    def _alignment(self, moving: Sample, fixed: Sample, u: Tensor, with_anatomy: bool) -> dict[str, Tensor]:
         """``similarity`` of the images and, if wanted, ``anatomy``: Dice of the classes that both have labels of."""
         terms = {"similarity": self.similarity(warp(moving["image"], u), fixed["image"])}
         if with_anatomy:
@@ -114,7 +116,7 @@ class VoxelMorph(Method):
         return terms
 
 
-def regularity_terms(field):
+def regularity_terms(field: Tensor) -> dict[str, Tensor]:
     """The regularisers of a displacement or velocity field ``(B, *S, D)`` by name, ``(B,)``."""
     return {
         "smoothness": bending_energy(field),

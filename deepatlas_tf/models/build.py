@@ -11,13 +11,17 @@ import importlib
 import pkgutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from deepatlas_tf.keras_stack import as_written, keras
 from deepatlas_tf.messages import detail
 from deepatlas_tf.models.keras_files import check_keras_file
-from deepatlas_tf.models.network import KINDS, Network, interface
+from deepatlas_tf.models.network import KINDS, Interface, Network, interface
 from deepatlas_tf.plugins import plugin, plugin_names
 from deepatlas_tf.types import DataError, SettingError
+
+if TYPE_CHECKING:
+    from deepatlas_tf.models.networks import Networks
 
 
 def network_names(kind: str) -> tuple[str, ...]:
@@ -56,11 +60,11 @@ class NetworkFile(Network):
 
     path: str
 
-    def check(self, kind):
+    def check(self, kind: str) -> None:
         if not Path(self.path).exists():
             raise SettingError(f"networks.{kind}: there is no file {self.path}")
 
-    def build(self, shape, needed):
+    def build(self, shape: Sequence[int | None], needed: Interface) -> keras.Model:
         """The file's network. A subclass of ``keras.Model`` is put into a functional one, which can be exported.
 
         Raises:
@@ -87,7 +91,7 @@ FILE = "file"  # the name of a network that comes from one
 
 
 @as_written
-def build_net(role: str, networks, shape: Sequence[int | None], n_classes: int) -> keras.Model:
+def build_net(role: str, networks: "Networks", shape: Sequence[int | None], n_classes: int) -> keras.Model:
     """A new network for images of ``shape``, or that of a file.
 
     The layers of a new one compute in ``networks.precision``, and remember that when it is saved; its outputs are
@@ -140,12 +144,12 @@ def import_layers() -> None:
     importlib.import_module("deepatlas_tf.models.label_maps")
 
 
-def _own_names(kind):
+def _own_names(kind: str) -> tuple[str, ...]:
     folder = importlib.import_module(f"deepatlas_tf.models.{kind}")
     return tuple(module.name for module in pkgutil.iter_modules(folder.__path__))
 
 
-def _is_network(value):
+def _is_network(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, Network)
 
 

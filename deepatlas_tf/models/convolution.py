@@ -5,34 +5,49 @@ convolution's kernel towards few channels is computed as that of one the other w
 reversed along each axis. :func:`plain_convolve` and :func:`plain_add_bias` are the definitions.
 """
 
+from collections.abc import Sequence
+
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.ops.interpolation import sizes
 from deepatlas_tf.ops.sums import on_gpu
+from deepatlas_tf.types import Tensor
 
 VECTOR = 16  # float32 numbers, of AVX-512
 _KERNEL_GRADIENTS = {4: tf.raw_ops.Conv2DBackpropFilter, 5: tf.raw_ops.Conv3DBackpropFilterV2}  # by the rank
 
 
-class _Convolution:
-    def call(self, inputs):
-        plain = self.padding == "same" and self.groups == 1 and {*self.strides, *self.dilation_rate} == {1}
-        if not plain:
-            return super().call(inputs)
-        result = convolve(inputs, tf.convert_to_tensor(self.kernel))
-        return self.activation(add_bias(result, tf.convert_to_tensor(self.bias)) if self.use_bias else result)
-
-
 @keras.utils.register_keras_serializable("deepatlas_tf")
-class Conv2D(_Convolution, keras.layers.Conv2D):
+class Conv2D(keras.layers.Conv2D):
     """``keras.layers.Conv2D``: ``(B, *S, I) -> (B, *S, O)``, with the same arguments, values and gradients."""
 
+    def call(self, inputs: Tensor) -> Tensor:
+        if not _is_plain(self):
+            return super().call(inputs)
+        return _convolved(self, inputs)
+
 
 @keras.utils.register_keras_serializable("deepatlas_tf")
-class Conv3D(_Convolution, keras.layers.Conv3D):
+class Conv3D(keras.layers.Conv3D):
     """``keras.layers.Conv3D``: ``(B, *S, I) -> (B, *S, O)``, with the same arguments, values and gradients."""
 
+    def call(self, inputs: Tensor) -> Tensor:
+        if not _is_plain(self):
+            return super().call(inputs)
+        return _convolved(self, inputs)
 
-def convolve(x, kernel):
+
+def _is_plain(layer: keras.layers.Layer) -> bool:
+    """Whether a convolution is one that :func:`convolve` computes: stride 1, zeros around, no dilation, no groups."""
+    return layer.padding == "same" and layer.groups == 1 and {*layer.strides, *layer.dilation_rate} == {1}
+
+
+def _convolved(layer: keras.layers.Layer, inputs: Tensor) -> Tensor:
+    """What a plain convolution gives of ``inputs (B, *S, I)``: ``(B, *S, O)``."""
+    result = convolve(inputs, tf.convert_to_tensor(layer.kernel))
+    return layer.activation(add_bias(result, tf.convert_to_tensor(layer.bias)) if layer.use_bias else result)
+
+
+def convolve(x: Tensor, kernel: Tensor) -> Tensor:
     """Convolution of ``x (B, *S, I)`` with a kernel ``(K, ..., I, O)``, stride 1 and zeros around: ``(B, *S, O)``."""
     if on_gpu():
         return plain_convolve(x, kernel)
@@ -49,13 +64,13 @@ def convolve(x, kernel):
     return with_gradient(x, kernel)
 
 
-def plain_convolve(x, kernel):
+def plain_convolve(x: Tensor, kernel: Tensor) -> Tensor:
     """The definition of :func:`convolve`: TensorFlow's convolution with its own gradients."""
     # that of a volume has no gradient where no layout is named
     return tf.nn.convolution(x, kernel, padding="SAME", data_format="NHWC" if x.shape.rank == 4 else "NDHWC")
 
 
-def _kernel_gradient(x, upstream, shape):
+def _kernel_gradient(x: Tensor, upstream: Tensor, shape: Sequence[int]) -> Tensor:
     axes, kernel_gradient = list(range(len(shape) - 2)), _KERNEL_GRADIENTS[x.shape.rank]
     settings = {"strides": [1] * x.shape.rank, "padding": "SAME"}
     symmetric = all(width % 2 for width in shape[:-2])  # the zeros around
@@ -66,7 +81,7 @@ def _kernel_gradient(x, upstream, shape):
     return tf.transpose(tf.reverse(found, axes), [*axes, len(axes) + 1, len(axes)])
 
 
-def add_bias(x, bias):
+def add_bias(x: Tensor, bias: Tensor) -> Tensor:
     """``x (B, *S, O) + bias (O,)``: ``(B, *S, O)``."""
     if on_gpu() or x.shape[-1] >= VECTOR:
         return plain_add_bias(x, bias)
@@ -81,6 +96,6 @@ def add_bias(x, bias):
     return with_gradient(x, bias)
 
 
-def plain_add_bias(x, bias):
+def plain_add_bias(x: Tensor, bias: Tensor) -> Tensor:
     """The definition of :func:`add_bias`: TensorFlow's sum with its own gradients."""
     return tf.nn.bias_add(x, bias)

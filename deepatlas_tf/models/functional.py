@@ -1,10 +1,12 @@
 """Any Keras model, also a subclass of ``keras.Model``, as a functional model or as a copy."""
 
+from typing import Any
+
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.types import SettingError
 
 
-def as_functional(net, name: str):
+def as_functional(net: keras.Model, name: str) -> keras.Model:
     """Make any Keras model a functional one of this name, which shares its weights.
 
     Args:
@@ -20,7 +22,7 @@ def as_functional(net, name: str):
     return keras.Model(inputs, net(inputs), name=name)
 
 
-def new_inputs(net):
+def new_inputs(net: keras.Model) -> Any:
     """Keras inputs as those that a subclass of ``keras.Model`` was called with: one, or a list.
 
     Raises:
@@ -32,7 +34,7 @@ def new_inputs(net):
     return tf.nest.map_structure(lambda tensor: keras.Input(tensor.shape[1:], dtype=tensor.dtype), spec[0][0])
 
 
-def copy_of(net):
+def copy_of(net: keras.Model) -> keras.Model:
     """Another network of the same architecture and the same weights.
 
     Raises:

@@ -1,21 +1,26 @@
 """Registration of predicted label maps in place of images, as one network of the two images."""
 
+from typing import Any
+
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.models.functional import as_functional
+from deepatlas_tf.types import Tensor
 
 
 @keras.utils.register_keras_serializable("deepatlas_tf")
 class MostProbable(keras.layers.Layer):
     """One-hot map of the most probable class: ``(B, *S, C) -> (B, *S, C)`` float32. No gradient passes."""
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any):
         super().__init__(**{**kwargs, "dtype": "float32"})
 
-    def call(self, probabilities):
+    def call(self, probabilities: Tensor) -> Tensor:
         return tf.one_hot(tf.argmax(probabilities, axis=-1), probabilities.shape[-1], dtype=tf.float32)
 
 
-def on_label_maps(registration, segmentation_moving, segmentation_fixed):
+def on_label_maps(
+    registration: keras.Model, segmentation_moving: keras.Model, segmentation_fixed: keras.Model
+) -> keras.Model:
     """A registration of images by their predicted label maps: ``[moving, fixed] (B, *S, 1) -> u (B, *S, D)``.
 
     Args:

@@ -1,12 +1,15 @@
 """Keras layers shared by the networks: voxelmorph's warp for a whole batch, integration, and padding to any size."""
 
 import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from deepatlas_tf.keras_stack import keras, tf, vxm
 from deepatlas_tf.ops.compiled import compiled
 from deepatlas_tf.ops.interpolation import sizes
 from deepatlas_tf.ops.velocity import integrate
 from deepatlas_tf.ops.warp import warp
+from deepatlas_tf.types import Tensor
 
 _register = keras.utils.register_keras_serializable("deepatlas_tf")
 
@@ -21,16 +24,16 @@ class SpatialTransformer(vxm.layers.SpatialTransformer):
     Call it with ``[image (B, *S, C), u (B, *S, D) in voxels]``; ``interp_method`` is ``"linear"`` or ``"nearest"``.
     """
 
-    def __init__(self, interp_method="linear", **kwargs):
+    def __init__(self, interp_method: str = "linear", **kwargs: Any):
         for name, only in (("indexing", "ij"), ("fill_value", None), ("single_transform", False)):
             if kwargs.get(name, only) != only:
                 raise ValueError(f"SpatialTransformer supports {name}={only!r} only")
         super().__init__(interp_method=interp_method, dtype="float32", **_without(kwargs, "dtype"))
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         keras.layers.Layer.build(self, input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         image, u = inputs
         return warp(image, u, self.interp_method)
 
@@ -42,14 +45,14 @@ class VecInt(keras.layers.Layer):
     Gives what voxelmorph's ``VecInt(method="ss")`` gives (its constructor cannot be inherited from).
     """
 
-    def __init__(self, int_steps=7, **kwargs):
+    def __init__(self, int_steps: int = 7, **kwargs: Any):
         super().__init__(dtype="float32", **_without(kwargs, "dtype"))
         self.int_steps = int_steps
 
-    def call(self, velocity):
+    def call(self, velocity: Tensor) -> Tensor:
         return integrate(velocity, self.int_steps)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "int_steps": self.int_steps}
 
 
@@ -64,18 +67,18 @@ class InstanceNormalization(keras.layers.Layer):
     Keras 2's ``GroupNormalization(groups=-1)`` gives the same, at several times the cost.
     """
 
-    def __init__(self, epsilon=1e-5, leak=1.0, **kwargs):
+    def __init__(self, epsilon: float = 1e-5, leak: float = 1.0, **kwargs: Any):
         super().__init__(**kwargs)
         self.epsilon = epsilon
         self.leak = leak
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         kept = {"shape": (input_shape[-1],), "experimental_autocast": False}
         self.scale = self.add_weight("scale", initializer="ones", **kept)
         self.offset = self.add_weight("offset", initializer="zeros", **kept)
         super().build(input_shape)
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         if x.shape[0] is None:
             normalised = _normalise(tf.cast(x, tf.float32), self.scale, self.offset, self.epsilon)
             return tf.cast(tf.nn.leaky_relu(normalised, self.leak), x.dtype)
@@ -83,12 +86,12 @@ class InstanceNormalization(keras.layers.Layer):
         examples = [self._normalise_example(example) for example in tf.unstack(x, axis=0)]
         return tf.stack(examples, axis=0)
 
-    def _normalise_example(self, x):
+    def _normalise_example(self, x: Tensor) -> Tensor:
         flat = tf.reshape(x, (1, -1, 1, x.shape[-1]))  # (1, voxels, 1, C)
-        weights = [tf.convert_to_tensor(weight) for weight in (self.scale, self.offset)]
-        return tf.reshape(_normalise_and_activate(flat, *weights, self.epsilon, self.leak), tf.shape(x))
+        scale, offset = tf.convert_to_tensor(self.scale), tf.convert_to_tensor(self.offset)
+        return tf.reshape(_normalise_and_activate(flat, scale, offset, self.epsilon, self.leak), tf.shape(x))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "epsilon": self.epsilon, "leak": self.leak}
 
 
@@ -99,7 +102,7 @@ class LeakyReLU(keras.layers.LeakyReLU):
     The slope, ``alpha``, is above 0: the result then has the signs of what came in.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         slope = float(self.alpha)
 
         @tf.custom_gradient
@@ -118,7 +121,7 @@ class LeakyReLU(keras.layers.LeakyReLU):
 class Softmax(keras.layers.Softmax):
     """Keras' softmax with a gradient in one program, which makes fewer volumes on its way."""
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         @tf.custom_gradient
         def with_gradient(logits):
             probabilities = tf.nn.softmax(logits, self.axis)
@@ -128,7 +131,7 @@ class Softmax(keras.layers.Softmax):
 
 
 @compiled
-def _softmax_gradient(probabilities, upstream, axis):
+def _softmax_gradient(probabilities: Tensor, upstream: Tensor, axis: int) -> Tensor:
     mean = tf.reduce_sum(probabilities * upstream, axis, keepdims=True)
     return probabilities * (upstream - mean)
 
@@ -141,16 +144,16 @@ class Dropout(keras.layers.Layer):
     layer has a state that no checkpoint holds.
     """
 
-    def __init__(self, rate, **kwargs):
+    def __init__(self, rate: float, **kwargs: Any):
         super().__init__(**kwargs)
         self.rate = rate
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         once = tf.VariableAggregation.ONLY_FIRST_REPLICA
         self.calls = self.add_weight("calls", (), dtype="int64", initializer="zeros", trainable=False, aggregation=once)
         super().build(input_shape)
 
-    def call(self, x, training=False):
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
         if not training or not self.rate:
             return x
         seed = tf.stack([self.calls, zlib.crc32(self.name.encode())])
@@ -158,7 +161,7 @@ class Dropout(keras.layers.Layer):
         kept = tf.random.stateless_uniform(tf.shape(x), seed) >= self.rate
         return tf.where(kept, x / (1 - self.rate), tf.zeros_like(x))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate}
 
 
@@ -166,11 +169,11 @@ class Dropout(keras.layers.Layer):
 class PadToMultiple(keras.layers.Layer):
     """Zero-pad ``(B, *S, C)`` at the far end of each spatial axis to a multiple of ``stride``."""
 
-    def __init__(self, stride, **kwargs):
+    def __init__(self, stride: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.stride = stride
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         # Not tf.pad: TensorFlow's graph optimiser drops it in front of a 3D convolution
         for axis in range(1, x.shape.rank - 1):
             missing = self._missing(sizes(x)[axis])
@@ -179,14 +182,14 @@ class PadToMultiple(keras.layers.Layer):
                 x = tf.concat([x, tf.zeros(slab, x.dtype)], axis=axis)
         return x
 
-    def _missing(self, length):
+    def _missing(self, length: Any) -> Any:
         return -length % self.stride
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         spatial = [None if n is None else n + self._missing(n) for n in input_shape[1:-1]]
         return tf.TensorShape([input_shape[0], *spatial, input_shape[-1]])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "stride": self.stride}
 
 
@@ -194,7 +197,7 @@ class PadToMultiple(keras.layers.Layer):
 class CropLike(keras.layers.Layer):
     """Crop the first input to the spatial size of the second: the inverse of :class:`PadToMultiple`."""
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         x, like = inputs
         if x.shape[1:-1] == like.shape[1:-1] and like.shape[1:-1].is_fully_defined():
             return x  # the gradient of a slice would be a copy
@@ -211,16 +214,16 @@ class UpsampleField(keras.layers.Layer):
     lies in the middle of the ``factor`` fine ones that it is the mean of; beyond the last one its value is kept.
     """
 
-    def __init__(self, factor, **kwargs):
+    def __init__(self, factor: int, **kwargs: Any):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.factor = factor
 
-    def call(self, field):
+    def call(self, field: Tensor) -> Tensor:
         for axis in range(1, field.shape.rank - 1):
             field = self._interpolate(field, axis)
         return self.factor * field
 
-    def _interpolate(self, field, axis):
+    def _interpolate(self, field: Tensor, axis: int) -> Tensor:
         n = tf.shape(field)[axis]
         fine = tf.cast(tf.range(n * self.factor), tf.float32)
         position = (fine - (self.factor - 1) / 2) / self.factor
@@ -231,15 +234,15 @@ class UpsampleField(keras.layers.Layer):
         upper = tf.minimum(lower + 1, n - 1)
         return (1 - weight) * tf.gather(field, lower, axis=axis) + weight * tf.gather(field, upper, axis=axis)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         spatial = [None if n is None else n * self.factor for n in input_shape[1:-1]]
         return tf.TensorShape([input_shape[0], *spatial, input_shape[-1]])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "factor": self.factor}
 
 
-def _normalise_and_activate(x, scale, offset, epsilon, leak):
+def _normalise_and_activate(x: Tensor, scale: Tensor, offset: Tensor, epsilon: float, leak: float) -> Tensor:
     """Batch normalisation and a leaky ReLU of ``(1, V, 1, C)`` in one function: ``(1, V, 1, C)``.
 
     The gradient needs only the signs of the normalised volume, which the result has too, so that volume is not kept.
@@ -263,11 +266,11 @@ def _normalise_and_activate(x, scale, offset, epsilon, leak):
     return with_gradient(x, scale, offset)
 
 
-def _normalise(x, scale, offset, epsilon):
+def _normalise(x: Tensor, scale: Tensor, offset: Tensor, epsilon: float) -> Tensor:
     axes = list(range(1, x.shape.rank - 1))
     mean, variance = tf.nn.moments(x, axes, keepdims=True)
     return tf.nn.batch_normalization(x, mean, variance, offset, scale, epsilon)
 
 
-def _without(kwargs, name):
+def _without(kwargs: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in kwargs.items() if key != name}

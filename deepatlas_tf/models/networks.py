@@ -34,7 +34,7 @@ class Networks:
     discriminator: Network | str = PatchGAN()
     precision: str = "float32"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise SettingError(f"networks.precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}")
         for kind in KINDS:
@@ -110,11 +110,11 @@ def networks_from(settings: Mapping[str, Any]) -> Networks:
     return Networks(**chosen, precision=settings.get("precision", "float32"))
 
 
-def _settings(network):
+def _settings(network: Network) -> dict[str, Any]:
     return {field.name: getattr(network, field.name) for field in dataclasses.fields(network)}
 
 
-def _changed_settings(network):
+def _changed_settings(network: Network) -> dict[str, Any]:
     """Settings that differ from the network's defaults; none for a network from a file, which has no defaults."""
     if isinstance(network, NetworkFile):
         return {}

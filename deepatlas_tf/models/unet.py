@@ -10,10 +10,10 @@ from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.layers import CropLike, LeakyReLU, Softmax
 from deepatlas_tf.models.recompute import Recomputed
 from deepatlas_tf.models.upsampling import convolution
-from deepatlas_tf.types import SettingError
+from deepatlas_tf.types import SettingError, Tensor
 
 
-def unet_features(x, encoder: Sequence[int], decoder: Sequence[int], recompute: bool = False):
+def unet_features(x: Tensor, encoder: Sequence[int], decoder: Sequence[int], recompute: bool = False) -> Tensor:
     """Features of voxelmorph's U-Net, ``(B, *S, W)`` of the last width, from a Keras tensor ``x (B, *S, C)``.
 
     One convolution with a leaky ReLU at each level, max-pooling down; up, the doubled features are joined with those of
@@ -49,22 +49,21 @@ def unet_features(x, encoder: Sequence[int], decoder: Sequence[int], recompute: 
     return _in_three_parts(start, first, last_lower, x) if recompute else x
 
 
-def class_probabilities(features, image, n_classes):
+def class_probabilities(features: Tensor, image: Tensor, n_classes: int) -> Tensor:
     """Class probabilities ``(B, *S, C)``, float32, from features ``(B, *P, W)`` of the padded image.
 
     ``image`` is the Keras tensor ``(B, *S, 1)`` to whose size they are cropped.
     """
-    settings = {"kernel_initializer": "glorot_uniform", "dtype": "float32"}
-    logits = convolution(features, n_classes, "logits", width=1, **settings)
+    logits = convolution(features, n_classes, "logits", width=1, kernel_initializer="glorot_uniform", dtype="float32")
     logits = CropLike(name="crop", dtype="float32")([logits, image])
     return Softmax(dtype="float32", name="probabilities")(logits)
 
 
-def _convolution(x, width, name):
+def _convolution(x: Tensor | list[Tensor], width: int, name: str) -> Tensor:
     return LeakyReLU(0.2, name=f"{name}_activation")(convolution(x, width, name))
 
 
-def _in_three_parts(start, first, last_lower, features):
+def _in_three_parts(start: Tensor, first: Tensor, last_lower: Tensor, features: Tensor) -> Tensor:
     skip = Recomputed(keras.Model(start, first), name="full")(start)
     lower = Recomputed(keras.Model(first, last_lower), name="lower")(skip)
     return Recomputed(keras.Model([last_lower, first], features), name="full_again")([lower, skip])

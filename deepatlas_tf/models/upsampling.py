@@ -6,9 +6,13 @@ transposed convolution of width 4 and stride 2: 8 multiplications in place of 27
 volume is ever made. :func:`plain_upsampled_convolution` is the definition; the values are equal up to rounding.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.models.convolution import Conv2D, Conv3D, add_bias, convolve, plain_convolve
 from deepatlas_tf.ops.interpolation import sizes
+from deepatlas_tf.types import Tensor
 
 
 @keras.utils.register_keras_serializable("deepatlas_tf")
@@ -19,13 +23,13 @@ class UpsampledConvolution(keras.layers.Layer):
     convolution, ``(3, ..., 3, L + K, filters)``.
     """
 
-    def __init__(self, filters, use_bias=True, kernel_initializer="glorot_uniform", **kwargs):
+    def __init__(self, filters: int, use_bias: bool = True, kernel_initializer: Any = "glorot_uniform", **kwargs: Any):
         super().__init__(**kwargs)
         self.filters = filters
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         low, skip = input_shape
         width = (3,) * (len(low) - 2)
         shape = (*width, low[-1] + skip[-1], self.filters)
@@ -33,17 +37,18 @@ class UpsampledConvolution(keras.layers.Layer):
         self.bias = self.add_weight("bias", (self.filters,), initializer="zeros") if self.use_bias else None
         super().build(input_shape)
 
-    def call(self, inputs):
-        result = upsampled_convolution(*inputs, tf.convert_to_tensor(self.kernel))
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
+        low, skip = inputs
+        result = upsampled_convolution(low, skip, tf.convert_to_tensor(self.kernel))
         return result if self.bias is None else add_bias(result, tf.convert_to_tensor(self.bias))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         initializer = keras.initializers.serialize(self.kernel_initializer)
         own = {"filters": self.filters, "use_bias": self.use_bias, "kernel_initializer": initializer}
         return {**super().get_config(), **own}
 
 
-def upsampled_convolution(low, skip, kernel):
+def upsampled_convolution(low: Tensor, skip: Tensor, kernel: Tensor) -> Tensor:
     """Convolution of the doubled ``low (B, *S / 2, L)`` joined with ``skip (B, *S, K)``: ``(B, *S, O)``.
 
     The kernel is ``(3, ..., 3, L + K, O)``; around the volumes are zeros.
@@ -56,14 +61,16 @@ def upsampled_convolution(low, skip, kernel):
     return result
 
 
-def plain_upsampled_convolution(low, skip, kernel):
+def plain_upsampled_convolution(low: Tensor, skip: Tensor, kernel: Tensor) -> Tensor:
     """The definition of :func:`upsampled_convolution`: repeat each voxel, append the skip connection, convolve."""
     for axis in range(1, low.shape.rank - 1):
         low = tf.repeat(low, 2, axis)
     return plain_convolve(tf.concat([low, skip], axis=-1), kernel)
 
 
-def convolution(x, filters: int, name: str, strides: int = 1, width: int = 3, **settings):
+def convolution(
+    x: Tensor | list[Tensor], filters: int, name: str, strides: int = 1, width: int = 3, **settings: Any
+) -> Tensor:
     """A convolution of a Keras tensor, or a 3-wide one of ``[low, skip]`` joined after an upsampling.
 
     ``settings``: other arguments of the layer, such as ``use_bias``.
@@ -75,7 +82,7 @@ def convolution(x, filters: int, name: str, strides: int = 1, width: int = 3, **
     return kind(filters, width, strides, padding="same", **settings)(x)
 
 
-def _transposed(kernel):
+def _transposed(kernel: Tensor) -> Tensor:
     """Kernel ``(3, ..., I, O)`` on repeated voxels -> ``(4, ..., O, I)`` of the transposed convolution."""
     axes = list(range(kernel.shape.rank - 2))
     kernel = tf.transpose(tf.reverse(kernel, axes), [*axes, len(axes) + 1, len(axes)])

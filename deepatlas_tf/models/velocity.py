@@ -4,7 +4,7 @@ from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.layers import VecInt
 
 
-def split_integration(net):
+def split_integration(net: keras.Model) -> tuple[keras.Model, VecInt | None]:
     """The network without its last layer, if that is a :class:`VecInt`, and that layer.
 
     The first part gives the velocity field of a diffeomorphic network, and shares its weights: ``net(x)`` is

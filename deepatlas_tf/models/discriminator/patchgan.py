@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.layers import InstanceNormalization
-from deepatlas_tf.models.network import Network
+from deepatlas_tf.models.network import Interface, Network
+from deepatlas_tf.types import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,14 +15,14 @@ class PatchGAN(Network):
 
     widths: tuple[int, ...] = (64, 128, 256, 512)
 
-    def build(self, shape, needed):
+    def build(self, shape: Sequence[int | None], needed: Interface) -> keras.Model:
         return discriminator(shape, self.widths)
 
-    def tiny(self):
+    def tiny(self) -> "PatchGAN":
         return dataclasses.replace(self, widths=(4, 8))
 
 
-def discriminator(shape: Sequence[int | None], widths: Sequence[int] = (64, 128, 256, 512)):
+def discriminator(shape: Sequence[int | None], widths: Sequence[int] = (64, 128, 256, 512)) -> keras.Model:
     """A Keras model ``image (B, *S, 1) -> scores (B, *S', 1)`` of overlapping patches: 1 real, 0 generated; float32.
 
     Args:
@@ -40,6 +41,6 @@ def discriminator(shape: Sequence[int | None], widths: Sequence[int] = (64, 128,
     return keras.Model(image, conv(1, 4, padding="same", dtype="float32", name="score")(x), name="discriminator")
 
 
-def _convolution(x, width, kernel, stride, name):
+def _convolution(x: Tensor, width: int, kernel: int, stride: int, name: str) -> Tensor:
     conv = getattr(keras.layers, f"Conv{len(x.shape) - 2}D")
     return conv(width, kernel, stride, padding="same", kernel_initializer="he_normal", name=name)(x)

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.layers import CropLike, InstanceNormalization, PadToMultiple
-from deepatlas_tf.models.network import Network
+from deepatlas_tf.models.network import Interface, Network
+from deepatlas_tf.types import Tensor
 
 _FIRST_KERNEL = {2: 7, 3: 5}  # 7 as published; in 3D it would cost more than all other layers together
 
@@ -21,14 +22,14 @@ class ResNet(Network):
     widths: tuple[int, ...] = (64, 128, 256)
     blocks: int = 9
 
-    def build(self, shape, needed):
+    def build(self, shape: Sequence[int | None], needed: Interface) -> keras.Model:
         return generator(shape, self.widths, self.blocks)
 
-    def tiny(self):
+    def tiny(self) -> "ResNet":
         return dataclasses.replace(self, widths=(4, 8), blocks=1)
 
 
-def generator(shape: Sequence[int | None], widths: Sequence[int] = (64, 128, 256), n_blocks: int = 9):
+def generator(shape: Sequence[int | None], widths: Sequence[int] = (64, 128, 256), n_blocks: int = 9) -> keras.Model:
     """A Keras model ``image (B, *S, 1) -> image of the other domain (B, *S, 1)``, both in [0, 1], float32.
 
     Args:
@@ -58,10 +59,10 @@ def generator(shape: Sequence[int | None], widths: Sequence[int] = (64, 128, 256
     )
 
 
-def _convolution(x, width, kernel, stride, name):
+def _convolution(x: Tensor, width: int, kernel: int, stride: int, name: str) -> Tensor:
     conv = getattr(keras.layers, f"Conv{len(x.shape) - 2}D")
     return conv(width, kernel, stride, padding="same", kernel_initializer="he_normal", name=name)(x)
 
 
-def _normalised(x, name):
+def _normalised(x: Tensor, name: str) -> Tensor:
     return keras.layers.ReLU(name=f"{name}_activation")(InstanceNormalization(name=f"{name}_norm")(x))

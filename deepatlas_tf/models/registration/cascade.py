@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.layers import CropLike, PadToMultiple, SpatialTransformer, UpsampleField
-from deepatlas_tf.models.network import Network
+from deepatlas_tf.models.network import Interface, Network
 from deepatlas_tf.models.registration.voxelmorph import DECODER, ENCODER, TINY_DECODER, TINY_ENCODER, registration_net
+from deepatlas_tf.types import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,10 +22,10 @@ class Cascade(Network):
     decoder: tuple[int, ...] = DECODER
     factors: tuple[int, ...] = (4, 2, 1, 1)
 
-    def build(self, shape, needed):
+    def build(self, shape: Sequence[int | None], needed: Interface) -> keras.Model:
         return cascade_net(shape, self.encoder, self.decoder, self.factors, needed.channels)
 
-    def tiny(self):
+    def tiny(self) -> "Cascade":
         return dataclasses.replace(self, encoder=TINY_ENCODER, decoder=TINY_DECODER)
 
 
@@ -34,7 +35,7 @@ def cascade_net(
     decoder: Sequence[int] = DECODER,
     factors: Sequence[int] = (4, 2, 1, 1),
     channels: int = 1,
-):
+) -> keras.Model:
     """A Keras model ``[moving (B, *S, C), fixed (B, *S, C)] -> u (B, *S, D)`` in voxels, the steps composed by warping.
 
     Step ``k`` registers the moving image warped by ``u_{k-1}`` to the fixed one, both mean-pooled by its factor. Its
@@ -62,7 +63,7 @@ def cascade_net(
     return keras.Model([moving, fixed], u, name="registration")
 
 
-def _step(moving, fixed, widths, factor, name):
+def _step(moving: Tensor, fixed: Tensor, widths: tuple[Sequence[int], Sequence[int]], factor: int, name: str) -> Tensor:
     """The field of one step on the full grid."""
     images = [moving, fixed]
     if factor > 1:

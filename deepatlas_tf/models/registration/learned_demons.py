@@ -22,15 +22,17 @@ The images have to be of one contrast, as for every demons force: the same tissu
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.models.convolution import Conv2D, Conv3D
 from deepatlas_tf.models.layers import CropLike, LeakyReLU, PadToMultiple, SpatialTransformer, UpsampleField
-from deepatlas_tf.models.network import Network
+from deepatlas_tf.models.network import Interface, Network
 from deepatlas_tf.models.upsampling import convolution
 from deepatlas_tf.ops.filters import box_sum, cut
+from deepatlas_tf.types import Tensor
 
 STEPS = (6, 4, 3)
 WIDTH = 8
@@ -45,10 +47,10 @@ class LearnedDemons(Network):
     width: int = WIDTH
     window: int = 5
 
-    def build(self, shape, needed):
+    def build(self, shape: Sequence[int | None], needed: Interface) -> keras.Model:
         return learned_demons_net(shape, **vars(self), channels=needed.channels)
 
-    def tiny(self):
+    def tiny(self) -> "LearnedDemons":
         return dataclasses.replace(self, steps=(1, 1), width=4)
 
 
@@ -62,18 +64,18 @@ class LocalNormalisation(keras.layers.Layer):
     Half of the variance is kept where it is 0.001, and less below. No gradient passes.
     """
 
-    def __init__(self, window=5, **kwargs):
+    def __init__(self, window: int = 5, **kwargs: Any):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.window = window
 
-    def call(self, image):
+    def call(self, image: Tensor) -> Tensor:
         image = tf.stop_gradient(image)
         count = box_sum(tf.ones_like(image), self.window)
         mean = box_sum(image, self.window) / count
         variance = tf.maximum(box_sum(image * image, self.window) / count - mean * mean, 0.0)
         return tf.stop_gradient((image - mean) * tf.math.rsqrt(variance + 1e-3))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "window": self.window}
 
 
@@ -85,17 +87,17 @@ class DemonsForce(keras.layers.Layer):
     the mean of their gradients it is ``sum_c d g / sum_c (|g|^2 + d^2 / 4 + 0.02)``: never longer than a voxel.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any):
         super().__init__(**{**kwargs, "dtype": "float32"})
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
         warped, fixed = (tf.stop_gradient(image) for image in inputs)
         d = (fixed - warped)[..., None]  # (B, *S, C, 1)
         g = (_central_differences(warped) + _central_differences(fixed)) / 2  # (B, *S, C, D)
         size = tf.reduce_sum(g * g, axis=[-2, -1]) + tf.reduce_sum(d * d / 4 + 0.02, axis=[-2, -1])
         return tf.stop_gradient(tf.reduce_sum(d * g, axis=-2) / size[..., None])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         first = tf.TensorShape(input_shape[0])
         return first[:-1].concatenate(first.rank - 2)
 
@@ -104,7 +106,7 @@ class DemonsForce(keras.layers.Layer):
 class PoolField(keras.layers.Layer):
     """A field of the grid of half the resolution: ``(B, *S, D) -> (B, *S / 2, D)``, means in voxels of that grid."""
 
-    def call(self, field):
+    def call(self, field: Tensor) -> Tensor:
         return tf.nn.avg_pool(field, 2, 2, "VALID") / 2
 
 
@@ -112,14 +114,14 @@ class PoolField(keras.layers.Layer):
 class NoDisplacement(keras.layers.Layer):
     """The identity as a field of half an image's resolution: ``(B, *S, C) -> (B, *S / 2, D)``, float32 zeros."""
 
-    def call(self, image):
+    def call(self, image: Tensor) -> Tensor:
         half = tf.nn.avg_pool(tf.cast(image[..., :1], tf.float32), 2, 2, "VALID")
         return tf.zeros_like(tf.repeat(half, image.shape.rank - 2, axis=-1))
 
 
 def learned_demons_net(
     shape: Sequence[int | None], steps: Sequence[int] = STEPS, width: int = WIDTH, window: int = 5, channels: int = 1
-):
+) -> keras.Model:
     """A Keras model ``[moving (B, *S, C), fixed (B, *S, C)] -> u (B, *S, D)`` in voxels, float32.
 
     Any image size works: it is padded to a multiple of the coarsest voxel and cropped back.
@@ -145,7 +147,9 @@ def learned_demons_net(
     return keras.Model([moving, fixed], CropLike(name="crop", dtype="float32")([u, fixed]), name="registration")
 
 
-def _level(moving, fixed, u, steps, width_and_window, name):
+def _level(
+    moving: Tensor, fixed: Tensor, u: Tensor, steps: int, width_and_window: tuple[int, int], name: str
+) -> Tensor:
     """The field, of half the resolution of the images, after the steps of a level."""
     width, window = width_and_window
     normalise, force, half = LocalNormalisation(window), DemonsForce(), PoolField(dtype="float32")
@@ -161,7 +165,7 @@ def _level(moving, fixed, u, steps, width_and_window, name):
     return u
 
 
-def _correction(shape, width, name):
+def _correction(shape: tf.TensorShape, width: int, name: str) -> keras.Model:
     """The network ``[force, step before, u] -> step`` of a level, all ``(B, *S, D)``."""
     inputs = [keras.Input(shape) for _ in range(3)]
     x = keras.layers.Concatenate(name=f"{name}_all")(inputs)
@@ -173,10 +177,10 @@ def _correction(shape, width, name):
     return keras.Model(inputs, keras.layers.Add(name=f"{name}_sum", dtype="float32")([smooth, learned]), name=name)
 
 
-def _smoothing(force_and_before, n_axes, name):
+def _smoothing(force_and_before: Sequence[Tensor], n_axes: int, name: str) -> Tensor:
     """``K``, a convolution that begins as a Gaussian of the force and a part of the step before."""
     both = keras.layers.Concatenate(name=f"{name}_inputs", dtype="float32")(force_and_before)
-    kind = {2: Conv2D, 3: Conv3D}[n_axes]
+    kind: type[keras.layers.Layer] = {2: Conv2D, 3: Conv3D}[n_axes]
     layer = kind(n_axes, 5, padding="same", use_bias=False, name=name, dtype="float32")
     smoothed = layer(both)
     line, middle = np.exp(-0.5 * (np.arange(-2, 3) / SIGMA) ** 2), np.eye(5)[2]
@@ -186,7 +190,7 @@ def _smoothing(force_and_before, n_axes, name):
     return smoothed
 
 
-def _central_differences(image):
+def _central_differences(image: Tensor) -> Tensor:
     """Central differences of ``(B, *S, C)`` along each axis: ``(B, *S, C, D)``; the values at the edge repeat."""
     found = []
     for axis in range(image.shape.rank - 2):

@@ -7,12 +7,13 @@ level is in voxels of its own grid, hence the factor 2.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.layers import CropLike, LeakyReLU, PadToMultiple, UpsampleField
-from deepatlas_tf.models.network import Network
+from deepatlas_tf.models.network import Interface, Network
 from deepatlas_tf.models.upsampling import convolution
+from deepatlas_tf.types import Tensor
 
 # Channels from full resolution down; volumes, as published, have one level less than slices
 WIDTHS = {2: (16, 32, 32, 32, 32), 3: (16, 32, 32, 32)}
@@ -24,14 +25,14 @@ class Pyramid(Network):
 
     widths: tuple[int, ...] | None = None
 
-    def build(self, shape, needed):
+    def build(self, shape: Sequence[int | None], needed: Interface) -> keras.Model:
         return pyramid_net(shape, self.widths, needed.channels)
 
-    def tiny(self):
+    def tiny(self) -> "Pyramid":
         return dataclasses.replace(self, widths=(8, 8, 8))
 
 
-def pyramid_net(shape: Sequence[int | None], widths: Sequence[int] | None = None, channels: int = 1):
+def pyramid_net(shape: Sequence[int | None], widths: Sequence[int] | None = None, channels: int = 1) -> keras.Model:
     """A Keras model ``[moving (B, *S, C), fixed (B, *S, C)] -> u (B, *S, D)`` in voxels, float32.
 
     A residual encoder with strided convolutions, and a decoder with a head at each level. The heads start near zero, so
@@ -68,7 +69,7 @@ def pyramid_net(shape: Sequence[int | None], widths: Sequence[int] | None = None
     return keras.Model([moving, fixed], CropLike(name="crop", dtype="float32")([field, both]), name="registration")
 
 
-def split_levels(net):
+def split_levels(net: keras.Model) -> Callable[..., tuple[list[Tensor], list[Tensor]]]:
     """A function ``inputs, training -> (fields, residuals)``, two lists from the coarsest to the finest level.
 
     The fields of a pyramid are on its padded grid and may have to be cropped. Any other registration network is a
@@ -91,17 +92,17 @@ def split_levels(net):
     return keras.Model(net.inputs, (fields, residuals), name="levels")
 
 
-def _head(x, n_axes, k):
+def _head(x: Tensor, n_axes: int, k: int) -> Tensor:
     small = keras.initializers.RandomNormal(stddev=1e-5)
     return convolution(x, n_axes, f"residual{k}", kernel_initializer=small, dtype="float32")
 
 
-def _residual_block(x, width, name):
+def _residual_block(x: Tensor, width: int, name: str) -> Tensor:
     """Two convolutions, and a third of their result beside the input, as the authors add the two."""
     inner = _convolution(x, width, f"{name}_conv0")
     inner = _convolution(inner, width, f"{name}_conv1")
     return _convolution(keras.layers.Concatenate(name=f"{name}_both")([x, inner]), width, f"{name}_conv2")
 
 
-def _convolution(x, width, name, strides=1):
+def _convolution(x: Tensor, width: int, name: str, strides: int = 1) -> Tensor:
     return LeakyReLU(0.2, name=f"{name}_activation")(convolution(x, width, name, strides))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.layers import CropLike, PadToMultiple, VecInt
-from deepatlas_tf.models.network import Network
+from deepatlas_tf.models.network import Interface, Network
 from deepatlas_tf.models.unet import unet_features
 from deepatlas_tf.models.upsampling import convolution
 
@@ -25,10 +25,10 @@ class VoxelMorphRegistration(Network):
     int_steps: int = 7
     recompute: bool = False
 
-    def build(self, shape, needed):
+    def build(self, shape: Sequence[int | None], needed: Interface) -> keras.Model:
         return registration_net(shape, **vars(self), channels=needed.channels)
 
-    def tiny(self):
+    def tiny(self) -> "VoxelMorphRegistration":
         return dataclasses.replace(self, encoder=TINY_ENCODER, decoder=TINY_DECODER)
 
 
@@ -40,7 +40,7 @@ def registration_net(
     int_steps: int = 7,
     channels: int = 1,
     recompute: bool = False,
-):
+) -> keras.Model:
     """A Keras model ``[moving (B, *S, C), fixed (B, *S, C)] -> u (B, *S, D)`` in voxels (Balakrishnan et al. 2019).
 
     Any image size works: it is padded to the stride of the U-Net and cropped back. The last convolution starts near

@@ -6,10 +6,11 @@ from functools import partial
 
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.layers import Dropout, InstanceNormalization, PadToMultiple
-from deepatlas_tf.models.network import Network
+from deepatlas_tf.models.network import Interface, Network
 from deepatlas_tf.models.recompute import apply_part
 from deepatlas_tf.models.unet import class_probabilities
 from deepatlas_tf.models.upsampling import convolution
+from deepatlas_tf.types import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,10 +21,10 @@ class Light(Network):
     dropout: float = 0.0
     recompute: bool = False
 
-    def build(self, shape, needed):
+    def build(self, shape: Sequence[int | None], needed: Interface) -> keras.Model:
         return light_unet(shape, needed.outputs, **vars(self))
 
-    def tiny(self):
+    def tiny(self) -> "Light":
         return dataclasses.replace(self, widths=(8, 8, 8))
 
 
@@ -33,7 +34,7 @@ def light_unet(
     widths: Sequence[int] = (16, 32, 64, 128),
     dropout: float = 0.0,
     recompute: bool = False,
-):
+) -> keras.Model:
     """A Keras model ``image (B, *S, 1) -> class probabilities (B, *S, C)``, float32.
 
     Two convolutions a level, each followed by instance normalisation and leaky ReLU; max-pooling down, nearest
@@ -66,12 +67,12 @@ def light_unet(
     return keras.Model(image, class_probabilities(x, image, n_classes), name="segmentation")
 
 
-def _conv_block(x, width, name):
+def _conv_block(x: Tensor | list[Tensor], width: int, name: str) -> Tensor:
     for index in range(2):
         x = convolution(x, width, f"{name}_conv{index}", use_bias=False)
         x = InstanceNormalization(leak=0.01, name=f"{name}_norm{index}")(x)
     return x
 
 
-def _up_block(x, skip, width, level):
+def _up_block(x: Tensor, skip: Tensor, width: int, level: int) -> Tensor:
     return _conv_block([x, skip], width, f"up{level}")

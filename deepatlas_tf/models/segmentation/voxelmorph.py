@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.layers import PadToMultiple
-from deepatlas_tf.models.network import Network
+from deepatlas_tf.models.network import Interface, Network
 from deepatlas_tf.models.unet import class_probabilities, unet_features
 
 
@@ -16,10 +16,10 @@ class VoxelMorphSegmentation(Network):
     encoder: tuple[int, ...] = (16, 32, 32, 32)
     decoder: tuple[int, ...] = (32, 32, 32, 32, 16, 16)
 
-    def build(self, shape, needed):
+    def build(self, shape: Sequence[int | None], needed: Interface) -> keras.Model:
         return voxelmorph_unet(shape, needed.outputs, **vars(self))
 
-    def tiny(self):
+    def tiny(self) -> "VoxelMorphSegmentation":
         return dataclasses.replace(self, encoder=(8, 8, 8), decoder=(8, 8, 8, 8))
 
 
@@ -28,7 +28,7 @@ def voxelmorph_unet(
     n_classes: int,
     encoder: Sequence[int] = (16, 32, 32, 32),
     decoder: Sequence[int] = (32, 32, 32, 32, 16, 16),
-):
+) -> keras.Model:
     """A Keras model ``image (B, *S, 1) -> class probabilities (B, *S, C)``, float32, of any image size.
 
     It is voxelmorph's U-Net: one convolution a level, no normalisation.
