@@ -78,6 +78,8 @@ class DataSet:
 
     def records(self, split: str) -> tf.data.Dataset:
         """The records that the samples come from, with all that is stored: affine, spacing, source_file, ..."""
+        if split not in self.builder.info.splits:  # it has no subjects
+            return self.records("train").take(0)
         # one file at a time keeps the order; TFDS would cache small data sets whole
         reading = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1, skip_prefetch=True)
         with quiet():

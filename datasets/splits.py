@@ -1,6 +1,6 @@
 """Which subjects are for training, validation and test, where nobody has said it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -23,30 +23,83 @@ def split_subjects(subjects: Sequence[str], n_test: int, n_validation: int, full
         )
     if len(subjects) < full:
         n_test, n_validation = (max(1, len(subjects) * n // full) if n else 0 for n in (n_test, n_validation))
-    order = np.random.RandomState(0).permutation(sorted(subjects)).tolist()
-    return {
-        "train": order[n_test + n_validation :],
-        "validation": order[n_test : n_test + n_validation],
-        "test": order[:n_test],
-    }
+    return _drawn(subjects, n_test, n_validation)
 
 
 def split_listed(scans: Sequence[ListedScan]) -> dict[str, list[str]]:
     """The subjects of each split, as given; where not, 20 % of the labelled ones to test and 10 % to validate.
 
-    From eight labelled subjects on it is two of each at least: a registration is measured on a pair. The others and
-    those without a label map are for training. Where no subject of a domain has a label map, its subjects count as
-    labelled ones, since folds can be measured without. Given test subjects stay the only ones.
-    Raises DataError where there are too few.
+    From eight labelled subjects on it is two of each at least: a registration is measured on a pair. Fewer are needed
+    to train: six or seven give one to each, four or five one to test, three or fewer none. The others and those without
+    a label map are for training. Where no subject of a domain has a label map, its subjects are shared out as the
+    labelled ones are, since folds can be measured without. Given test subjects stay the only ones.
     """
     given = {split: [scan.subject for scan in scans if scan.split == split] for split in SPLITS}
     free = [scan for scan in scans if not scan.split]
     if not free:
         return given
     with_maps = labelled_domains(scans)
-    measured = [scan.subject for scan in free if scan.label is not None or scan.domain not in with_maps]
-    n = len(measured)
-    n_test, n_validation = (max(n // part, 2 if n >= 8 else 1) for part in (5, 10))
-    splits = split_subjects(measured, 0 if given["test"] else n_test, n_validation, full=n)
-    others = sorted({scan.subject for scan in free} - set(measured))
+    labelled = [scan.subject for scan in free if scan.label is not None]
+    unlabelled = [scan.subject for scan in free if scan.domain not in with_maps]
+    groups = []
+    for subjects in (labelled, unlabelled):
+        n_test, n_validation = _held_out(len(subjects))
+        groups.append(_drawn(subjects, 0 if given["test"] else n_test, n_validation))
+    others = sorted({scan.subject for scan in free}.difference(labelled, unlabelled))
+    splits = {split: [subject for group in groups for subject in group[split]] for split in SPLITS}
     return {**splits, "train": [*splits["train"], *others], "test": given["test"] or splits["test"]}
+
+
+def not_measured(subjects: Mapping[str, Collection[str]], labelled: Mapping[str, Collection[str]]) -> str:
+    """One line on what these splits leave unmeasured, and what would have it measured; empty where that is nothing.
+
+    Args:
+        subjects: of each split.
+        labelled: those of them that have a label map.
+    """
+    n_validation, n_test = (len(labelled.get(split, ())) for split in ("validation", "test"))
+    found = []
+    if n_test == 1:
+        found.append("no registration is measured, which takes a pair (1 test subject has a label map)")
+    elif not n_test:
+        what = "folds alone are measured" if has_cases(subjects, labelled, "test") else "nothing is measured"
+        found.append(f"{what} (0 test subjects have a label map)")
+    if n_validation == 1:
+        found.append("the last registration network is kept, not the best (1 validation subject has a label map)")
+    elif not n_validation:
+        found.append("the last networks are kept, not the best (0 validation subjects have a label map)")
+    if not found:
+        return ""
+    return (
+        f"{'; '.join(found)}: two labelled subjects in each of the two splits are needed for it, which own scans have "
+        "from 8 labelled ones on, or by a column split"
+    )
+
+
+def has_cases(
+    subjects: Mapping[str, Collection[str]],
+    labelled: Mapping[str, Collection[str]],
+    split: str,
+    registers: bool = True,
+) -> bool:
+    """Whether anything can be measured in a split: on a label map, or the folds of a pair without.
+
+    ``registers``: whether there is a network to register the pair. The others are as for ``not_measured``.
+    """
+    return bool(labelled.get(split)) or (registers and len(subjects.get(split, ())) > 1)
+
+
+def _held_out(n: int) -> tuple[int, int]:
+    """How many of ``n`` subjects test and validate."""
+    if n >= 8:
+        return max(n // 5, 2), max(n // 10, 2)
+    return int(n >= 4), int(n >= 6)
+
+
+def _drawn(subjects: Sequence[str], n_test: int, n_validation: int) -> dict[str, list[str]]:
+    order = np.random.RandomState(0).permutation(sorted(subjects)).tolist()
+    return {
+        "train": order[n_test + n_validation :],
+        "validation": order[n_test : n_test + n_validation],
+        "test": order[:n_test],
+    }

@@ -194,7 +194,8 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         self.info.metadata["partial_labels"] = self._with_beam  # whose workers cannot say that there are none
         self._found = {name: value for name, value in vars(self).items() if name not in before}
         self._bar = progress(total=sum(map(len, splits.values())), desc=f"preparing {self.name}", unit="scan")
-        return {split: self._generate_examples(split, splits[split]) for split in SPLITS}
+        # TFDS writes no split without records
+        return {split: self._generate_examples(split, splits[split]) for split in SPLITS if splits[split]}
 
     def __reduce__(self):
         return _restored, (_importable(type(self)), type(self).__name__, self._original_state, self._found)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from deepatlas_tf.datasets.load import DataSet, load_dataset
-from deepatlas_tf.evaluation.draw import draw
+from deepatlas_tf.datasets.splits import has_cases
+from deepatlas_tf.evaluation.draw import draw, draw_training
 from deepatlas_tf.evaluation.evaluate import Evaluation
 from deepatlas_tf.evaluation.evaluate import evaluate as measure
 from deepatlas_tf.evaluation.summary import comparison_table, remarks
@@ -16,6 +17,7 @@ from deepatlas_tf.messages import say
 from deepatlas_tf.methods import method_names
 from deepatlas_tf.recipes import get_recipe, recipe_names
 from deepatlas_tf.runs.folder import RunFolder
+from deepatlas_tf.runs.predict import trained_nets
 from deepatlas_tf.training.build_stream import used_labels
 from deepatlas_tf.training.experiment import Data, Experiment, set_value
 from deepatlas_tf.training.loop import train_experiment
@@ -32,6 +34,8 @@ def train(
     strategy: str = "none",
 ) -> None:
     """Train an experiment, measure it on the test split and draw it; the same call goes on with an interrupted run.
+
+    Where the test split holds nothing that can be measured, as with few label maps, only the curves are drawn.
 
     Args:
         experiment: the settings, such as those of :func:`make_experiment`.
@@ -56,7 +60,17 @@ def train(
         train_experiment(experiment, dataset, workdir, distribution)
         with chief_first(distribution):
             if is_chief(distribution):
-                measure_and_draw(dataset, workdir, "test", experiment.evaluation.pairs_per_subject)
+                _finish(dataset, workdir, experiment.evaluation.pairs_per_subject)
+
+
+def _finish(dataset: DataSet, workdir: Path, pairs_per_subject: int) -> None:
+    """Measure and draw a run on the test split; where that has nothing to measure, draw the training alone."""
+    registers = any("registration" in trained_nets(stage) for stage in RunFolder(workdir).settings()["stages"])
+    if has_cases(dataset.subjects, dataset.labelled, "test", registers):
+        measure_and_draw(dataset, workdir, "test", pairs_per_subject)
+        return
+    say("\nno test subject has a label map: nothing is measured")
+    _say_pictures(draw_training(workdir, dataset))
 
 
 def _announce(dataset: DataSet, experiment: Experiment, workdir: Path) -> None:
@@ -185,10 +199,14 @@ def measure_and_draw(
     print(comparison_table(evaluation.summary))
     for remark in remarks(evaluation.summary):
         print(f"\nnote: {remark}")
+    _say_pictures(pictures)
+    return evaluation
+
+
+def _say_pictures(pictures: Iterable[Path]) -> None:
     say("\nPictures:")
     for picture in pictures:
         say(f"  {picture}")
-    return evaluation
 
 
 def _with_settings(experiment: Experiment, assignments: Iterable[str]) -> Experiment:

@@ -1,7 +1,8 @@
 """Find what is wrong with scans and label maps, before anything is built or trained.
 
-Writes schema.pbtxt, stats.pbtxt and anomalies.pbtxt (TensorFlow Metadata), subjects.csv and report.txt. The exit status
-is 0 where no anomaly was found, 1 where some were, 2 where there is nothing to validate.
+Writes schema.pbtxt, stats.pbtxt and anomalies.pbtxt (TensorFlow Metadata), subjects.csv and report.txt, which begins
+with what can be trained and measured. The exit status is 1 where an error was found, with --strict also where a warning
+was, else 0; it is 2 where there is nothing to validate.
 """
 
 from pathlib import Path
@@ -24,6 +25,7 @@ def add_arguments(parser) -> None:
     )
     parser.add_argument("-o", "--output", type=Path, help="folder of the results; default: validation/NAME")
     parser.add_argument("--schema", type=Path, help="a frozen schema.pbtxt that the scans must fulfil")
+    parser.add_argument("--strict", action="store_true", help="end with status 1 for warnings too")
     parser.add_argument("--html", action="store_true", help="write report.html too, with pictures of the scans")
     parser.add_argument("--manual-dir", type=Path, help="with a NAME: its downloaded files, read before they are built")
     parser.add_argument("--data-dir", type=Path, help="with a NAME alone: where prepared data sets are kept")
@@ -44,4 +46,4 @@ def run(args) -> int:
     if args.tfdv:
         result.write_tfdv()
     print(f"\nWritten to {result.folder}: {', '.join(sorted(path.name for path in result.folder.iterdir()))}")
-    return 1 if result.has_anomalies else 0
+    return 1 if result.has_errors or (args.strict and result.has_anomalies) else 0

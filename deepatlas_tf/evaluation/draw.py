@@ -37,12 +37,19 @@ def draw(workdir: Path, evaluation, dataset, split: str = "test") -> list[Path]:
     samples = read_samples(dataset.samples(split), {*segmented, *(subject for pair in pairs for subject in pair)})
     pairs = [(samples[moving], samples[fixed]) for moving, fixed in pairs]
     name = f"{dataset.name}, synthetic" if dataset.synthetic else dataset.name
-    paths = _draw_curves(RunFolder(workdir), name) + draw_pseudo(RunFolder(workdir), dataset, name)
+    paths = draw_training(workdir, dataset)
     name = f"{name}, {split} split"
     paths += _draw_segmentation(folder, evaluation, dataset, {s: samples[s] for s in segmented}, name)
     if pairs:
         paths += _draw_registration(folder, evaluation, dataset, methods, pairs, name)
     return paths
+
+
+def draw_training(workdir: Path, dataset) -> list[Path]:
+    """Draw the pictures for which nothing is measured after training: the curves, and those of pseudo masks."""
+    run = RunFolder(workdir)
+    name = f"{dataset.name}, synthetic" if dataset.synthetic else dataset.name
+    return _draw_curves(run, name) + draw_pseudo(run, dataset, name)
 
 
 def _registrations(predictors: Predictors, dataset, split):

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from deepatlas_tf.datasets.splits import has_cases
 from deepatlas_tf.evaluation.plain_grid import plain_field, plain_label
 from deepatlas_tf.evaluation.summary import PER_CLASS, summarise_rows
-from deepatlas_tf.messages import progress
+from deepatlas_tf.messages import progress, say
 from deepatlas_tf.metrics.deformation import regularity
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.metrics.surface import surface_metrics
@@ -59,14 +60,14 @@ def evaluate(
             aligned as well.
 
     Raises:
-        DataError: if no stage of the run is finished, or no subject of the split has a label and only these count; if
-            the run has other classes or another grid, or was trained on subjects of the split.
+        DataError: if no stage of the run is finished, or there is nothing in the split to be measured; if the run has
+            other classes or another grid, or was trained on subjects of the split.
         SettingError: if there is no registration to be refined.
     """
     _check_data(RunFolder(workdir), dataset, split)
     predictors = load_predictors(workdir, instance_steps, anatomy)
     evaluation = Evaluation(predictors)
-    if not dataset.labelled[split] and len(predictors.registrars) == 1:
+    if not has_cases(dataset.subjects, dataset.labelled, split, registers=len(predictors.registrars) > 1):
         raise DataError(f"no subject of the {split} split of {dataset.name} has a label map to compare with")
     say_unlabelled(dataset, split, [domain for between in predictors.domains.values() for domain in between])
     _add_rows(evaluation, dataset, split, pairs_per_subject)
@@ -119,7 +120,11 @@ def _registration_tasks(predictors, dataset, split, pairs_per_subject):
             for name, register in predictors.registrars.items()
             if predictors.domains.get(name, between) == between  # the identity is for all
         }
-        tasks.append((_Pairs(moving, fixed, pairs_per_subject), registrars))
+        pairs = _Pairs(moving, fixed, pairs_per_subject)
+        if pairs.n_before:
+            tasks.append((pairs, registrars))
+        elif len(registrars) > 1:
+            say(f"one {split} subject{note} alone: registration is not measured, which takes a pair")
     return tasks
 
 

@@ -47,7 +47,10 @@ def missing(run: RunSummary) -> list[str]:
     if not run.evaluated:
         done = any(stage.finished for stage in run.stages)
         how = f"deepatlas evaluate {run.path}" if done else "once a stage is finished: deepatlas evaluate"
-        found.append(f"Nothing is evaluated yet ({how}): no table of results, box plots, cases and volumes.")
+        why = f"Nothing is evaluated yet ({how})"
+        if run.data is not None and not run.data["subjects"]["test"]:
+            why = "There are no test subjects"
+        found.append(f"{why}: no table of results, box plots, cases and volumes.")
     if not run.about:
         found.append("There is no model.json: run the training command again, which adds it.")
     return found

@@ -28,7 +28,7 @@ from deepatlas_tf.training.panels import Panels
 from deepatlas_tf.training.pseudo import write_pseudo_masks
 from deepatlas_tf.training.saving import save_nets
 from deepatlas_tf.training.strategy import check_batch, chief_first, distribute, is_chief, value_of_chief
-from deepatlas_tf.training.unlabelled import first_labelled, say_unlabelled, without_labels
+from deepatlas_tf.training.unlabelled import first_labelled, say_not_measured, without_labels, without_pairs
 from deepatlas_tf.training.validation import Validation
 from deepatlas_tf.training.watch import EpochLine, Watch, batch_subjects
 from deepatlas_tf.types import DataError
@@ -46,7 +46,7 @@ def train_experiment(experiment: Experiment, dataset: DataSet, workdir: Path, st
     Raises:
         DataError: if ``workdir`` holds a run with other settings or on other data, or another process trains in it; if
             it cannot be written; if the data cannot be drawn from as the stages ask, or no label map is used and every
-            stage needs some. Where only some stages do, they are left out.
+            stage needs some, or pairs of which there are none. Where only some stages do, they are left out.
     """
     strategy = strategy or tf.distribute.get_strategy()
     chief = is_chief(strategy)
@@ -54,6 +54,10 @@ def train_experiment(experiment: Experiment, dataset: DataSet, workdir: Path, st
         experiment, left_out = without_labels(experiment)
         if left_out:
             _say(chief, f"no label map is used: left out {', '.join(left_out)}")
+    if len(dataset.subjects["train"]) == 1:
+        experiment, left_out = without_pairs(experiment)
+        if left_out:
+            _say(chief, f"one training subject, which makes no pair: left out {', '.join(left_out)}")
     for stage in experiment.stages:
         check_batch(stage.name, stage.batch_size, strategy)
     experiment.networks.check()
@@ -69,7 +73,7 @@ def _train_stages(experiment: Experiment, dataset: DataSet, workdir: Path, strat
             write_data(dataset, used_labels(dataset, experiment), RunFolder(workdir))
     domains = [domain for stage in experiment.stages for domain in stage.domains]
     if chief:
-        say_unlabelled(dataset, "validation", domains)
+        say_not_measured(dataset, domains)
     measured = first_labelled(dataset, "validation", domains, experiment.evaluation.validation_subjects)
     samples = read_samples(dataset.samples("validation"), measured)
     for stage in experiment.stages:

@@ -1,8 +1,9 @@
-"""What can be done where there is no label map: the stages that are trained, and the subjects that are measured."""
+"""What can be done with few scans or label maps: the stages that are trained, and the subjects that are measured."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from deepatlas_tf.datasets.splits import not_measured
 from deepatlas_tf.messages import say
 from deepatlas_tf.methods import method_class
 from deepatlas_tf.streams.subjects import in_domain
@@ -24,17 +25,37 @@ def without_labels(experiment: Experiment) -> tuple[Experiment, tuple[str, ...]]
     Raises:
         DataError: if no stage is left.
     """
-    left_out: list[str] = []
-    for stage in experiment.stages:
-        if needs_labels(stage) or set(stage.sources) & set(left_out):
-            left_out.append(stage.name)
-    kept = tuple(stage for stage in experiment.stages if stage.name not in left_out)
+    kept, left_out = _without(experiment, needs_labels)
     if not kept:
         raise DataError(
             f"no training subject has a label map that is used, and {', '.join(left_out)} cannot be trained without: "
             "give some, raise --labels, or take --method voxelmorph"
         )
-    return dataclasses.replace(experiment, stages=kept), tuple(left_out)
+    return dataclasses.replace(experiment, stages=kept), left_out
+
+
+def without_pairs(experiment: Experiment) -> tuple[Experiment, tuple[str, ...]]:
+    """The experiment without the stages that draw pairs or start from one that does, and the names of these.
+
+    Raises:
+        DataError: if no stage is left.
+    """
+    kept, left_out = _without(experiment, lambda stage: method_class(stage.method).stream == "pairs")
+    if not kept:
+        raise DataError(
+            f"there is one training subject, and {', '.join(left_out)} cannot be trained without a pair: add scans, "
+            "which need no label map"
+        )
+    return dataclasses.replace(experiment, stages=kept), left_out
+
+
+def _without(experiment: Experiment, cannot: Callable[[Stage], bool]) -> tuple[tuple[Stage, ...], tuple[str, ...]]:
+    """The stages that can be trained, and the names of the others and of those that start from one of them."""
+    left_out: list[str] = []
+    for stage in experiment.stages:
+        if cannot(stage) or set(stage.sources) & set(left_out):
+            left_out.append(stage.name)
+    return tuple(stage for stage in experiment.stages if stage.name not in left_out), tuple(left_out)
 
 
 def first_labelled(dataset, split: str, domains: Iterable[str | None], n: int) -> tuple[str, ...]:
@@ -52,6 +73,17 @@ def registered_subjects(dataset, split: str, domain: str | None) -> tuple[str, .
     """
     labelled = in_domain(dataset.labelled[split], dataset.domains, domain)
     return labelled or in_domain(dataset.subjects[split], dataset.domains, domain)
+
+
+def say_not_measured(dataset, domains: Iterable[str | None]) -> None:
+    """Say in one line what the splits leave unmeasured, or which domains have no label map to choose epochs by."""
+    named = [domain for domain in domains if domain is not None]
+    if named:
+        say_unlabelled(dataset, "validation", named)
+        return
+    text = not_measured(dataset.subjects, dataset.labelled)
+    if text:
+        say(text)
 
 
 def say_unlabelled(dataset, split: str, domains: Iterable[str | None]) -> None:

@@ -42,6 +42,8 @@ KINDS = {
     "duplicated scan in two splits": Kind(ERROR, "split"),
     "duplicated label map": Kind(ERROR, "label"),
     "left and right swapped": Kind(ERROR, "labels"),
+    "number not in training": Kind(ERROR, "labels"),
+    "cannot be trained": Kind(ERROR, "split"),
     "schema": Kind(ERROR, ""),
     "wrong spacing": Kind(WARNING, "spacing"),
     "unusual field of view": Kind(WARNING, "shape"),
@@ -99,7 +101,7 @@ def find(
         found.append(Finding("no label map", without, f"{text} ({outliers.some(without)})"))
     found += [Finding(*one) for one in class_rules.sides(summaries)]
     found += [Finding(*one) for one in class_rules.classes(summaries, classes)]
-    found += [Finding(*one) for one in class_rules.untaught(summaries, training)]
+    found += [Finding(*one) for one in class_rules.untaught(summaries, training, classes)]
     for group in outliers.by_domain(summaries):
         found += [Finding(*one) for rule in outliers.RULES for one in rule(group)]
     order = (ERROR, WARNING, NOTE)

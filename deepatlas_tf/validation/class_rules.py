@@ -45,10 +45,11 @@ def classes(summaries: Sequence[ScanSummary], declared: Sequence[str] = ()) -> l
     return found
 
 
-def untaught(summaries: Sequence[ScanSummary], training: Collection[str]) -> list[Found]:
+def untaught(summaries: Sequence[ScanSummary], training: Collection[str], declared: Sequence[str]) -> list[Found]:
     """Classes that label maps of validation or test subjects hold, and none of a training subject.
 
-    ``training``: subjects that training would take, besides those whose split is train.
+    ``training``: subjects that training would take, besides those whose split is train. Where no classes are
+    ``declared``, those of the training label maps are all that training takes.
     """
     labelled = [one for one in summaries if one.held]
     taught = [one for one in labelled if one.split == "train" or one.subject in training]
@@ -58,6 +59,9 @@ def untaught(summaries: Sequence[ScanSummary], training: Collection[str]) -> lis
         return []
     having = tuple(one.subject for one in labelled if set(missing) & set(one.held))
     text = f"no training label map holds {some(missing, 6)}, in the label maps of {some(having)}"
+    if not declared:
+        hint = "training stops at them; name all classes in labels.csv, or give one of these maps to training"
+        return [("number not in training", having, f"{text}: {hint}")]
     return [("class not in training", having, f"{text}: what has no examples is not learned and scores 0")]
 
 

@@ -34,11 +34,13 @@ def html_report(
     names: Sequence[str],
     findings: Sequence[Finding],
     pictures: Mapping[int, bytes | None],
+    plan: Sequence[str] = (),
 ) -> str:
-    """The page. ``pictures``: PNG by index of the subject."""
+    """The page. ``pictures``: PNG by index of the subject. ``plan``: lines on what training would do, for the top."""
     labelled = sum(one.has_label for one in summaries)
     counts = f"{len(summaries)} subjects, {labelled} with a label map, {len(names)} classes: {verdict(findings)}."
-    parts = [f"<h1>{html.escape(title)}</h1><p>{html.escape(counts)}</p>"]
+    parts = [f"<h1>{html.escape(title)}</h1>"]
+    parts += [f"<p>{html.escape(line)}</p>" for line in (counts, *plan)]
     for severity in (ERROR, WARNING, NOTE):
         group = [finding for finding in findings if finding.severity == severity]
         if group:

@@ -5,6 +5,7 @@ A name without it reads the prepared records, which are built first where that n
 """
 
 import dataclasses
+import functools
 import os
 import pkgutil
 import re
@@ -16,7 +17,7 @@ import nibabel as nib
 import numpy as np
 
 import deepatlas_tf.datasets
-from deepatlas_tf.datasets.listing import ListedScan, Listing, check_names, read_listing
+from deepatlas_tf.datasets.listing import ListedScan, Listing, check_listing, check_names, read_listing
 from deepatlas_tf.datasets.splits import split_listed
 from deepatlas_tf.scans import checks, nifti
 from deepatlas_tf.scans.class_names import BACKGROUND, find_class
@@ -40,8 +41,8 @@ class ScanSet:
     """The scans to be validated: ``load`` reads one of ``items`` and never raises for a bad file.
 
     name: of the folder of results. title: of the report. classes: the foreground classes that are declared, () where
-    none are. items: one for each subject; they can be gone through several times. training: the subjects that training
-    would take where the scans do not say it themselves.
+    none are. items: one for each subject; they can be gone through several times. splits: the subjects of each split as
+    training would take them, {} where it would take none. refused: what training would stop with.
     """
 
     name: str
@@ -49,7 +50,13 @@ class ScanSet:
     classes: tuple[str, ...]
     items: Iterable
     load: Callable[..., LoadedScan]
-    training: frozenset[str] = frozenset()
+    splits: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    refused: str = ""
+
+    @property
+    def training(self) -> frozenset[str]:
+        """The subjects that training would take."""
+        return frozenset(self.splits.get("train", ()))
 
 
 def open_scans(text: str, data_dir: Path | None = None, manual_dir: Path | None = None) -> ScanSet:
@@ -87,17 +94,14 @@ def open_files(path: Path) -> ScanSet:
         return dataclasses.replace(loaded, split=scan.split, domain=scan.domain, class_of=numbers, expected=expected)
 
     name = path.resolve().name if path.is_dir() else path.stem
-    return ScanSet(name, os.fspath(path), classes, listing.scans, load, _drawn_to_train(listing))
-
-
-def _drawn_to_train(listing: Listing) -> frozenset[str]:
-    """The subjects that are drawn for training where the listing gives no splits."""
-    if any(scan.split or scan.image is None for scan in listing.scans):
-        return frozenset()
+    made = functools.partial(ScanSet, name, os.fspath(path), classes, listing.scans, load)
+    if loose:  # such a folder cannot be trained on
+        return made()
     try:
-        return frozenset(split_listed(listing.scans)["train"])
-    except DataError:  # too few to be split, which is no matter of the files
-        return frozenset()
+        check_listing(listing)
+    except DataError as error:
+        return made(refused=str(error))
+    return made(splits=split_listed(listing.scans))
 
 
 def load_files(subject: str, image: Path | None, label: Path | None) -> LoadedScan:
@@ -166,10 +170,11 @@ def _builder_files(text: str, manual_dir: Path) -> ScanSet:
     scans = builder.find_scans(manual_dir.expanduser().resolve())
     if not scans:
         raise MissingDataError(f"{builder.MANUAL_DOWNLOAD_INSTRUCTIONS}\nLooked in: {manual_dir}")
+    splits, refused = {}, ""
     try:
         splits = builder.split([scan.subject for scan in scans if scan.label is not None])
-    except DataError:  # too few to be split, which is no matter of the files
-        splits = {}
+    except DataError as error:  # too few to be split
+        refused = str(error)
     split_of = {subject: split for split, subjects in splits.items() for subject in subjects}
     domains = builder.domains([scan.subject for scan in scans])
     numbers = dict.fromkeys(builder.declared_numbers()) | (_class_of(builder.label_numbers()) or {})
@@ -180,7 +185,11 @@ def _builder_files(text: str, manual_dir: Path) -> ScanSet:
         split = split_of.get(scan.subject, "train" if splits else "")
         return dataclasses.replace(loaded, split=split, domain=domains[scan.subject], class_of=numbers)
 
-    return ScanSet(text.replace("/", "_"), f"{text}, {manual_dir}", tuple(builder.label_numbers()), scans, load)
+    if splits:
+        others = [scan.subject for scan in scans if scan.subject not in split_of]
+        splits = {**splits, "train": [*splits["train"], *others]}
+    title, classes = f"{text}, {manual_dir}", tuple(builder.label_numbers())
+    return ScanSet(text.replace("/", "_"), title, classes, scans, load, splits, refused)
 
 
 def _load_own(builder: "ScanBuilder", scan: "Scan") -> LoadedScan:
@@ -217,7 +226,7 @@ def _records(text: str, data_dir: Path | None) -> ScanSet:
         return dataclasses.replace(_of_record(item[1], names), split=item[0], class_of=numbers)
 
     title = f"{text} (synthetic), prepared records" if dataset.synthetic else f"{text}, prepared records"
-    return ScanSet(text.replace("/", "_"), title, names[1:], _Records(dataset), load)
+    return ScanSet(text.replace("/", "_"), title, names[1:], _Records(dataset), load, dataset.subjects)
 
 
 def _of_record(record: Mapping[str, Any], names: Sequence[str]) -> LoadedScan:

@@ -65,10 +65,20 @@ def class_rows(summaries: Sequence[ScanSummary], names: Sequence[str]) -> list[l
     return rows
 
 
-def text_report(title: str, summaries: Sequence[ScanSummary], names: Sequence[str], findings: Sequence[Finding]) -> str:
-    """The whole report: subjects, classes, findings with the most severe ones last, where a terminal shows them."""
+def text_report(
+    title: str,
+    summaries: Sequence[ScanSummary],
+    names: Sequence[str],
+    findings: Sequence[Finding],
+    plan: Sequence[str] = (),
+) -> str:
+    """The whole report: subjects, classes, findings with the most severe ones last, where a terminal shows them.
+
+    ``plan``: lines on what training would do, for the top.
+    """
     labelled = sum(one.has_label for one in summaries)
-    parts = [f"{title}: {len(summaries)} subjects, {labelled} with a label map, {len(names)} classes"]
+    head = f"{title}: {len(summaries)} subjects, {labelled} with a label map, {len(names)} classes"
+    parts = ["\n".join([head, *plan])]
     parts.append(_aligned(subject_rows(summaries, names)))
     if 0 < len(names) <= MOST_CLASSES:
         parts.append(_aligned(class_rows(summaries, names)))

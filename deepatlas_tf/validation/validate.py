@@ -12,6 +12,7 @@ from deepatlas_tf.validation import tfdv
 from deepatlas_tf.validation.anomalies import ERROR, Finding, anomalies_proto, find, schema_findings
 from deepatlas_tf.validation.files import save_proto, write_whole
 from deepatlas_tf.validation.html import html_report, picture_order
+from deepatlas_tf.validation.plan import plan
 from deepatlas_tf.validation.readers import ScanSet, open_scans
 from deepatlas_tf.validation.scan_summary import ScanSummary, collect
 from deepatlas_tf.validation.schema import check_schema, infer_schema, load_schema
@@ -22,7 +23,10 @@ from deepatlas_tf.validation.thumbnails import thumbnail
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """What was found; the files are already in ``folder``. schema: the frozen one, or that of the subjects in order."""
+    """What was found; the files are already in ``folder``. schema: the frozen one, or that of the subjects in order.
+
+    plan: lines on what training would do with the scans.
+    """
 
     scans: ScanSet
     folder: Path
@@ -34,11 +38,17 @@ class Validation:
     stats: statistics_pb2.DatasetFeatureStatisticsList
     anomalies: anomalies_pb2.Anomalies
     report: str
+    plan: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def has_anomalies(self) -> bool:
-        """Whether any was found: the exit status of the command."""
+        """Whether any error or warning was found."""
         return bool(self.anomalies.anomaly_info)
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether something was found that is wrong whatever was meant."""
+        return any(finding.severity == ERROR for finding in self.findings)
 
     def write_html(self) -> Path:
         """``report.html``; the scans are read a second time for their pictures."""
@@ -46,7 +56,7 @@ class Validation:
         items = (item for item in enumerate(self.scans.items) if item[0] in chosen)
         bar = progress(items, total=len(chosen), desc="pictures", unit="scan")
         pictures = {i: thumbnail(self.scans.load(item)) for i, item in bar}
-        page = html_report(self.scans.title, self.summaries, self.classes, self.findings, pictures)
+        page = html_report(self.scans.title, self.summaries, self.classes, self.findings, pictures, self.plan)
         path = self.folder / "report.html"
         write_whole(path, page)
         return path
@@ -84,6 +94,8 @@ def validate(
         raise MissingDataError(f"{scans.title}: there is no scan to validate")
     rows, names = table(summaries), class_names(summaries, scans.classes)
     findings = find(summaries, scans.classes, scans.training)
+    if scans.refused and not any(finding.severity == ERROR for finding in findings):
+        findings = [Finding("cannot be trained", (), scans.refused), *findings]
     if frozen is None:
         schema = infer_schema(_in_order(summaries, rows, findings), scans.classes)
     else:
@@ -92,12 +104,13 @@ def validate(
             [*schema_findings(check_schema(rows, schema), summaries), *findings], key=lambda one: one.severity != ERROR
         )
     stats, anomalies = statistics(rows), anomalies_proto(findings, schema)
-    report = text_report(scans.title, summaries, names, findings)
+    lines = plan(scans, summaries)
+    report = text_report(scans.title, summaries, names, findings, lines)
     for name, proto in (("schema", schema), ("stats", stats), ("anomalies", anomalies)):
         save_proto(folder / f"{name}.pbtxt", proto)
     write_subjects(folder / "subjects.csv", summaries, rows)
     write_whole(folder / "report.txt", report + "\n")
-    return Validation(scans, folder, summaries, rows, names, findings, schema, stats, anomalies, report)
+    return Validation(scans, folder, summaries, rows, names, findings, schema, stats, anomalies, report, lines)
 
 
 def _in_order(summaries: Sequence[ScanSummary], rows: Table, findings: Sequence[Finding]) -> Table:

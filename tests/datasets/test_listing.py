@@ -104,7 +104,7 @@ def test_class_names_beside_the_csv(tmp_path, table, name):
         ),
         (HEAD + "s1,a.nii.gz,,val\ns2,c.nii.gz,b.nii.gz,train\n", ["validation subject needs a label map"]),
         (HEAD + "s1,a.nii.gz,b.nii.gz,train\ns2,c.nii.gz,d.nii.gz,\n", ["line 3", "no split"]),
-        (HEAD + "s1,a.nii.gz,b.nii.gz,train\ns2,c.nii.gz,d.nii.gz,test\n", ["no row has split validation"]),
+        (HEAD + "s1,a.nii.gz,b.nii.gz,test\ns2,c.nii.gz,d.nii.gz,test\n", ["no row has split train"]),
         ("subject,image,labelled_classes\ns1,a.nii.gz,3\n", ["line 2", "no label map"]),
         ("subject,image\ns1,a\0.nii.gz\n", ["\\x00"]),
         ("subject,image\ns1\x1b[2J,a.nii.gz\n", ["line 2", "\\x1b"]),

@@ -3,17 +3,14 @@
 import json
 import os
 import shutil
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from deepatlas_tf.cli import main
-from deepatlas_tf.datasets.listing import ListedScan
 from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.datasets.nifti.nifti_dataset_builder import Builder
-from deepatlas_tf.datasets.splits import split_listed
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.types import DataError, MissingDataError, SettingError
@@ -118,18 +115,11 @@ def test_splits_are_made_where_none_are_given(tmp_path, own_scans):
     data = load(tmp_path, own_scans(n=9, unlabelled=(2,)), shape=(8, 8, 8), spacing=(1, 1, 1))
     assert {split: len(ids) for split, ids in data.subjects.items()} == {"train": 5, "validation": 2, "test": 2}
     assert data.subjects["train"][-1] == "s2" and len(data.labelled["train"]) == 4
-    with pytest.raises(DataError, match="only 3 subject.*at least 4"):
-        load(tmp_path, own_scans(n=3))
-
-
-@pytest.mark.parametrize(("n", "sizes"), [(4, (2, 1, 1)), (7, (5, 1, 1)), (8, (4, 2, 2)), (60, (42, 6, 12))])
-def test_sizes_of_the_splits(n, sizes):
-    rows = [ListedScan(f"s{k}", Path("i"), Path("l"), "", "", (), "") for k in range(n)]
-    splits = split_listed(rows)
-    assert tuple(map(len, splits.values())) == sizes and set(sum(splits.values(), [])) == {row.subject for row in rows}
-    given = [row._replace(split="test") for row in rows[:2]]
-    if n > 5:
-        assert split_listed([*given, *rows[2:]])["test"] == ["s0", "s1"]
+    data = load(tmp_path, own_scans(n=3))  # too few to hold one out: training needs them most
+    assert data.subjects["train"] == data.labelled["train"] and set(data.subjects["train"]) == {"s0", "s1", "s2"}
+    assert data.subjects["validation"] == data.subjects["test"] == ()
+    assert [samples(data, split) for split in ("validation", "test")] == [{}, {}]
+    assert data.samples("test").element_spec == data.samples("train").element_spec
 
 
 def nnunet(tmp_path, write_nifti, channels="_0000"):
@@ -146,10 +136,10 @@ def nnunet(tmp_path, write_nifti, channels="_0000"):
 @pytest.mark.parametrize("channels", ["_0000", ""])
 def test_nnunet_and_decathlon_folders(tmp_path, write_nifti, channels):
     folder = nnunet(tmp_path, write_nifti, channels)
-    (folder / "labelsTr" / "k_5.nii.gz").unlink()
+    (folder / "labelsTr" / "k_5.nii.gz").unlink()  # five are left: none of them validates
     data = load(tmp_path, folder)
     assert data.class_names == ("background", "one", "two")
-    assert data.subjects["test"] == ("k_6", "k_7") and len(data.subjects["validation"]) == 1
+    assert data.subjects["test"] == ("k_6", "k_7") and data.subjects["validation"] == ()
     assert data.subjects["train"][-1] == "k_5" and "k_5" not in data.labelled["train"]
 
 

@@ -11,8 +11,10 @@ from deepatlas_tf.training.unlabelled import (
     first_labelled,
     needs_labels,
     registered_subjects,
+    say_not_measured,
     say_unlabelled,
     without_labels,
+    without_pairs,
 )
 from deepatlas_tf.types import DataError
 
@@ -40,6 +42,36 @@ def test_what_starts_from_a_stage_that_is_left_out_is_left_out_too():
     assert left_out == ("segmentation_a", "domain_adaptation", "seg_guided")
     assert {"registration_a", "registration_mi"} <= {stage.name for stage in kept.stages}
     assert needs_labels(get_recipe("uniseg_reg")(get_experiment("phantom_knee")).stages[-1])
+
+
+@pytest.mark.parametrize("name", experiment_names())
+def test_one_subject_leaves_the_segmentation_baseline(name):
+    kept, left_out = without_pairs(get_experiment(name))
+    assert [stage.name for stage in kept.stages] == ["segmentation_baseline"]
+    assert len(left_out) == len(get_experiment(name).stages) - 1
+    with pytest.raises(DataError, match="one training subject, and registration_unsupervised.* cannot.*add scans"):
+        without_pairs(get_experiment(name).only_method("voxelmorph"))
+
+
+@pytest.mark.parametrize(
+    ("labelled", "subjects", "said"),
+    [
+        ((2, 2), (2, 2), ()),
+        ((1, 2), (1, 2), ("the last registration network is kept, not the best (1 validation",)),
+        ((0, 2), (0, 2), ("the last networks are kept, not the best (0 validation",)),
+        ((2, 1), (2, 1), ("no registration is measured, which takes a pair (1 test",)),
+        ((0, 0), (0, 0), ("nothing is measured (0 test", "the last networks are kept")),
+        ((0, 0), (2, 2), ("folds alone are measured (0 test", "the last networks are kept")),
+    ],
+)
+def test_what_is_not_measured_is_said_in_one_line(labelled, subjects, said, capsys):
+    def of(numbers):
+        return {split: tuple("abc"[:n]) for split, n in zip(("validation", "test"), numbers, strict=True)}
+
+    say_not_measured(SimpleNamespace(labelled=of(labelled), subjects=of(subjects), domains={}), [None])
+    found = capsys.readouterr().out
+    assert found.count("\n") == bool(said) and all(text in found for text in said)
+    assert ("not the best" in found) == (labelled[0] < 2) and ("two labelled subjects in each" in found) == bool(said)
 
 
 def test_supervised_terms_count_where_they_are_weighted_and_trained():

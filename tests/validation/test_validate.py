@@ -19,6 +19,8 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_p
 
 from deepatlas_tf.cli import main
 from deepatlas_tf.datasets import load
+from deepatlas_tf.datasets.listing import read_listing
+from deepatlas_tf.datasets.splits import split_listed
 
 PROTOS = {
     "schema": schema_pb2.Schema,
@@ -49,6 +51,67 @@ def test_a_clean_set_is_reported_and_frozen(new_cohort, tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert [row["subject"] for row in rows] == [f"s{i:02d}" for i in range(8)]
     assert rows[0]["labels"] == "left_ball;right_ball;midline" and len({row["image_sha256"] for row in rows}) == 8
+
+
+@pytest.mark.parametrize(
+    ("n", "unlabelled", "lines"),
+    [
+        (
+            2,
+            3,
+            "training: 5 train (2 with a label map), 0 validation (0 with a label map), 0 test (0 with a label map); "
+            "segmentation and registration can be trained\nnothing is measured (0 test",
+        ),
+        (
+            8,
+            1,
+            "training: 5 train (4 with a label map), 2 validation (2 with a label map), 2 test (2 with a label map)",
+        ),
+        (0, 3, "registration can be trained, segmentation takes a label map\nnothing is measured"),
+        (1, 0, "segmentation can be trained, registration takes two scans\nnothing is measured"),
+    ],
+)
+def test_the_report_begins_with_what_training_would_do(new_cohort, tmp_path, capsys, n, unlabelled, lines):
+    """As ``train`` splits the list, with a column of splits that says nothing."""
+    cohort = new_cohort()
+    for i in range(n + unlabelled):
+        cohort.add(f"s{i:02d}", split="", **({} if i < n else {"label": None}))
+    path = cohort.save()
+    assert call(path, "-o", tmp_path / "out", "--html") == 0
+    assert lines in capsys.readouterr().out
+    head, _, rest = (tmp_path / "out" / "report.txt").read_text().partition("\n\n")
+    assert lines in head and "subject" in rest
+    assert lines.partition("\n")[0] in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    splits = split_listed(read_listing(path).scans)
+    assert [f"{len(ids)} {split} (" in head for split, ids in splits.items()] == [True] * 3
+
+
+def test_warnings_are_a_failure_on_demand_only(new_cohort, draw_anatomy, tmp_path):
+    cohort = new_cohort(6)
+    label = draw_anatomy(60)[1]
+    label[label == 3] = 0
+    cohort.add("s60", label=label)  # a class that all others have
+    path = cohort.save()
+    assert call(path, "-o", tmp_path / "out") == 0 and proto(tmp_path / "out", "anomalies").anomaly_info
+    assert call(path, "-o", tmp_path / "out", "--strict") == 1
+
+
+def test_what_training_refuses_is_an_error(new_cohort, tmp_path, capsys):
+    cohort = new_cohort(5)
+    cohort.add("s60", split="test", label=None)
+    assert call(cohort.save(), "-o", tmp_path / "out") == 1
+    text = capsys.readouterr().out
+    assert "\ntraining stops: " in text and "cannot be trained: " in text
+    assert text.count("a test subject needs a label map") == 2
+
+
+def test_a_number_that_no_training_map_has_stops_training(new_cohort, draw_anatomy, tmp_path, capsys):
+    """Where no classes are declared, the numbers of the training label maps are all that there are."""
+    cohort, label = new_cohort(6), draw_anatomy(60)[1]
+    label[0, 0, 0] = 9
+    cohort.add("s60", split="test", label=label)
+    assert call(cohort.save(named=False), "-o", tmp_path / "out") == 1
+    assert "number not in training: no training label map holds 9, in the label maps of s60" in capsys.readouterr().out
 
 
 def test_next_months_scans_are_checked_against_the_frozen_schema(new_cohort, tmp_path, capsys):
