@@ -92,7 +92,7 @@ def plain_errors(folder: str) -> Iterator[None]:
     _raise_report(folder)
 
 
-def _attempt(example, numbered: tuple[int, str]) -> tuple[int, dict | str]:
+def _attempt(example: Callable[[int, str], tuple[int, dict]], numbered: tuple[int, str]) -> tuple[int, dict | str]:
     """(key, record), or (index, what is wrong with the scan)."""
     try:
         return example(*numbered)

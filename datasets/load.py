@@ -5,7 +5,7 @@ import difflib
 import importlib
 import os
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +207,7 @@ def _absolute(path: PathLike) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
-def _sample(record) -> Sample:
+def _sample(record: Mapping[str, tf.Tensor]) -> Sample:
     return {
         "image": record["image"],
         "label": tf.cast(record["label"], tf.int32),

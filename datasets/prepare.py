@@ -88,7 +88,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _alone_or_with_others(folder: Path):
+def _alone_or_with_others(folder: Path) -> Iterator[None]:
     """Remove what killed preparations left in ``folder``, unless another one is at work there; then run the block.
 
     Each preparation holds a shared lock of the folder, which the system takes back when the process ends, however it
@@ -110,7 +110,7 @@ def _alone_or_with_others(folder: Path):
         os.close(descriptor)
 
 
-def _build(builder, download) -> None:
+def _build(builder: tfds.core.DatasetBuilder, download: tfds.download.DownloadConfig) -> None:
     try:
         builder.download_and_prepare(download_config=download)
     except OSError:

@@ -7,6 +7,7 @@ import importlib.util
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -178,12 +179,14 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         label = tensor(shape=shape, dtype=tf.uint8, encoding=raw)
         return {"plain_label": label, "plain_affine": tensor(shape=(n + 1, n + 1), dtype=tf.float64)}
 
-    def _download_and_prepare(self, dl_manager, download_config) -> None:
+    def _download_and_prepare(
+        self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig
+    ) -> None:
         self._with_beam = (download_config.beam_options or download_config.beam_runner) is not None
         with beam.plain_errors(self.data_dir) if self._with_beam else contextlib.nullcontext():
             super()._download_and_prepare(dl_manager, download_config)
 
-    def _split_generators(self, dl_manager) -> dict:
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
         before = set(vars(self)) - set(self._found)
         splits, labelled = self.find_subjects(self._manual_dir(dl_manager))
         self.info.metadata["subjects"] = {split: list(splits[split]) for split in SPLITS}
@@ -200,13 +203,13 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
     def __reduce__(self):
         return _restored, (_importable(type(self)), type(self).__name__, self._original_state, self._found)
 
-    def _manual_dir(self, dl_manager) -> Path | None:
+    def _manual_dir(self, dl_manager: tfds.download.DownloadManager) -> Path | None:
         folder = self._given_dir(dl_manager)
         if folder is None and self.MANUAL_DOWNLOAD_INSTRUCTIONS is not None:
             raise MissingDataError(self.MANUAL_DOWNLOAD_INSTRUCTIONS)
         return folder
 
-    def _given_dir(self, dl_manager) -> Path | None:
+    def _given_dir(self, dl_manager: tfds.download.DownloadManager) -> Path | None:
         if self.MANUAL_DOWNLOAD_INSTRUCTIONS is None:
             return None
         try:
@@ -214,7 +217,7 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         except AssertionError:  # TFDS: the folder is absent or empty
             return None
 
-    def _generate_examples(self, split: str, subjects: Sequence[str]):
+    def _generate_examples(self, split: str, subjects: Sequence[str]) -> Any:
         # TFDS sorts by key through files on disk, each for a range of 128-bit keys. Small keys would share one file,
         # which it reads whole: spread out, the memory used does not grow with the number of subjects.
         step = 2**128 // max(1, len(subjects))

@@ -13,6 +13,8 @@ import pkgutil
 import re
 import sys
 import traceback
+from types import ModuleType
+from typing import Any
 
 from deepatlas_tf import commands, messages
 from deepatlas_tf.types import DataError, DivergedError, MissingDataError, SettingError
@@ -85,12 +87,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_command(group, word: str, module) -> None:
-    summary = module.__doc__.split("\n")[0].rstrip(".")
+def _add_command(group: Any, word: str, module: ModuleType) -> None:
+    description = module.__doc__ or ""
+    summary = description.split("\n")[0].rstrip(".")
     epilog = f"examples:\n{module.EXAMPLES}"
     raw = argparse.RawDescriptionHelpFormatter
     command = group.add_parser(
-        word, help=summary[0].lower() + summary[1:], description=module.__doc__, epilog=epilog, formatter_class=raw
+        word, help=summary[0].lower() + summary[1:], description=description, epilog=epilog, formatter_class=raw
     )
     module.add_arguments(command)
     loudness = command.add_mutually_exclusive_group()
@@ -99,7 +102,7 @@ def _add_command(group, word: str, module) -> None:
     command.set_defaults(run=module.run)
 
 
-def _complete(parser) -> None:
+def _complete(parser: argparse.ArgumentParser) -> None:
     """Answer the shell where it asks for completions; does not return then."""
     if "_ARGCOMPLETE" in os.environ:
         import argcomplete

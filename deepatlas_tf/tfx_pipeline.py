@@ -13,7 +13,7 @@ import dataclasses
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from deepatlas_tf.commands import train
 from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.datasets.prepare import quiet
 from deepatlas_tf.export.save import export_run
-from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.keras_stack import tf, tfds
 from deepatlas_tf.run import load_data, make_experiment
 from deepatlas_tf.runs.model import TrainedModel
 from deepatlas_tf.training.loop import train_experiment
@@ -42,7 +42,7 @@ class ImportedData(DataSet):
         return read_records(self.builder, self.files[split])
 
 
-def read_records(builder, patterns) -> tf.data.Dataset:
+def read_records(builder: tfds.core.DatasetBuilder, patterns: Iterable[str]) -> tf.data.Dataset:
     """The records of the builder's features in compressed TFRecord files, one file after the other."""
     files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
     with quiet():
@@ -61,7 +61,7 @@ def imported(dataset: DataSet, files: dict[str, tuple[str, ...]]) -> ImportedDat
     return ImportedData(**kept | {"subjects": subjects, "labelled": labelled}, files=files)
 
 
-def run_fn(fn_args) -> None:
+def run_fn(fn_args: Any) -> None:
     """Trainer's entry: train the experiment of ``custom_config``, and export it as ``deepatlas export`` does.
 
     Args:
@@ -87,7 +87,7 @@ def make_pipeline(
     workdir: Path | None = None,
     data_dir: Path | None = None,
     manual_dir: Path | None = None,
-):
+) -> Any:
     """The pipeline that trains an experiment; the records are prepared here.
 
     Args:
@@ -120,7 +120,7 @@ def make_pipeline(
     )
 
 
-def _components(tfx, builder, config: dict[str, Any], serving_dir: Path) -> list:
+def _components(tfx: Any, builder: tfds.core.DatasetBuilder, config: dict[str, Any], serving_dir: Path) -> list:
     """The steps of the pipeline, from the prepared records to the pushed model; ``config`` is for ``run_fn``."""
     import tensorflow_data_validation as tfdv
 

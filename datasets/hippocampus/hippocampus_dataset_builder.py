@@ -53,7 +53,7 @@ folder that contains Task04_Hippocampus with --manual_dir. Expected layout:
         except MissingDataError:
             return False
 
-    def _manual_dir(self, dl_manager):
+    def _manual_dir(self, dl_manager: tfds.download.DownloadManager) -> pathlib.Path:
         try:
             folder = super()._manual_dir(dl_manager)
             find_folder(folder, NAME, "imagesTr", self.MANUAL_DOWNLOAD_INSTRUCTIONS)
@@ -61,7 +61,7 @@ folder that contains Task04_Hippocampus with --manual_dir. Expected layout:
         except MissingDataError:
             return self._download(dl_manager)
 
-    def _download(self, dl_manager) -> pathlib.Path:
+    def _download(self, dl_manager: tfds.download.DownloadManager) -> pathlib.Path:
         """The unpacked tar: one in ``manual_dir``, an earlier download, or a new one."""
         tqdm.write(f"hippocampus: fetching {NAME}.tar (28 MB, once) from {self.URL}", file=sys.stderr)
         try:
@@ -80,7 +80,7 @@ folder that contains Task04_Hippocampus with --manual_dir. Expected layout:
                 f"{self.URL} could not be downloaded ({reason}).\n{self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
             ) from error
 
-    def _is_here(self, dl_manager) -> bool:
+    def _is_here(self, dl_manager: tfds.download.DownloadManager) -> bool:
         name = tfds.download.resource.get_dl_fname(self.URL, self.url_infos[self.URL].checksum)
         downloaded = pathlib.Path(dl_manager.download_dir) / self.name / name
         try:

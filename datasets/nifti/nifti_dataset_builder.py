@@ -6,7 +6,7 @@ import os
 import pathlib
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from deepatlas_tf.datasets.alignment import NONE
@@ -39,7 +39,13 @@ class Builder(ScanBuilder):
     BUILDER_CONFIGS = []
 
     @classmethod
-    def config_for(cls, shape=None, spacing=None, n_subjects=None, variant=None):
+    def config_for(
+        cls,
+        shape: Sequence[int] | None = None,
+        spacing: Sequence[float] | None = None,
+        n_subjects: int | None = None,
+        variant: str | None = None,
+    ) -> VolumeConfig:
         raise SettingError("nifti reads your own scans: name the folder or the CSV that lists them with --data-dir")
 
     def label_numbers(self):
@@ -121,7 +127,7 @@ def prepared_builder(
         return tfds.builder_from_directory(folder)
 
 
-def _config(name: str, listing: Listing, shape, spacing) -> NiftiConfig:
+def _config(name: str, listing: Listing, shape: Sequence[int] | None, spacing: Sequence[float] | None) -> NiftiConfig:
     n_axes = common_axes(listing.scans)
     for values in (shape, spacing):
         if values is not None:
@@ -146,14 +152,16 @@ def _config(name: str, listing: Listing, shape, spacing) -> NiftiConfig:
     return NiftiConfig(name=name, shape=grid.shape, spacing=grid.spacing, listing=listing, classes_found=classes_found)
 
 
-def _found_labels(listing: Listing, numbers) -> dict[str, tuple[int, ...]]:
+def _found_labels(listing: Listing, numbers: Iterable[int]) -> dict[str, tuple[int, ...]]:
     classes = sorted(set(numbers) - {0})
     if not classes and labelled_domains(listing.scans):
         raise DataError(f"{listing.path}: no training label map holds anything but background; give label maps to some")
     return {BACKGROUND: (0,), **{f"class_{number}": (number,) for number in classes}}
 
 
-def _names(listing: Listing, shape, spacing, alignment: str) -> tuple[str, str]:
+def _names(
+    listing: Listing, shape: Sequence[int] | None, spacing: Sequence[float] | None, alignment: str
+) -> tuple[str, str]:
     """The start of the names of all copies of this source, and the name of this one.
 
     The last part of the name is a digest of the files' states and the classes.
@@ -168,14 +176,14 @@ def _names(listing: Listing, shape, spacing, alignment: str) -> tuple[str, str]:
     return prefix, f"{prefix}{'_'.join(grid)}_{_digest((state, dict(listing.labels)))[:10]}"
 
 
-def _file_state(path: pathlib.Path | None):
+def _file_state(path: pathlib.Path | None) -> tuple[str, int, int] | None:
     if path is None:
         return None
     about = os.stat(path)
     return os.fspath(path), about.st_size, about.st_mtime_ns
 
 
-def _digest(value) -> str:
+def _digest(value: Any) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()
 
 

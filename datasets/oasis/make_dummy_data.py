@@ -32,7 +32,9 @@ def brain_image(seed: int) -> np.ndarray:
     return ((image - image.min()) / np.ptp(image)).astype(np.float32)
 
 
-def make(folder: Path, subjects: Sequence[str] = SUBJECTS, slice_axes: int = 3, slice_affine=AFFINE) -> Path:
+def make(
+    folder: Path, subjects: Sequence[str] = SUBJECTS, slice_axes: int = 3, slice_affine: np.ndarray = AFFINE
+) -> Path:
     """``SUBJECT/`` with all files that are read, for all variants.
 
     slice_axes: 3 stores slices as (X, Y, 1), as the real ones are, 2 as (X, Y). slice_affine: (4, 4) of their headers.

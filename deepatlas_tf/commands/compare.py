@@ -1,5 +1,6 @@
 """Compare the methods of one or several runs: one table, and statistical tests of their differences."""
 
+import argparse
 from pathlib import Path
 
 EXAMPLES = """\
@@ -9,7 +10,7 @@ EXAMPLES = """\
 """
 
 
-def add_arguments(compare) -> None:
+def add_arguments(compare: argparse.ArgumentParser) -> None:
     """Add the options to the command's parser."""
     compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of an evaluated run")
     compare.add_argument("--test", action="store_true", help="test each two methods, with p adjusted for their number")
@@ -19,7 +20,7 @@ def add_arguments(compare) -> None:
     compare.add_argument("--overwrite", action="store_true", help="replace CSV if it is there")
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     """Print the table and the tests."""
     from deepatlas_tf.apply.files import check_outputs, writing
     from deepatlas_tf.evaluation.compare import case_means, compare_methods, summaries

@@ -4,6 +4,7 @@ Training does this by itself where it has not been done. On its own it needs no 
 machines: see docs/scale.md. Train afterwards with the same options, and nothing is prepared again.
 """
 
+import argparse
 from pathlib import Path
 
 from deepatlas_tf.types import SettingError
@@ -17,7 +18,7 @@ EXAMPLES = """\
 """
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options to the command's parser."""
     parser.add_argument("dataset", metavar="NAME", help="a data set's name; nifti: your own scans")
     parser.add_argument("--manual-dir", type=Path, help="folder with the scans; default: DATA_DIR/downloads/manual")
@@ -30,7 +31,7 @@ def add_arguments(parser) -> None:
     )
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     """Prepare it, or find that it is."""
     from deepatlas_tf.datasets import beam, load
     from deepatlas_tf.experiments import get_experiment

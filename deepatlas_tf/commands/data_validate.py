@@ -5,6 +5,7 @@ with what can be trained and measured. The exit status is 1 where an error was f
 was, else 0; it is 2 where there is nothing to validate.
 """
 
+import argparse
 from pathlib import Path
 
 EXAMPLES = """\
@@ -16,7 +17,7 @@ EXAMPLES = """\
 """
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options to the command's parser."""
     parser.add_argument(
         "source",
@@ -32,7 +33,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--tfdv", action="store_true", help="do it again with TensorFlow Data Validation, in tfdv/")
 
 
-def run(args) -> int:
+def run(args: argparse.Namespace) -> int:
     """The exit status."""
     from deepatlas_tf.validation import tfdv
     from deepatlas_tf.validation.validate import validate

@@ -1,5 +1,6 @@
 """Measure and draw a run again."""
 
+import argparse
 from pathlib import Path
 
 EXAMPLES = """\
@@ -8,7 +9,7 @@ EXAMPLES = """\
 """
 
 
-def add_arguments(evaluate) -> None:
+def add_arguments(evaluate: argparse.ArgumentParser) -> None:
     """Add the options to the command's parser."""
     evaluate.add_argument("workdir", type=Path, help="of a trained run")
     evaluate.add_argument("--split", default="test", choices=["train", "validation", "test"])
@@ -28,7 +29,7 @@ def add_arguments(evaluate) -> None:
     evaluate.add_argument("--manual-dir", type=Path, help="as for train")
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     """Measure the finished stages of the run."""
     from deepatlas_tf.run import evaluate  # TensorFlow takes seconds to import: not for --help
 

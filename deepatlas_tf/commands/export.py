@@ -5,6 +5,7 @@ the voxel size and orientation of assets/metadata.json, with their own intensiti
 the size of training (docs/serving.md).
 """
 
+import argparse
 from pathlib import Path
 
 EXAMPLES = """\
@@ -13,7 +14,7 @@ EXAMPLES = """\
 """
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options to the command's parser."""
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder of the versions")
@@ -22,7 +23,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace the version if it is there")
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     """Export and write."""
     from deepatlas_tf.export.save import export_folder  # TensorFlow takes seconds to import: not for --help
 

@@ -1,5 +1,6 @@
 """List the methods: what each is, and its paper."""
 
+import argparse
 import sys
 
 EXAMPLES = """\
@@ -8,11 +9,11 @@ EXAMPLES = """\
 """
 
 
-def add_arguments(methods) -> None:
+def add_arguments(methods: argparse.ArgumentParser) -> None:
     """It has no options."""
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     """Print the first line of the docstring of each name that ``--method`` takes: methods, and other ways to train."""
     from deepatlas_tf.methods import method_class, method_names
     from deepatlas_tf.recipes import get_recipe, recipe_names

@@ -5,6 +5,7 @@ jacobian.nii.gz; on the moving scan's grid: inverse_displacement_field.nii.gz. T
 centres first, as in training; where that is too far off, use --affine.
 """
 
+import argparse
 import dataclasses
 from pathlib import Path
 
@@ -16,7 +17,7 @@ EXAMPLES = """\
 """
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options to the command's parser."""
     parser.add_argument("moving", type=Path, metavar="MOVING", help="scan to be warped (.nii, .nii.gz)")
     parser.add_argument("fixed", type=Path, metavar="FIXED", help="scan that it is warped onto")
@@ -45,7 +46,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     """Register and write."""
     if args.affine:
         from deepatlas_tf.scans.affine import check_simpleitk  # before the seconds that TensorFlow takes to import

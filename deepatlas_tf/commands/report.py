@@ -4,6 +4,7 @@ It works while the run trains, and says what is not there yet. The networks are 
 and the worst case only; the numbers are those of the run's last evaluation.
 """
 
+import argparse
 from pathlib import Path
 
 EXAMPLES = """\
@@ -13,7 +14,7 @@ EXAMPLES = """\
 """
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options to the command's parser."""
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a run, finished or not")
     parser.add_argument(
@@ -27,7 +28,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace the report if it is there")
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     """Write it."""
     if args.output and args.output.suffix.lower() == ".pdf":
         from deepatlas_tf.report.pdf import check_installed  # before the seconds that TensorFlow takes to import

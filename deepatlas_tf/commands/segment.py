@@ -5,6 +5,7 @@ volumes.csv (ml of each structure), labels.csv (the name of each number). The ex
 others are done all the same.
 """
 
+import argparse
 from pathlib import Path
 
 EXAMPLES = """\
@@ -13,7 +14,7 @@ EXAMPLES = """\
 """
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options to the command's parser."""
     parser.add_argument("scans", nargs="+", type=Path, metavar="SCAN", help=".nii, .nii.gz, or a folder of them")
     parser.add_argument(
@@ -30,7 +31,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
 
 
-def run(args) -> int:
+def run(args: argparse.Namespace) -> int:
     """Segment and write; 1 where a scan failed."""
     from deepatlas_tf.apply.segment import segment_files  # TensorFlow takes seconds to import: not for --help
 

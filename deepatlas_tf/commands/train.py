@@ -12,7 +12,7 @@ EXAMPLES = """\
 """
 
 
-def add_arguments(train) -> None:
+def add_arguments(train: argparse.ArgumentParser) -> None:
     """Add the options to the command's parser."""
     train.add_argument(
         "--dataset", default="phantom_knee", help="default: phantom_knee, synthetic; nifti: your own scans"
@@ -52,7 +52,7 @@ def add_arguments(train) -> None:
     train.add_argument("--tiny", action="store_true", help="a very short run that shows that everything works")
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     """Everything from the scans to the pictures."""
     from deepatlas_tf.run import make_experiment, train  # TensorFlow takes seconds to import: not for --help
 
@@ -60,7 +60,7 @@ def run(args) -> None:
     train(experiment, args.workdir, data_dir=args.data_dir, manual_dir=args.manual_dir, strategy=args.strategy)
 
 
-def experiment_options(args) -> dict[str, Any]:
+def experiment_options(args: argparse.Namespace) -> dict[str, Any]:
     """The options that make the experiment, as :func:`~deepatlas_tf.run.make_experiment` takes them."""
     names = ("dataset", "method", "labels", "seed", "steps_scale", "tiny")
     return {"settings": args.set} | {name: getattr(args, name) for name in names}

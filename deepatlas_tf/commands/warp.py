@@ -3,6 +3,7 @@
 The field may come from deepatlas register, ITK or ANTs. The result lies on the field's grid.
 """
 
+import argparse
 from pathlib import Path
 
 EXAMPLES = """\
@@ -11,7 +12,7 @@ EXAMPLES = """\
 """
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options to the command's parser."""
     parser.add_argument("image", type=Path, metavar="IMAGE", help="in the space of the moving scan (.nii, .nii.gz)")
     parser.add_argument("--field", required=True, type=Path, help="displacement field (.nii, .nii.gz)")
@@ -20,7 +21,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace a result that is there")
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     """Warp and write."""
     from deepatlas_tf.apply.field_commands import warp_file
 

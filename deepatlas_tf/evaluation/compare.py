@@ -70,7 +70,7 @@ def compare_methods(means: Mapping[str, Mapping[Case, float]]) -> list[dict]:
     return [{**row, "q": float(q)} for row, q in zip(rows, adjusted, strict=True)]
 
 
-def _compare(first: str, second: str, means) -> dict:
+def _compare(first: str, second: str, means: Mapping[str, Mapping[Case, float]]) -> dict:
     a, b = means[first], means[second]
     cases = sorted(set(a) & set(b))
     paired = len(cases) == len(a) == len(b)

@@ -1,16 +1,18 @@
 """The pictures of a run: which ones there are, and from which subjects, rows and fields."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.evaluation import figures, panels
+from deepatlas_tf.evaluation.evaluate import Evaluation
 from deepatlas_tf.evaluation.pseudo_figure import draw_pseudo
 from deepatlas_tf.evaluation.summary import method_order
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.runs.folder import RunFolder
-from deepatlas_tf.runs.predict import IDENTITY, Predictors, warp_image, warp_label
+from deepatlas_tf.runs.predict import IDENTITY, Predictors, Registrar, warp_image, warp_label
 from deepatlas_tf.streams.subjects import read_samples, registration_pairs
 from deepatlas_tf.training.unlabelled import first_labelled, registered_subjects
 
@@ -18,7 +20,7 @@ SUBJECTS = 3
 REGISTRATION = ("dice_registration", "registration", "warped_grid", "jacobian")
 
 
-def draw(workdir: Path, evaluation, dataset, split: str = "test") -> list[Path]:
+def draw(workdir: Path, evaluation: Evaluation, dataset: DataSet, split: str = "test") -> list[Path]:
     """Draw ``workdir/figures/*.png``; pictures of tasks that were not trained are left out.
 
     Args:
@@ -33,9 +35,9 @@ def draw(workdir: Path, evaluation, dataset, split: str = "test") -> list[Path]:
     folder = RunFolder(workdir).figures
     predictors = evaluation.predictors
     segmented = first_labelled(dataset, split, [predictors.domains[m][1] for m in predictors.labellers], SUBJECTS)
-    methods, pairs = _registrations(predictors, dataset, split)
-    samples = read_samples(dataset.samples(split), {*segmented, *(subject for pair in pairs for subject in pair)})
-    pairs = [(samples[moving], samples[fixed]) for moving, fixed in pairs]
+    methods, registered = _registrations(predictors, dataset, split)
+    samples = read_samples(dataset.samples(split), {*segmented, *(subject for pair in registered for subject in pair)})
+    pairs = [(samples[moving], samples[fixed]) for moving, fixed in registered]
     name = f"{dataset.name}, synthetic" if dataset.synthetic else dataset.name
     paths = draw_training(workdir, dataset)
     name = f"{name}, {split} split"
@@ -45,14 +47,14 @@ def draw(workdir: Path, evaluation, dataset, split: str = "test") -> list[Path]:
     return paths
 
 
-def draw_training(workdir: Path, dataset) -> list[Path]:
+def draw_training(workdir: Path, dataset: DataSet) -> list[Path]:
     """Draw the pictures for which nothing is measured after training: the curves, and those of pseudo masks."""
     run = RunFolder(workdir)
     name = f"{dataset.name}, synthetic" if dataset.synthetic else dataset.name
     return _draw_curves(run, name) + draw_pseudo(run, dataset, name)
 
 
-def _registrations(predictors: Predictors, dataset, split):
+def _registrations(predictors: Predictors, dataset: DataSet, split: str) -> tuple[list[str], list[tuple[str, str]]]:
     """The last method that there are pairs for, after those for the same domains; and the first of these pairs."""
     methods = [method for method in method_order(predictors.registrars) if method != IDENTITY]
     for last in reversed(methods):
@@ -64,7 +66,7 @@ def _registrations(predictors: Predictors, dataset, split):
     return [], []
 
 
-def _draw_curves(run: RunFolder, name):
+def _draw_curves(run: RunFolder, name: str) -> list[Path]:
     rows = {stage.name: found for stage in run.stages() if (found := stage.metrics())}
     if not rows:
         return []
@@ -73,7 +75,9 @@ def _draw_curves(run: RunFolder, name):
     return [path]
 
 
-def _draw_segmentation(folder, evaluation, dataset, samples, name):
+def _draw_segmentation(
+    folder: Path, evaluation: Evaluation, dataset: DataSet, samples: Mapping[str, Mapping], name: str
+) -> list[Path]:
     if not samples:
         return []
     classes = dataset.class_names[1:]
@@ -90,7 +94,14 @@ def _draw_segmentation(folder, evaluation, dataset, samples, name):
     return [boxes, panel]
 
 
-def _draw_registration(folder, evaluation, dataset, methods, pairs, name):
+def _draw_registration(
+    folder: Path,
+    evaluation: Evaluation,
+    dataset: DataSet,
+    methods: Sequence[str],
+    pairs: Sequence[tuple[Mapping, Mapping]],
+    name: str,
+) -> list[Path]:
     """pairs: of samples (moving, fixed)."""
     boxes, *paths = (folder / f"{file}.png" for file in REGISTRATION)
     classes, spacing = dataset.class_names[1:], dataset.spacing
@@ -99,23 +110,25 @@ def _draw_registration(folder, evaluation, dataset, methods, pairs, name):
         paths = [boxes, *paths]
     registrars = evaluation.predictors.registrars
     register = registrars[methods[-1]]
-    shown = [_registered(register, *pair, len(dataset.class_names)) for pair in pairs]
+    shown = [_registered(register, moving, fixed, len(dataset.class_names)) for moving, fixed in pairs]
     title = f"Registration by {figures.spoken(methods[-1])} ({name})"
     panels.registration_panel(paths[-3], shown, classes, spacing, title)
     moving, fixed = pairs[0]
     fields = {method: registrars[method](moving["image"], fixed["image"]) for method in methods}
-    shown = f"{moving['subject'].decode()} onto {fixed['subject'].decode()} ({name})"
-    panels.warped_grid(paths[-2], moving["image"], fixed["label"], fields, spacing, f"Warped grid, {shown}")
-    panels.jacobian_map(paths[-1], fixed["label"], fields, spacing, f"Jacobian determinant, {shown}")
+    which = f"{moving['subject'].decode()} onto {fixed['subject'].decode()} ({name})"
+    panels.warped_grid(paths[-2], moving["image"], fixed["label"], fields, spacing, f"Warped grid, {which}")
+    panels.jacobian_map(paths[-1], fixed["label"], fields, spacing, f"Jacobian determinant, {which}")
     return paths
 
 
-def _registered(register, moving, fixed, n_classes):
+def _registered(register: Registrar, moving: Mapping, fixed: Mapping, n_classes: int) -> panels.Registered:
     name = f"{moving['subject'].decode()}\nonto {fixed['subject'].decode()}"
     return registered_pair(name, moving, fixed, register(moving["image"], fixed["image"]), n_classes)[0]
 
 
-def registered_pair(name: str, moving: Mapping, fixed: Mapping, u: np.ndarray, n_classes: int):
+def registered_pair(
+    name: str, moving: Mapping, fixed: Mapping, u: np.ndarray, n_classes: int
+) -> tuple[panels.Registered, float]:
     """A pair as :func:`~deepatlas_tf.evaluation.panels.registration_panel` shows it, and its mean Dice afterwards.
 
     Args:

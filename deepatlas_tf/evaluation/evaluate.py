@@ -2,10 +2,12 @@
 
 import collections
 import dataclasses
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.datasets.splits import has_cases
 from deepatlas_tf.evaluation.plain_grid import plain_field, plain_label
 from deepatlas_tf.evaluation.summary import PER_CLASS, summarise_rows
@@ -16,7 +18,7 @@ from deepatlas_tf.metrics.surface import surface_metrics
 from deepatlas_tf.runs.data_record import check_not_trained_on, check_same_grid
 from deepatlas_tf.runs.files import write_json, write_rows
 from deepatlas_tf.runs.folder import RunFolder
-from deepatlas_tf.runs.predict import IDENTITY, Predictors, load_predictors, warp_label
+from deepatlas_tf.runs.predict import IDENTITY, Predictors, Registrar, load_predictors, warp_label
 from deepatlas_tf.training.unlabelled import registered_subjects, say_unlabelled
 from deepatlas_tf.types import DataError
 
@@ -35,7 +37,7 @@ class Evaluation:
 
 def evaluate(
     workdir: Path,
-    dataset,
+    dataset: DataSet,
     split: str = "test",
     pairs_per_subject: int = 1,
     instance_steps: int = 0,
@@ -81,7 +83,7 @@ def evaluate(
     return evaluation
 
 
-def _add_rows(evaluation: Evaluation, dataset, split: str, pairs_per_subject: int) -> None:
+def _add_rows(evaluation: Evaluation, dataset: DataSet, split: str, pairs_per_subject: int) -> None:
     """Measure every subject and pair of the split; each sample is read once."""
     predictors = evaluation.predictors
     tasks = _registration_tasks(predictors, dataset, split, pairs_per_subject)
@@ -97,7 +99,7 @@ def _add_rows(evaluation: Evaluation, dataset, split: str, pairs_per_subject: in
             evaluation.registration_rows += _registration_rows(moving, fixed, registrars, dataset)
 
 
-def _check_data(folder: RunFolder, dataset, split: str) -> None:
+def _check_data(folder: RunFolder, dataset: DataSet, split: str) -> None:
     """DataError where the networks are of another grid, or have learned from what they would be measured on."""
     if folder.model_file.exists():
         check_same_grid(folder.model(), dataset, str(folder.path))
@@ -106,7 +108,9 @@ def _check_data(folder: RunFolder, dataset, split: str) -> None:
         check_not_trained_on(recorded, dataset.subjects[split], split, str(folder.path))
 
 
-def _registration_tasks(predictors, dataset, split, pairs_per_subject):
+def _registration_tasks(
+    predictors: Predictors, dataset: DataSet, split: str, pairs_per_subject: int
+) -> list[tuple["_Pairs", dict[str, Registrar]]]:
     """For each combination of domains, its pairs and the registrars to be measured on them by the name in the rows."""
     tasks = []
     found = [predictors.domains[name] for name in predictors.registrars if name in predictors.domains]
@@ -134,13 +138,13 @@ class _Pairs:
     At most ``2 n + 1`` samples are held in memory, and fixed ones that come before any ``n`` moving ones.
     """
 
-    def __init__(self, moving, fixed, n: int):
+    def __init__(self, moving: Collection[str], fixed: Collection[str], n: int):
         self.moving, self.fixed = set(moving), set(fixed)
         others = len(moving) - (self.moving == self.fixed)
         self.n_before = min(n, others)
         self.recent, self.first = collections.deque(maxlen=self.n_before), []
 
-    def add(self, sample) -> list[tuple[dict, dict]]:
+    def add(self, sample: Mapping) -> list[tuple[Mapping, Mapping]]:
         """The pairs that a sample completes."""
         subject, pairs = sample["subject"].decode(), []
         if subject in self.fixed:
@@ -151,12 +155,12 @@ class _Pairs:
             self.recent.append(sample)
         return pairs
 
-    def rest(self) -> list[tuple[dict, dict]]:
+    def rest(self) -> list[tuple[Mapping, Mapping]]:
         """The pairs of the first fixed ones with the last moving ones."""
         return [(moving, fixed) for n_had, fixed in self.first for moving in list(self.recent)[n_had:]]
 
 
-def _segmentation_rows(sample, predictors, dataset):
+def _segmentation_rows(sample: Mapping, predictors: Predictors, dataset: DataSet) -> list[dict]:
     subject, rows = sample["subject"].decode(), []
     if not sample["label_weight"].any():
         return rows
@@ -173,12 +177,12 @@ def _segmentation_rows(sample, predictors, dataset):
     return rows
 
 
-def _reference(sample) -> np.ndarray:
+def _reference(sample: Mapping) -> np.ndarray:
     """The label map that predictions are compared with."""
     return sample.get("plain_label", sample["label"])
 
 
-def _fields(moving, fixed, registrars) -> dict[str, np.ndarray]:
+def _fields(moving: Mapping, fixed: Mapping, registrars: Mapping[str, Registrar]) -> dict[str, np.ndarray]:
     """The field of each method, on the grid that it is measured on."""
     fields = {method: register(moving["image"], fixed["image"]) for method, register in registrars.items()}
     if "plain_label" not in fixed:
@@ -190,7 +194,9 @@ def _fields(moving, fixed, registrars) -> dict[str, np.ndarray]:
     return {identity: fields[identity], identity.replace(IDENTITY, ALIGNMENT, 1): alone, **aligned}
 
 
-def _registration_rows(moving, fixed, registrars, dataset):
+def _registration_rows(
+    moving: Mapping, fixed: Mapping, registrars: Mapping[str, Registrar], dataset: DataSet
+) -> list[dict]:
     rows, labelled = [], np.minimum(moving["label_weight"], fixed["label_weight"])
     for method, u in _fields(moving, fixed, registrars).items():
         start = {"method": method, "moving": moving["subject"].decode(), "fixed": fixed["subject"].decode()}
@@ -205,7 +211,9 @@ def _registration_rows(moving, fixed, registrars, dataset):
     return rows
 
 
-def _class_rows(start, prediction, reference, labelled, dataset):
+def _class_rows(
+    start: Mapping[str, str], prediction: np.ndarray, reference: np.ndarray, labelled: np.ndarray, dataset: DataSet
+) -> list[dict]:
     """One row for each foreground class that is labelled; labelled (C,)."""
     n_classes = len(dataset.class_names)
     scores = dice(prediction, reference, n_classes)

@@ -3,12 +3,13 @@
 import contextlib
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -52,7 +53,7 @@ TURN_COLOURS = {
 
 
 @contextlib.contextmanager
-def figure_file(path: Path, width: float, height: float):
+def figure_file(path: Path, width: float, height: float) -> Iterator[Figure]:
     """A new figure, in inches, that is written to ``path`` when the block ends without an error."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -76,7 +77,7 @@ def method_colours(methods: Sequence[str]) -> dict[str, str]:
     return {name: METHOD_COLOURS.get(name) or extra[name] for name in methods}
 
 
-def _entitle(figure, title: str) -> None:
+def _entitle(figure: Figure, title: str) -> None:
     """Write the title over the figure, on as many lines as its width asks for: about 11 letters an inch."""
     figure.suptitle(textwrap.fill(title, int(11 * figure.get_figwidth())))
 
@@ -104,7 +105,7 @@ def training_curves(path: Path, stages: Mapping[str, list[dict]], title: str) ->
                 axis.set_axis_off()
 
 
-def _curves(rows):
+def _curves(rows: Sequence[Mapping]) -> dict[str, dict[str, str]]:
     """Title of a panel -> {key in the rows: name of the line}."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     terms = [key for key in keys if key.partition("/")[0] in TURN_COLOURS and "/" in key]
@@ -115,7 +116,7 @@ def _curves(rows):
     return curves
 
 
-def _plot_curves(axis, name, keys, rows):
+def _plot_curves(axis: Axes, name: str, keys: Mapping[str, str], rows: Sequence[Mapping]) -> None:
     marker = "." if len(rows) <= 40 else None
     for key, line in keys.items():
         steps = [row["step"] for row in rows if key in row]
@@ -154,7 +155,7 @@ def dice_boxplots(path: Path, rows: list[dict], class_names: Sequence[str], titl
         lowest = min((x.min() for x in values.values() if x.size), default=0)
         axis.set_ylim(max(0, math.floor(lowest * 10 - 0.5) / 10), 1)
         axis.set_xlim(-0.5, len(groups) - 0.5)
-        slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(groups) > 6 else {}
+        slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(groups) > 6 else {}
         axis.set_xticks(range(len(groups)), [spoken(group) for group in groups], **slanted)
         axis.tick_params(axis="x", length=0)
         axis.grid(False, axis="x")
@@ -166,7 +167,7 @@ def dice_boxplots(path: Path, rows: list[dict], class_names: Sequence[str], titl
         figure.legend(handles=legend, loc="outside lower center", ncols=min(len(methods), 3 if len(groups) < 6 else 5))
 
 
-def _dices(rows, method, group):
+def _dices(rows: Sequence[Mapping], method: str, group: str) -> np.ndarray:
     """Values of one box without the undefined ones; the group "mean" has one value for each subject or pair."""
     own = [row for row in rows if row["method"] == method]
     if group != "mean":
@@ -180,12 +181,12 @@ def _dices(rows, method, group):
     return _defined(values)
 
 
-def _defined(values):
+def _defined(values: Any) -> np.ndarray:
     values = np.asarray(values, np.float64)
     return values[~np.isnan(values)]
 
 
-def _boxes(axis, values, positions, width, colour):
+def _boxes(axis: Axes, values: Sequence[np.ndarray], positions: np.ndarray, width: float, colour: str) -> None:
     kept = [(x, position) for x, position in zip(values, positions, strict=True) if x.size]
     if not kept:
         return

@@ -7,14 +7,19 @@ plane anterior) is at the top and the patient's right on the right.
 import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize, TwoSlopeNorm, to_rgba
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 
 from deepatlas_tf.evaluation.figures import figure_file, spoken
+from deepatlas_tf.evaluation.plane import Plane
 from deepatlas_tf.metrics.deformation import jacobian_determinant
 
 # Bright enough to be told apart on a grey scan
@@ -27,58 +32,6 @@ FOLD = "#e00000"
 SHRINK_TO_GROW = ["#5e3c99", "#b2abd2", "#f7f7f7", "#7fbf7b", "#1b7837"]
 VOLUME_CHANGE = LinearSegmentedColormap.from_list("volume_change", SHRINK_TO_GROW).with_extremes(under=FOLD)
 PANEL_INCHES = 2.5
-
-
-@dataclasses.dataclass(frozen=True)
-class Plane:
-    """A plane of a 3D grid (or the whole of a 2D one).
-
-    axis: orthogonal to the plane; None in 2D. index: of the slice. spacing: of the grid in mm.
-    """
-
-    axis: int | None
-    index: int
-    spacing: tuple[float, ...]
-
-    @classmethod
-    def showing_most(cls, label, spacing: Sequence[float]) -> "Plane":
-        """The plane of ``label (*S,)`` with the most classes, and among these with the largest share of foreground.
-
-        Without any foreground the middle one along the second axis.
-        """
-        spacing = tuple(map(float, spacing))
-        if label.ndim == 2:
-            return cls(None, 0, spacing)
-        if not label.any():
-            return cls(1, label.shape[1] // 2, spacing)
-        best = []
-        for axis in range(3):
-            slices = np.moveaxis(label, axis, 0).reshape(label.shape[axis], -1)
-            scores = [(len(np.unique(x)), np.mean(x > 0)) for x in slices]
-            index = max(range(len(scores)), key=scores.__getitem__)
-            best.append((*scores[index], axis, index))
-        _, _, axis, index = max(best)
-        return cls(axis, index, spacing)
-
-    @property
-    def axes(self) -> tuple[int, int]:
-        """The two axes of the grid that are shown, horizontal and vertical."""
-        horizontal, vertical = (axis for axis in range(len(self.spacing)) if axis != self.axis)
-        return horizontal, vertical
-
-    def cut(self, array) -> np.ndarray:
-        """The plane of ``(*S, ...)``: ``(width, height, ...)``."""
-        return array if self.axis is None else np.take(array, self.index, axis=self.axis)
-
-    def size_mm(self, shape) -> tuple[float, float]:
-        """Width and height of the plane of a grid."""
-        return tuple(shape[axis] * self.spacing[axis] for axis in self.axes)
-
-    def positions_mm(self, u) -> np.ndarray:
-        """Where the plane's voxel centres are mapped by ``u (*S, D)``, in the plane: ``(width, height, 2)`` in mm."""
-        inside = self.cut(u)[..., list(self.axes)]
-        grid = np.stack(np.meshgrid(*map(np.arange, inside.shape[:2]), indexing="ij"), axis=-1)
-        return (grid + 0.5 + inside) * [self.spacing[axis] for axis in self.axes]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +59,9 @@ class Segmented:
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def registration_panel(path: Path, pairs: Sequence[Registered], class_names, spacing, title: str) -> None:
+def registration_panel(
+    path: Path, pairs: Sequence[Registered], class_names: Sequence[str], spacing: Sequence[float], title: str
+) -> None:
     """A row for each pair: moving, fixed, warped, and the difference warped - fixed.
 
     Contours are those of the image's own label map; in the difference, of the fixed image's one.
@@ -135,7 +90,9 @@ def registration_panel(path: Path, pairs: Sequence[Registered], class_names, spa
         figure.suptitle(title)
 
 
-def segmentation_panel(path: Path, subjects: Sequence[Segmented], class_names, spacing, title: str) -> None:
+def segmentation_panel(
+    path: Path, subjects: Sequence[Segmented], class_names: Sequence[str], spacing: Sequence[float], title: str
+) -> None:
     """A row for each subject: the image, the manual label map, and that of each method.
 
     Args:
@@ -162,7 +119,14 @@ def segmentation_panel(path: Path, subjects: Sequence[Segmented], class_names, s
         figure.suptitle(title)
 
 
-def warped_grid(path: Path, moving, label, fields: Mapping[str, np.ndarray], spacing, title: str) -> None:
+def warped_grid(
+    path: Path,
+    moving: np.ndarray,
+    label: np.ndarray,
+    fields: Mapping[str, np.ndarray],
+    spacing: Sequence[float],
+    title: str,
+) -> None:
     """For each method, where the lines of the fixed image's grid lie in the moving image.
 
     In 3D the lines are those of one plane, seen from in front of it: the displacement out of it is not shown.
@@ -188,7 +152,9 @@ def warped_grid(path: Path, moving, label, fields: Mapping[str, np.ndarray], spa
         figure.suptitle(title)
 
 
-def jacobian_map(path: Path, label, fields: Mapping[str, np.ndarray], spacing, title: str) -> None:
+def jacobian_map(
+    path: Path, label: np.ndarray, fields: Mapping[str, np.ndarray], spacing: Sequence[float], title: str
+) -> None:
     """For each method, the Jacobian determinant: 1 (white) keeps the volume, folds are red.
 
     Args:
@@ -212,7 +178,7 @@ def jacobian_map(path: Path, label, fields: Mapping[str, np.ndarray], spacing, t
         figure.suptitle(title)
 
 
-def show_image(axis, plane: Plane, image, colours="gray", limits=(0, 1)):
+def show_image(axis: Axes, plane: Plane, image: np.ndarray, colours: Any = "gray", limits: Any = (0, 1)) -> AxesImage:
     """The plane of an image ``(*S, 1)``, superior up, in mm; ``limits`` are two values or a Normalize."""
     width, height = plane.size_mm(image.shape)
     norm = {"norm": limits} if isinstance(limits, Normalize) else {"vmin": limits[0], "vmax": limits[1]}
@@ -220,7 +186,7 @@ def show_image(axis, plane: Plane, image, colours="gray", limits=(0, 1)):
     return axis.imshow(pixels, cmap=colours, origin="lower", extent=(0, width, 0, height), **norm)
 
 
-def show_contours(axis, plane: Plane, label, colour: str | None = None) -> None:
+def show_contours(axis: Axes, plane: Plane, label: np.ndarray, colour: str | None = None) -> None:
     """Outlines of the classes, in their colours or in the given one."""
     columns, rows = ((np.arange(label.shape[i]) + 0.5) * plane.spacing[i] for i in plane.axes)
     pixels = plane.cut(label).T
@@ -231,7 +197,7 @@ def show_contours(axis, plane: Plane, label, colour: str | None = None) -> None:
             axis.contour(columns, rows, mask.astype(float), [0.5], colors=[own], linewidths=0.7 if colour else 1.1)
 
 
-def show_areas(axis, plane: Plane, label) -> None:
+def show_areas(axis: Axes, plane: Plane, label: np.ndarray) -> None:
     """The classes as transparent areas in their colours."""
     pixels = plane.cut(label).T
     colours = np.zeros((*pixels.shape, 4))
@@ -247,7 +213,9 @@ def class_colour(index: int) -> str:
 
 
 @contextlib.contextmanager
-def _panel_figure(path, plane, shape, grid, inches=PANEL_INCHES):
+def _panel_figure(
+    path: Path, plane: Plane, shape: Sequence[int], grid: tuple[int, int], inches: float = PANEL_INCHES
+) -> Iterator[tuple[Figure, np.ndarray]]:
     """A figure of bare panels as high and wide as the plane, the longer side of ``inches``; yields it and its axes."""
     width, height = (inches * side / max(plane.size_mm(shape)) for side in plane.size_mm(shape))
     n_rows, n_columns = grid
@@ -261,7 +229,9 @@ def _panel_figure(path, plane, shape, grid, inches=PANEL_INCHES):
 
 
 @contextlib.contextmanager
-def _method_panels(path, plane, shape, methods):
+def _method_panels(
+    path: Path, plane: Plane, shape: Sequence[int], methods: Collection[str]
+) -> Iterator[tuple[Figure, list[Axes]]]:
     """A panel for each method, at most four in a row, and its name above it; yields the figure and their axes."""
     n_columns = min(4, len(methods))
     with _panel_figure(path, plane, shape, (math.ceil(len(methods) / n_columns), n_columns), 3.4) as (figure, axes):
@@ -273,18 +243,18 @@ def _method_panels(path, plane, shape, methods):
         yield figure, list(used)
 
 
-def _columns(axes, titles):
+def _columns(axes: np.ndarray, titles: Iterable[str]) -> None:
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title)
 
 
-def _note(axis, text):
+def _note(axis: Axes, text: str) -> None:
     if text:
         box = {"facecolor": "black", "alpha": 0.6, "edgecolor": "none", "pad": 2}
         axis.text(0.03, 0.04, text, transform=axis.transAxes, color="white", fontsize=8, bbox=box)
 
 
-def _legend(figure, class_names):
+def _legend(figure: Figure, class_names: Sequence[str]) -> None:
     handles = [Patch(color=class_colour(i), label=spoken(name)) for i, name in enumerate(class_names, 1)]
     columns = min(len(handles), max(2, int(figure.get_figwidth() / 1.7)))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8)

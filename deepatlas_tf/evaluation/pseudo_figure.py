@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.evaluation.figures import figure_file, spoken
-from deepatlas_tf.evaluation.panels import PANEL_INCHES, Plane, class_colour, show_contours, show_image
+from deepatlas_tf.evaluation.panels import PANEL_INCHES, class_colour, show_contours, show_image
+from deepatlas_tf.evaluation.plane import Plane
 from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.streams.pseudo_masks import STEPS, mask_path, read_mask
 from deepatlas_tf.streams.subjects import read_samples
@@ -25,7 +28,7 @@ class Masked(NamedTuple):
     mask: np.ndarray
 
 
-def draw_pseudo(run: RunFolder, dataset, name: str) -> list[Path]:
+def draw_pseudo(run: RunFolder, dataset: DataSet, name: str) -> list[Path]:
     """Draw ``pseudo_quality.png`` and, of the last round, ``pseudo_masks.png``.
 
     Args:
@@ -51,7 +54,7 @@ def draw_pseudo(run: RunFolder, dataset, name: str) -> list[Path]:
     return paths
 
 
-def _masked_subjects(folder, dataset):
+def _masked_subjects(folder: Path, dataset: DataSet) -> list[Masked]:
     subjects = dataset.subjects["train"]
     shown = [subject for subject in subjects if mask_path(folder, subject).exists()][:SUBJECTS]
     if not shown:  # every training subject has its whole label
@@ -61,7 +64,9 @@ def _masked_subjects(folder, dataset):
     return [Masked(subject, samples[subject]["image"], read_mask(folder, subject)) for subject in shown]
 
 
-def pseudo_masks(path: Path, subjects: Sequence[Masked], class_names, spacing, title: str) -> None:
+def pseudo_masks(
+    path: Path, subjects: Sequence[Masked], class_names: Sequence[str], spacing: Sequence[float], title: str
+) -> None:
     """A row for each subject: the image, the outlines of the mask's most probable classes, and their probability.
 
     Args:
@@ -109,7 +114,7 @@ def pseudo_quality(path: Path, rounds: Mapping[str, list[dict]], title: str) -> 
         _against_each_other(last, list(rounds.values())[-1])
 
 
-def _over_rounds(axis, rounds):
+def _over_rounds(axis: Axes, rounds: Mapping[str, list[dict]]) -> None:
     lines = (
         ("confidence, training", "train", "confidence", "#0072B2"),
         ("confidence, validation", "validation", "confidence", "#56B4E9"),
@@ -125,7 +130,7 @@ def _over_rounds(axis, rounds):
     axis.legend(fontsize=8)
 
 
-def _against_each_other(axis, rows):
+def _against_each_other(axis: Axes, rows: list[dict]) -> None:
     measured = [row for row in rows if np.isfinite(row["dice"]) and np.isfinite(row["confidence"])]
     for name in dict.fromkeys(row["class"] for row in measured):
         own = [row for row in measured if row["class"] == name]
@@ -137,6 +142,6 @@ def _against_each_other(axis, rows):
         axis.legend(fontsize=8)
 
 
-def _mean(values):
-    values = np.array(values, float)
-    return float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
+def _mean(values: Sequence[float]) -> float:
+    array = np.array(values, float)
+    return float(np.nanmean(array)) if np.isfinite(array).any() else np.nan

@@ -55,7 +55,7 @@ def summarise_rows(segmentation_rows: list[dict], registration_rows: list[dict],
     return summary
 
 
-def _summarise_task(rows, class_names):
+def _summarise_task(rows: Sequence[dict], class_names: Sequence[str]) -> dict[str, dict]:
     result = {}
     for measure in PER_CLASS:
         if measure not in rows[0]:
@@ -70,9 +70,9 @@ def _summarise_task(rows, class_names):
     return result
 
 
-def _mean(values) -> float | None:
-    values = [value for value in values if value is not None and not math.isnan(value)]
-    return float(np.mean(values)) if values else None
+def _mean(values: Iterable[float | None]) -> float | None:
+    defined = [value for value in values if value is not None and not math.isnan(value)]
+    return float(np.mean(defined)) if defined else None
 
 
 def remarks(summary: dict) -> list[str]:
@@ -110,7 +110,7 @@ def markdown_table(summary: dict) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]])
 
 
-def _cells(summary):
+def _cells(summary: dict) -> list[list[str]]:
     rows = [["method", *(heading for heading, *_ in COLUMNS)]]
     for method in method_order(summary):
         cells = []
@@ -121,7 +121,7 @@ def _cells(summary):
     return rows
 
 
-def _join(row, widths, separator):
+def _join(row: Sequence[str], widths: Sequence[int], separator: str) -> str:
     first, *others = row
     cells = [first.ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
     return separator.join(cells)

@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 
 from deepatlas_tf.datasets.load import dataset_names
+from deepatlas_tf.training.experiment import Experiment
 from deepatlas_tf.types import SettingError
 
 
@@ -14,7 +15,7 @@ def experiment_names() -> tuple[str, ...]:
     return tuple(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def get_experiment(dataset: str, tiny: bool = False):
+def get_experiment(dataset: str, tiny: bool = False) -> Experiment:
     """The experiment of a data set; ``name/variant`` takes the data set's experiment with the variant's data.
 
     A module that has ``variant_data(variant, tiny)`` says what these are. A data set without a file here, such as that

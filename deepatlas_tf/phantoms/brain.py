@@ -9,6 +9,7 @@ import functools
 import numpy as np
 
 from deepatlas_tf.phantoms.deform import Phantom, bend, displacement, grid_points, swell
+from deepatlas_tf.phantoms.knee_anatomy import Field
 from deepatlas_tf.phantoms.shapes import (
     Points,
     chain,
@@ -105,7 +106,7 @@ def _check(contrast: str) -> None:
         raise DataError(f"phantom_brain has no contrast {contrast!r}; there are {', '.join(CONTRASTS)}")
 
 
-def _to_template(rng, points: Points) -> Points:
+def _to_template(rng: np.random.Generator, points: Points) -> Points:
     """Where each point of a subject lies in the template: one smooth map for pose, size and the shape of each part."""
     points = bend(rng, points, 2.5, 7)
     points = bend(rng, points, 1.0, 12)  # folds of the cortex differ
@@ -190,7 +191,7 @@ def _label(solids: dict[str, np.ndarray]) -> np.ndarray:
     return label
 
 
-def _section(points: Points, tissue, grain, voxel: float) -> tuple[np.ndarray, np.ndarray]:
+def _section(points: Points, tissue: dict[str, float], grain: Field, voxel: float) -> tuple[np.ndarray, np.ndarray]:
     """Image (*S,) before the scanner and label (*S,) at points of the template; a slice is put where it lies."""
     if points[0].ndim == 2:
         points = [points[0], _SLICE[0] + _SLICE[1] * points[2], points[2]]

@@ -10,12 +10,14 @@ and millimetres, as after the affine registration that usually comes first. Ther
 """
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
 from deepatlas_tf.phantoms.deform import Phantom, bend, displacement, grid_points, swell
 from deepatlas_tf.phantoms.knee_anatomy import (
     CLASS_NAMES,
+    Field,
     Knee,
     cartilage_thickness,
     knee_label,
@@ -117,20 +119,20 @@ def template(shape: tuple[int, ...], spacing: tuple[float, ...], contrast: str) 
     return rescaled(image), label
 
 
-def _check(contrast: str, shape) -> None:
+def _check(contrast: str, shape: Sequence[int]) -> None:
     if contrast not in CONTRASTS:
         raise DataError(f"phantom_knee has no contrast {contrast!r}; there are {', '.join(CONTRASTS)}")
     if contrast in PROJECTIONS and len(shape) != 2:
         raise DataError(f"phantom_knee/{contrast} is a projection: shape {tuple(shape)} must have two axes, (X, Z)")
 
 
-def _random_placement(rng) -> tuple:
+def _random_placement(rng: np.random.Generator) -> tuple:
     """size (3,) factors, pose (3,) angles about x, y, z in radians, shift (3,) mm."""
     size = np.exp(rng.normal(0, 0.05) + rng.normal(0, 0.03, 3))
     return size, np.radians(rng.uniform(-_POSE, _POSE, 3)), rng.uniform(-_SHIFT, _SHIFT, 3)
 
 
-def _random_knee(rng, voxel: float) -> Knee:
+def _random_knee(rng: np.random.Generator, voxel: float) -> Knee:
     return Knee(
         flexion=np.radians(rng.uniform(-_FLEXION, _FLEXION)),
         tilt=np.radians(rng.uniform(-_TILT, _TILT)),
@@ -142,7 +144,7 @@ def _random_knee(rng, voxel: float) -> Knee:
     )
 
 
-def _place(points: Points, size, pose, shift) -> Points:
+def _place(points: Points, size: np.ndarray, pose: np.ndarray, shift: np.ndarray) -> Points:
     """Bring points from the scanner's frame to the knee's own."""
     points = [p - s for p, s in zip(points, shift, strict=True)]
     for plane, angle in zip([(1, 2), (0, 2), (0, 1)], pose, strict=True):
@@ -151,7 +153,7 @@ def _place(points: Points, size, pose, shift) -> Points:
     return [p / s for p, s in zip(points, size, strict=True)]
 
 
-def _to_template(rng, points: Points, voxel: float) -> Points:
+def _to_template(rng: np.random.Generator, points: Points, voxel: float) -> Points:
     """Where each point of a subject lies in the template: one smooth map for pose, size and the shape of each part."""
     placement, knee_ = _random_placement(rng), _random_knee(rng, voxel)
     points = bend(rng, points, 2.2, 7)
@@ -172,7 +174,7 @@ def _to_template(rng, points: Points, voxel: float) -> Points:
     return [points[0] * shaft, points[1] * shaft, points[2]]
 
 
-def _wobble(points: Points):
+def _wobble(points: Points) -> Field:
     """Unevenness of skin and muscle as part of the template: a fixed function of the place in it."""
     return lambda knots: waves(points, 500 / knots, knots)[0]
 
@@ -181,13 +183,13 @@ def _smooth(knots: int) -> float:
     return 0.0
 
 
-def _section(points: Points, tissue, grain, voxel: float) -> tuple[np.ndarray, np.ndarray]:
+def _section(points: Points, tissue: dict[str, float], grain: Field, voxel: float) -> tuple[np.ndarray, np.ndarray]:
     solids = knee_solids(points, Knee(cartilage_thickness(voxel)))
     layers = knee_layers(solids, points, tissue, grain, _wobble(points))
     return paint(layers, points[0].shape, voxel), knee_label(solids)
 
 
-def _project(points: Points, tissue, voxel: float) -> tuple[np.ndarray, np.ndarray]:
+def _project(points: Points, tissue: dict[str, float], voxel: float) -> tuple[np.ndarray, np.ndarray]:
     """Line integrals (X, Z) from front to back, and the class that each ray crosses on the longest path.
 
     Background is what crosses none. x and z of the points hold for the whole ray, so that a deformation within the

@@ -62,7 +62,7 @@ def knee_solids(points: Points, knee: Knee, thickness_texture: np.ndarray | floa
     return solids
 
 
-def _femur(points: Points, knee: Knee, half_gap: float, thickness) -> dict[str, np.ndarray]:
+def _femur(points: Points, knee: Knee, half_gap: float, thickness: np.ndarray | float) -> dict[str, np.ndarray]:
     x, y, z = points
     condyles = [
         ellipsoid(points, (side * 22, -4, half_gap + 21 * f[2]), (19 * f[0], 29 * f[1], 21 * f[2]))
@@ -79,7 +79,7 @@ def _femur(points: Points, knee: Knee, half_gap: float, thickness) -> dict[str, 
     return {"femur": bone, "femoral_cartilage": cartilage, "femoral_scar": scar}
 
 
-def _tibia(points: Points, knee: Knee, half_gap: float, thickness) -> dict[str, np.ndarray]:
+def _tibia(points: Points, knee: Knee, half_gap: float, thickness: np.ndarray | float) -> dict[str, np.ndarray]:
     x, y, z = points
     rx, ry, rz = knee.plateau * (40, 27, 20)
     dish = 0.006 * ((np.abs(x) - 20) ** 2 + (y + 3) ** 2)  # each half of the plateau is slightly hollow

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.evaluation.compare import means_of_rows
 from deepatlas_tf.evaluation.summary import method_order
 from deepatlas_tf.runs.predict import IDENTITY, load_predictors
@@ -52,7 +53,7 @@ def chosen_cases(rows: Sequence[dict], stages: Sequence[str]) -> tuple[str | Non
     return shown, sorted(cases, key=lambda case: list(places).index(case.rank))
 
 
-def evaluated_split(run: RunSummary, dataset) -> str | None:
+def evaluated_split(run: RunSummary, dataset: DataSet) -> str | None:
     """The split that the rows of the evaluation are of; None where they are of none."""
     subjects = run.evaluated_subjects()
     return next((split for split in SPLITS if subjects and subjects <= set(dataset.subjects[split])), None)
@@ -68,7 +69,7 @@ class Applied:
         cases: whose subjects are read.
     """
 
-    def __init__(self, run: RunSummary, dataset, split: str, cases: Sequence[Case]):
+    def __init__(self, run: RunSummary, dataset: DataSet, split: str, cases: Sequence[Case]):
         self.dataset, self.predictors = dataset, load_predictors(run.path)
         subjects = dict.fromkeys(subject for case in cases for subject in case.subjects)
         self.samples = read_samples(dataset.samples(split), list(subjects))

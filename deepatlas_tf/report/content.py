@@ -3,6 +3,7 @@
 import json
 import math
 
+from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.evaluation.figures import spoken
 from deepatlas_tf.evaluation.summary import remarks
 from deepatlas_tf.messages import progress
@@ -14,7 +15,7 @@ from deepatlas_tf.runs.summary import TRIAL_STEPS, RunSummary
 from deepatlas_tf.types import DataError, SettingError
 
 
-def report_of(run: RunSummary, dataset=None, split: str | None = None, no_data: str = "") -> Document:
+def report_of(run: RunSummary, dataset: DataSet | None = None, split: str | None = None, no_data: str = "") -> Document:
     """The whole report.
 
     Args:
@@ -86,7 +87,7 @@ def _counts(run: RunSummary) -> str:
     return " and ".join(filter(None, parts))
 
 
-def _cases(run: RunSummary, dataset, split: str | None, no_data: str) -> list[Block]:
+def _cases(run: RunSummary, dataset: DataSet | None, split: str | None, no_data: str) -> list[Block]:
     """Best, median and worst; a paragraph in their place where the scans or the networks are not there."""
     heading = Heading("Cases")
     if dataset is None:

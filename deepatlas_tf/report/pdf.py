@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -32,7 +33,7 @@ def pdf_file(document: Document) -> bytes:
     return bytes(pdf.output())
 
 
-def _empty(title: str):
+def _empty(title: str) -> Any:
     from fpdf import FPDF
 
     class Pages(FPDF):
@@ -52,7 +53,7 @@ def _empty(title: str):
     return pdf
 
 
-def _add(pdf, block: Block) -> None:
+def _add(pdf: Any, block: Block) -> None:
     if isinstance(block, Heading):
         _heading(pdf, block.text)
     elif isinstance(block, Paragraph):
@@ -67,7 +68,7 @@ def _add(pdf, block: Block) -> None:
         pdf.multi_cell(0, 3.2, block.text, new_x="LMARGIN", new_y="NEXT")
 
 
-def _heading(pdf, text: str) -> None:
+def _heading(pdf: Any, text: str) -> None:
     if pdf.will_page_break(90):
         pdf.add_page()
     pdf.ln(4)
@@ -75,13 +76,13 @@ def _heading(pdf, text: str) -> None:
     _text(pdf, text, 12, "B")
 
 
-def _text(pdf, text: str, size: float = 9, style: str = "") -> None:
+def _text(pdf: Any, text: str, size: float = 9, style: str = "") -> None:
     pdf.set_font("text", style, size)
     pdf.multi_cell(0, LINE, text, new_x="LMARGIN", new_y="NEXT", align="L")
     pdf.ln(1)
 
 
-def _table(pdf, table: Table) -> None:
+def _table(pdf: Any, table: Table) -> None:
     if pdf.will_page_break(25):
         pdf.add_page()
     _text(pdf, table.title, 9, "B")
@@ -98,7 +99,7 @@ def _table(pdf, table: Table) -> None:
         _text(pdf, table.note, 7.5)
 
 
-def _picture(pdf, picture: Picture) -> None:
+def _picture(pdf: Any, picture: Picture) -> None:
     image = matplotlib.image.imread(io.BytesIO(picture.png))
     height, width = image.shape[:2]
     scale = min(pdf.epw / width, MOST_OF_A_PAGE / height, 25.4 / 150)  # not larger than at 150 dots an inch

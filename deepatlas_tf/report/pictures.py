@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -87,7 +88,7 @@ def _registered(case: Case, u: np.ndarray, applied: Applied) -> tuple[panels.Reg
     return registered_pair("\nonto ".join(case.subjects), moving, fixed, u, len(applied.dataset.class_names))
 
 
-def _picture(text: str, draw: Callable, *arguments) -> Picture:
+def _picture(text: str, draw: Callable, *arguments: Any) -> Picture:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture.png"
         draw(path, *arguments)

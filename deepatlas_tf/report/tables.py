@@ -1,6 +1,6 @@
 """The tables of a report: what was run, how far it is, what came out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -143,7 +143,7 @@ def _pairs(values: Mapping) -> str:
     )
 
 
-def _spread(values) -> str:
+def _spread(values: Iterable[float]) -> str:
     defined = np.array([v for v in values if not np.isnan(v)])
     return f"{defined.mean():.3f} ± {defined.std():.3f}" if defined.size else "-"
 

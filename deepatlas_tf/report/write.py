@@ -45,7 +45,7 @@ def write_report(
         pdf.check_installed()
     run = read_run(workdir)
     check_outputs([output], overwrite)
-    dataset, no_data = _dataset(run, data_dir, manual_dir, needed=split or data_dir or manual_dir)
+    dataset, no_data = _dataset(run, data_dir, manual_dir, needed=any((split, data_dir, manual_dir)))
     document = report_of(run, dataset, split, no_data)
     with writing(output) as temporary:
         if kind == ".pdf":
@@ -57,7 +57,9 @@ def write_report(
     say(f"{output}: {_size(output)}")
 
 
-def _dataset(run: RunSummary, data_dir: Path | None, manual_dir: Path | None, needed) -> tuple[DataSet | None, str]:
+def _dataset(
+    run: RunSummary, data_dir: Path | None, manual_dir: Path | None, needed: bool
+) -> tuple[DataSet | None, str]:
     """The data set, for pictures of cases; or None and why, so that a run can be read where its scans are not."""
     if not run.evaluated:
         return None, "nothing is evaluated yet"

@@ -198,7 +198,7 @@ def checked_summary(summary: Any, path: Path) -> dict[str, Any]:
     return summary
 
 
-def check_network(net, kind: str, path: Path, n_classes: int | None = None) -> None:
+def check_network(net: Any, kind: str, path: Path, n_classes: int | None = None) -> None:
     """DataError where the network of a file is not one of its kind, as where files were exchanged.
 
     Args:

@@ -5,7 +5,7 @@ and whose label maps are used. It does not depend on where the scans or the prep
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,14 +99,14 @@ def check_not_trained_on(recorded: Mapping[str, Any], subjects: Sequence[str], s
         raise DataError(f"{where} was trained on {_some(seen)}, now in the {split} split: give the splits of training")
 
 
-def _different_grid(recorded, found) -> str:
+def _different_grid(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     for name, spoken in GRID.items():
         if recorded[name] != found[name]:
             return f"its {spoken}: {_list(recorded[name])}; now: {_list(found[name])}"
     return ""
 
 
-def _different_subjects(recorded, found) -> str:
+def _different_subjects(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     for split in SPLITS:
         before, now = recorded["subjects"][split], found["subjects"][split]
         if missing := [subject for subject in before if subject not in now]:
@@ -122,7 +122,7 @@ def _different_subjects(recorded, found) -> str:
     return ""
 
 
-def _list(values) -> str:
+def _list(values: Iterable) -> str:
     return ", ".join(map(str, values))
 
 

@@ -4,7 +4,9 @@ import contextlib
 import csv
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from deepatlas_tf.messages import detail
 from deepatlas_tf.types import DataError
@@ -13,7 +15,7 @@ TEXT_COLUMNS = {"method", "subject", "split", "moving", "fixed", "class"}
 
 
 @contextlib.contextmanager
-def replacing(path: Path):
+def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` (same suffix) that takes its place when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
@@ -25,19 +27,19 @@ def replacing(path: Path):
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value) -> None:
+def write_json(path: Path, value: Any) -> None:
     """Write indented JSON."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: Path):
+def read_json(path: Path) -> Any:
     """Read JSON. Raises DataError where there is none."""
     with _readable(path):
         return json.loads(path.read_text(encoding="utf-8"))
 
 
-def through_json(value):
+def through_json(value: Any) -> Any:
     """The value as it comes back from a JSON file: tuples as lists."""
     return json.loads(json.dumps(value))
 
@@ -79,7 +81,7 @@ def read_rows(path: Path) -> list[dict]:
 
 
 @contextlib.contextmanager
-def _readable(path: Path):
+def _readable(path: Path) -> Iterator[None]:
     """DataError, with what to do, for a file that cannot be read or is not what it should be."""
     detail(f"reading {path}")
     try:

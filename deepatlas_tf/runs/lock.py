@@ -5,6 +5,7 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from deepatlas_tf.types import DataError
 
@@ -40,7 +41,7 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _message(folder: Path, file) -> str:
+def _message(folder: Path, file: TextIO) -> str:
     file.seek(0)
     process = file.read(20).strip()
     who = f"process {process}" if process.isdigit() else "another process"

@@ -1,6 +1,6 @@
 """A trained model, from the folder of a run or from an exported SavedModel."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,7 +127,7 @@ class ExportedModel:
         function = self._signature("register", stage)
         return lambda m, f: function(moving=tf.constant(m[None]), fixed=tf.constant(f[None]))["displacement"].numpy()[0]
 
-    def _signature(self, task: str, stage: str | None):
+    def _signature(self, task: str, stage: str | None) -> Callable:
         if stage is not None:
             raise SettingError(f"--stage {stage} needs the folder of a run: {self.path} is an exported model")
         # the images have been rescaled before they were resampled, as in training
@@ -178,7 +178,7 @@ def _grid(about: Mapping[str, Any], reference: Path) -> Grid:
     return Grid(names, shape, spacing, Reference(read_image(reference, "reference", len(shape)), kind))
 
 
-def _signatures(path: Path):
+def _signatures(path: Path) -> Mapping[str, Callable]:
     detail(f"reading {path}")
     try:
         return tf.saved_model.load(str(path)).signatures

@@ -185,16 +185,16 @@ def _free_sizes(config: dict) -> None:
             _free_sizes(layer["config"])
 
 
-def _compares_images(stage) -> bool:
+def _compares_images(stage: Mapping[str, Any]) -> bool:
     """Whether a stage has a similarity of images to go on with; one that registers label maps has none."""
     return bool(stage["weights"].get("registration", {}).get("similarity"))
 
 
-def _no_displacement(moving, fixed):
+def _no_displacement(moving: np.ndarray, fixed: np.ndarray) -> np.ndarray:
     return np.zeros((*fixed.shape[:-1], fixed.ndim - 1), np.float32)
 
 
-def _compiled(function, net):
+def _compiled(function: Callable, net: keras.Model) -> Callable:
     """Traced once for one image of the net's size: TensorFlow takes several nets' functions for one that retraces."""
     specs = [tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype) for tensor in net.inputs]
     return graph_function(function).get_concrete_function(*specs)

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from deepatlas_tf.types import DataError
 
@@ -109,7 +110,7 @@ def _shown(text: str) -> str:
     return ascii(text if len(text) <= 60 else f"{text[:50]}...")
 
 
-def _json_pair(path: Path, key: str, value) -> tuple[int, str]:
+def _json_pair(path: Path, key: str, value: Any) -> tuple[int, str]:
     if isinstance(value, list):
         raise DataError(
             f"{path}: {_shown(key)} is a region of several labels, and one voxel has one class here; list classes"

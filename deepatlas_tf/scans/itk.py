@@ -7,7 +7,7 @@ anterior, superior (RAS): the first two world axes change sign.
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -102,7 +102,7 @@ def read_label(path: Path, subject: str) -> Nifti:
     return Nifti(checks.whole_numbers(subject, path, volume), affine)
 
 
-def _reader(path: Path, subject: str, image_io: str, keep_type: bool = False):
+def _reader(path: Path, subject: str, image_io: str, keep_type: bool = False) -> Any:
     try:
         import SimpleITK as sitk
     except ImportError:
@@ -117,7 +117,7 @@ def _reader(path: Path, subject: str, image_io: str, keep_type: bool = False):
     return reader
 
 
-def _array(image) -> np.ndarray:
+def _array(image: Any) -> np.ndarray:
     """A SimpleITK image as an array with x first."""
     import SimpleITK as sitk
 

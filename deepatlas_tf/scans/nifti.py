@@ -99,7 +99,9 @@ def save(path: Path, volume: np.ndarray, affine: np.ndarray, header: nib.Nifti1H
     nib.save(image, path)
 
 
-def _open(path: Path, subject: str, n_axes: int, warn: Callable[[str], None]):
+def _open(
+    path: Path, subject: str, n_axes: int, warn: Callable[[str], None]
+) -> tuple[nib.spatialimages.SpatialImage, np.ndarray]:
     """The image, of which no voxel is read, and the affine of the volume or slice."""
     try:
         image = headers.open_checked(path, subject)
@@ -126,7 +128,7 @@ def _array(path: Path, subject: str, n_axes: int, read: Callable[[], np.ndarray]
     return _on_axes(values, np.eye(4), n_axes)[0]
 
 
-def _exact_values(image) -> np.ndarray:
+def _exact_values(image: nib.spatialimages.SpatialImage) -> np.ndarray:
     """Integers as they are stored, also where whole scale factors apply; other values as floating-point numbers."""
     proxy, dtype = image.dataobj, image.get_data_dtype()
     slope, offset = getattr(proxy, "slope", 1.0), getattr(proxy, "inter", 0.0)
@@ -176,7 +178,9 @@ def _as_slice(volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.nd
     return volume.squeeze(flat[-1]) if volume.ndim == 3 else volume, plane
 
 
-def _slice_in_space(volume, affine, header) -> tuple[np.ndarray, np.ndarray]:
+def _slice_in_space(
+    volume: np.ndarray, affine: np.ndarray, header: nib.Nifti1Header | None
+) -> tuple[np.ndarray, np.ndarray]:
     if header is not None:
         shape = (*header.get_data_shape(), 1, 1)[:3]
         return volume.reshape(*shape, *volume.shape[2:]), header.get_best_affine()

@@ -1,4 +1,4 @@
-"""Random changes of one sample: geometry (image and label together) and intensity (image only).
+"""Augmentation: random changes of the geometry (image and label together) and the intensities (image) of a sample.
 
 Every draw is stateless, so that the same sample with the same seed is always changed in the same way, in whatever
 order and on whatever machine. Works in 2D and 3D, by the static rank of the label map.
@@ -45,17 +45,19 @@ class Augmentation:
 
 
 def augment(sample: Sample, settings: Augmentation, seed: Tensor) -> Sample:
-    """Change one unbatched sample; ``seed`` is (2,) int32. label_weight and subject stay as they are."""
+    """Change the geometry and the intensities of one sample without a batch axis, at random.
+
+    ``seed`` (2,) int32 decides what is drawn. ``label_weight`` and ``subject`` stay as they are.
+    """
     geometry_seed, intensity_seed = _split(seed, 2)
     sample = augment_geometry(sample, settings, geometry_seed)
     return {**sample, "image": augment_intensity(sample["image"], settings, intensity_seed)}
 
 
 def augment_geometry(sample: Sample, settings: Augmentation, seed: Tensor) -> Sample:
-    """Rotate, scale, shift, mirror and deform the image (linear interpolation) and label (nearest) by one random map.
+    """Rotate, scale, shift, mirror and deform image and label together, by one random map.
 
-    A soft label goes with the image, linearly interpolated.
-
+    The image and, if there is one, the soft label are interpolated linearly; the label map takes the nearest voxel.
     Beyond the border the values at the edge repeat, as they do where a network warps an image.
     """
     moves = any([settings.rotation_degrees, settings.scale, settings.translation_voxels, settings.flip_axes])
@@ -76,7 +78,7 @@ def augment_geometry(sample: Sample, settings: Augmentation, seed: Tensor) -> Sa
 
 
 def augment_intensity(image: Tensor, settings: Augmentation, seed: Tensor) -> Tensor:
-    """Change the intensities of ``image`` (*S, 1) in [0, 1], in which they stay (clipped)."""
+    """Change the intensities of an image (*S, 1) at random; they are in [0, 1], and are clipped to it afterwards."""
     if not any([settings.gamma, settings.contrast, settings.brightness, settings.bias_field, settings.noise]):
         return image
     seeds = _split(seed, 4)
@@ -97,9 +99,12 @@ def augment_intensity(image: Tensor, settings: Augmentation, seed: Tensor) -> Te
 
 
 def random_affine(rank: int, settings: Augmentation, seed: Tensor) -> tuple[Tensor, Tensor]:
-    """(D, D) matrix and (D,) offset, in voxels from the grid's centre, of ``x -> matrix @ x + offset``.
+    """Draw a rotation, scaling, mirroring and shift, as ``x -> matrix @ x + offset``.
 
-    ``rank`` is D; ``seed`` is (2,) int32.
+    ``x`` is in voxels from the centre of the grid. ``rank`` is the number of axes D, ``seed`` is (2,) int32.
+
+    Returns:
+        The matrix (D, D) and the offset (D,) in voxels.
     """
     angle_seed, scale_seed, shift_seed, flip_seed = _split(seed, 4)
     limit = math.radians(settings.rotation_degrees)
@@ -118,7 +123,10 @@ def random_affine(rank: int, settings: Augmentation, seed: Tensor) -> tuple[Tens
 
 
 def affine_positions(grid_shape: tuple[int, ...], matrix: Tensor, offset: Tensor) -> list[Tensor]:
-    """Position ``matrix @ (x - centre) + centre + offset`` of every voxel ``x``: D tensors (*S,), in voxels."""
+    """Where the affine map of :func:`random_affine` takes every voxel of a grid: D tensors (*S,) in voxels.
+
+    That is ``matrix @ (x - centre) + centre + offset`` for the voxel ``x``.
+    """
     centre = [(size - 1) / 2 for size in grid_shape]
     axes = []
     for axis, size in enumerate(grid_shape):
@@ -131,9 +139,9 @@ def affine_positions(grid_shape: tuple[int, ...], matrix: Tensor, offset: Tensor
 
 
 def resample(image: Tensor, label: Tensor, positions: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Image (*S, C) by linear and label (*S,) by nearest interpolation at ``positions``, D tensors (*S,) in voxels.
+    """Read an image (*S, C) by linear and a label map (*S,) by nearest interpolation at other positions.
 
-    One flat gather for each corner of the cell; positions outside are moved to the nearest voxel of the border.
+    ``positions`` are D tensors (*S,) in voxels; one outside the grid is moved to the nearest voxel of the border.
     """
     grid_shape = tuple(label.shape)
     strides = [math.prod(grid_shape[d + 1 :]) for d in range(len(grid_shape))]
@@ -173,7 +181,7 @@ def _random_control_points(n_fields: int, rank: int, intervals: int, seed: Tenso
 
 
 def _upsample(points: Tensor, grid_shape: tuple[int, ...]) -> Tensor:
-    """Control points (F, *P) to smooth fields (F, *S): one small matrix product for each axis."""
+    """Interpolate control points (F, *P) by cubic B-splines to F smooth fields (F, *S)."""
     fields = points
     for size, n_points in zip(grid_shape, points.shape[1:], strict=True):
         fields = tf.tensordot(fields, spline_matrix(n_points, size), axes=[[1], [0]])  # the axis moves to the end

@@ -1,7 +1,8 @@
-"""Who is drawn for a stream: probabilities of the labelled subjects and of the others, and stateless random choices.
+"""Drawing subjects at random for a stream, with chosen probabilities for those with a label and those without.
 
-Subjects are numbers, in two groups: (labelled, others), each an array (m,) int32. A *cell* is what is drawn first: a
-group for a sample, a group for each side for a pair.
+Subjects are numbers, in two groups, (labelled, others), each an array (m,) int32. A draw has two steps: first the group
+is drawn (for a pair a group for each side, together called a *cell*), then a subject of the group. All draws follow
+from the seed that they are given.
 """
 
 from collections.abc import Collection, Sequence
@@ -16,7 +17,7 @@ Groups = Sequence[Tensor]
 
 
 def groups_of(subjects: Sequence[str], labelled: Collection[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers (m,) int32 of the labelled subjects, and those of the others.
+    """Split subjects into two groups: the numbers (m,) int32 of the labelled ones, and those of the others.
 
     Raises DataError where one of ``labelled`` is none of the ``subjects``.
     """
@@ -28,7 +29,7 @@ def groups_of(subjects: Sequence[str], labelled: Collection[str]) -> tuple[np.nd
 
 
 def draw_resident(groups: Groups, n_resident: int, seed: Tensor) -> list[Tensor]:
-    """A random part of each group, together ``n_resident`` subjects, whose scans are held in memory for an epoch.
+    """Draw the ``n_resident`` subjects whose scans are held in memory for an epoch: a random part of each group.
 
     Up to half of them are labelled subjects, more where the others are few. ``seed`` is (2,) int32.
     """
@@ -41,10 +42,14 @@ def draw_resident(groups: Groups, n_resident: int, seed: Tensor) -> list[Tensor]
 
 
 def group_weights(fraction: LabelledFraction, sizes: np.ndarray) -> np.ndarray:
-    """Probabilities (2,) of drawing a labelled subject and another one; ``sizes`` (2,) of the groups.
+    """The probabilities (2,) of drawing a labelled subject and of drawing another one.
 
-    ``fraction`` is that of a labelled subject; None makes all subjects equally likely. Raises DataError where it is no
-    probability, or labelled subjects are asked for and there are none.
+    Args:
+        fraction: the probability of a labelled subject; None makes all subjects equally likely.
+        sizes: (2,), how many subjects the groups have.
+
+    Raises:
+        DataError: if the fraction is no probability, or labelled subjects are asked for and there are none.
     """
     if fraction is None:
         return sizes / max(sizes.sum(), 1)
@@ -56,7 +61,12 @@ def group_weights(fraction: LabelledFraction, sizes: np.ndarray) -> np.ndarray:
 
 
 def pair_weights(fractions: tuple[LabelledFraction, LabelledFraction], sizes: np.ndarray) -> np.ndarray:
-    """Unnormalised probabilities (2, 2) of [moving group, fixed group]; group 0 is labelled."""
+    """The probabilities (2, 2) of each combination of a moving group (row) and a fixed group (column), up to a factor.
+
+    Args:
+        fractions: for the (moving, fixed) side, the probability of a labelled subject; None draws from all alike.
+        sizes: (2,), how many subjects the groups have. Group 0 is the labelled one.
+    """
     pairs = np.outer(sizes, sizes) - np.diag(sizes)  # ordered pairs of two different subjects
     moving, fixed = (group_weights(f, sizes) for f in fractions)
     partner = pairs / np.maximum(pairs.sum(axis=1, keepdims=True), 1)  # who is left for a side drawn from all
@@ -69,8 +79,8 @@ def pair_weights(fractions: tuple[LabelledFraction, LabelledFraction], sizes: np
     return np.outer(moving, fixed) * (pairs > 0)
 
 
-def impossible(what: str, sizes: np.ndarray, fraction) -> DataError:
-    """The error of a stream that has nothing to draw; ``what`` could not be drawn."""
+def impossible(what: str, sizes: np.ndarray, fraction: float | tuple[float | None, float | None] | None) -> DataError:
+    """Make the error for a stream that has nothing to draw; ``what`` says what could not be drawn."""
     return DataError(
         f"no {what} can be drawn with labelled_fraction={fraction} from {sizes[0]} labelled and {sizes[1]} other "
         "subjects: add subjects or labels, or change labelled_fraction"
@@ -78,7 +88,10 @@ def impossible(what: str, sizes: np.ndarray, fraction) -> DataError:
 
 
 def draw_samples(weights: np.ndarray, groups: Groups, n: int, seed: Tensor) -> Tensor:
-    """Numbers (n, 1) of subjects, drawn with replacement; ``weights`` (2,) of the groups, ``seed`` (2,) int32."""
+    """Draw ``n`` subjects with replacement: their numbers (n, 1).
+
+    ``weights`` (2,) are the probabilities of the groups, ``seed`` is (2,) int32.
+    """
     group_seed, member_seed = tf.unstack(tf.random.split(seed, 2))
     group = _draw_cell(weights, n, group_seed)
     member = _draw_below(tf.gather(_sizes(groups), group), member_seed)
@@ -86,7 +99,10 @@ def draw_samples(weights: np.ndarray, groups: Groups, n: int, seed: Tensor) -> T
 
 
 def draw_pairs(weights: np.ndarray, groups: Groups, n: int, seed: Tensor) -> Tensor:
-    """Numbers (n, 2) of a moving and a fixed subject, which differ; ``weights`` (2, 2) of the groups of the two."""
+    """Draw ``n`` pairs of two different subjects: the numbers (n, 2) of the moving and of the fixed one.
+
+    ``weights`` (2, 2) are the probabilities of :func:`pair_weights`, ``seed`` is (2,) int32.
+    """
     cell_seed, moving_seed, fixed_seed = tf.unstack(tf.random.split(seed, 3))
     cell = _draw_cell(weights.ravel(), n, cell_seed)
     moving_group, fixed_group = cell // 2, cell % 2
@@ -100,13 +116,13 @@ def draw_pairs(weights: np.ndarray, groups: Groups, n: int, seed: Tensor) -> Ten
 
 
 def _draw_cell(weights: np.ndarray, n: int, seed: Tensor) -> Tensor:
-    """Numbers (n,) of cells, drawn with probabilities in proportion to ``weights``."""
+    """Draw ``n`` cells with probabilities in proportion to ``weights``: their numbers (n,)."""
     limits = np.cumsum(weights / weights.sum())[:-1].astype(np.float32)
     return tf.searchsorted(limits, tf.random.stateless_uniform((n,), seed), side="right")
 
 
 def _draw_below(limit: Tensor, seed: Tensor) -> Tensor:
-    """Whole numbers from 0 to ``limit - 1``; limit (n,) int32."""
+    """Draw a whole number from 0 to ``limit - 1`` for each entry of ``limit`` (n,) int32."""
     number = tf.random.stateless_uniform(limit.shape, seed) * tf.cast(limit, tf.float32)
     return tf.minimum(tf.cast(number, tf.int32), limit - 1)
 

@@ -9,15 +9,16 @@ _LEAST_SUBJECTS = 4  # two labelled and two others, so that every kind of pair c
 
 
 def bytes_per_sample(samples: tf.data.Dataset) -> int:
-    """Bytes of one decoded element with static shapes; strings are not counted."""
+    """How many bytes one sample takes in memory, without its strings. All shapes have to be static."""
     specs = tf.nest.flatten(samples.element_spec)
     return sum(math.prod(s.shape) * s.dtype.size for s in specs if s.dtype != tf.string)
 
 
 def resident_subjects(samples: tf.data.Dataset, n_subjects: int, memory_gib: float) -> int:
-    """How many of ``n_subjects`` fit into ``memory_gib``; DataError if that is too few to draw pairs from.
+    """How many of ``n_subjects`` subjects can be held in ``memory_gib`` GiB of memory at once.
 
-    Every sample is counted twice, as it is when single samples are copied into one table.
+    Every sample is counted twice, since it is there twice while single samples are copied into one table. Raises
+    DataError where it is too few subjects to draw pairs from.
     """
     needed = 2 * bytes_per_sample(samples)
     capacity = min(n_subjects, int(memory_gib * 2**30 / needed))

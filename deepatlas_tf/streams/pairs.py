@@ -8,7 +8,7 @@ epoch fills the table with other ones, in one pass through the records.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -27,9 +27,10 @@ MOST_CALLS = 8  # pairs that are augmented at a time, each on a core; each takes
 
 @dataclasses.dataclass(frozen=True)
 class WorkerShard:
-    """The part of each batch that one worker takes: number ``worker`` of ``workers``, cut up for its own replicas.
+    """The part of each batch that one worker takes, where several share the batches.
 
-    replicas: the devices of all workers together.
+    worker: number of this worker, counted from 0. workers: how many there are. replicas: how many devices all workers
+    have together; the worker's part is cut into one for each of its own devices.
     """
 
     worker: int = 0
@@ -39,10 +40,14 @@ class WorkerShard:
 
 @dataclasses.dataclass(frozen=True)
 class StreamSettings:
-    """batch_size, steps_per_epoch (batches), seed, memory_gib (for the table of scans), augmentation (None: none).
+    """How a stream is drawn and batched.
 
-    shard: the part of each batch that this worker takes, where several devices share it. What is drawn for a batch does
-    not depend on it.
+    batch_size: samples or pairs in a batch, of all devices together.
+    steps_per_epoch: batches in an epoch.
+    seed: all draws follow from it and the number of the epoch.
+    memory_gib: memory in GiB for the scans that are drawn from.
+    augmentation: how each sample is changed at random; None leaves it as it is.
+    shard: the part of each batch that this worker takes. What is drawn for a batch does not depend on it.
     """
 
     batch_size: int
@@ -54,9 +59,9 @@ class StreamSettings:
 
 
 def labelled_subjects(subjects: Sequence[str], n: int | None, seed: int = 0) -> tuple[str, ...]:
-    """Who keeps a label: for seed 0 the first ``n`` in order, else ``n`` drawn with the seed; None keeps all.
+    """Choose ``n`` subjects whose label is used: for seed 0 the first ones, for other seeds ``n`` drawn at random.
 
-    Raises DataError where there are fewer than ``n`` subjects.
+    None takes all. Raises DataError where there are fewer than ``n`` subjects.
     """
     if n is None:
         return tuple(subjects)
@@ -70,7 +75,7 @@ def labelled_subjects(subjects: Sequence[str], n: int | None, seed: int = 0) -> 
 
 @as_written
 def hide_labels(samples: tf.data.Dataset, labelled: Collection[str]) -> tf.data.Dataset:
-    """Take the label (zero-filled) and label_weight (all 0) from the subjects that are not in ``labelled``."""
+    """The samples without the labels of the subjects that are not ``labelled``: label and label_weight become 0."""
     keep = tf.constant(list(labelled), tf.string)
 
     def hide(sample):
@@ -84,7 +89,7 @@ def hide_labels(samples: tf.data.Dataset, labelled: Collection[str]) -> tf.data.
 
 @as_written
 def only_subjects(samples: tf.data.Dataset, subjects: Collection[str]) -> tf.data.Dataset:
-    """The samples of some subjects, in the same order."""
+    """The samples of the given subjects only, in the order of ``samples``."""
     chosen = tf.constant(list(subjects), tf.string)
     return samples.filter(lambda sample: tf.reduce_any(sample["subject"] == chosen))
 
@@ -97,7 +102,11 @@ def sample_stream(
     settings: StreamSettings,
     first_epoch: int = 0,
 ) -> tf.data.Dataset:
-    """Endless batches of Sample, drawn with replacement; arguments and errors as for ``pair_stream``."""
+    """Endless batches of :class:`~deepatlas_tf.types.Sample`, drawn with replacement.
+
+    ``labelled_fraction`` is the probability of a labelled subject; the other arguments and the errors are those of
+    :func:`pair_stream`.
+    """
     groups = draws.groups_of(subjects, labelled)
     sizes = np.array([len(group) for group in groups])
     weights = draws.group_weights(labelled_fraction, sizes) * (sizes > 0)
@@ -115,13 +124,23 @@ def pair_stream(
     settings: StreamSettings,
     first_epoch: int = 0,
 ) -> tf.data.Dataset:
-    """Endless batches of Pair with static shapes, of two different subjects, each side augmented by itself.
+    """Endless batches of :class:`~deepatlas_tf.types.Pair`, each of two different subjects, with static shapes.
 
-    ``samples`` holds the ``subjects`` in their order; ``labelled`` only steers who is drawn (``hide_labels`` hides).
-    ``labelled_fraction`` is, for (moving, fixed), the probability that the side is one of the labelled subjects, else
-    it is one of the others; None draws from all alike, so (None, None) makes every ordered pair equally likely. Where a
-    combination cannot be drawn (one labelled subject on both sides), the others share its probability. Raises
-    DataError where nothing can be drawn.
+    The two sides of a pair are augmented independently.
+
+    Args:
+        samples: one sample of each of the ``subjects``, in their order.
+        subjects: who can be drawn.
+        labelled: which of them count as labelled when they are drawn. Their labels are not touched here, see
+            :func:`hide_labels`.
+        labelled_fraction: for the (moving, fixed) side, the probability of a labelled subject; None draws from all
+            alike, so (None, None) makes every ordered pair equally likely. Where a combination cannot be drawn, such as
+            one labelled subject on both sides, the others share its probability.
+        settings: batches, seed, memory and augmentation.
+        first_epoch: the epoch to begin with; each epoch is the same whichever is the first.
+
+    Raises:
+        DataError: if nothing can be drawn, or the memory is too small.
     """
     groups = draws.groups_of(subjects, labelled)
     sizes = np.array([len(group) for group in groups])
@@ -140,10 +159,10 @@ def domain_pair_stream(
     settings: StreamSettings,
     first_epoch: int = 0,
 ) -> tf.data.Dataset:
-    """Endless batches of Pair, the moving and the fixed subject each drawn from its own domain.
+    """Endless batches of :class:`~deepatlas_tf.types.Pair` whose two sides are drawn from different domains.
 
-    ``sides`` are the subjects of the two, which have none in common; the others, and errors, are as for
-    ``pair_stream``. Each side gets half of the memory.
+    ``sides`` are the subjects of the moving and of the fixed domain, which have none in common; each side gets half of
+    the memory. The other arguments and the errors are those of :func:`pair_stream`.
     """
     settings = dataclasses.replace(settings, memory_gib=settings.memory_gib / 2)
     streams = []
@@ -164,7 +183,10 @@ def _stream(
     settings: StreamSettings,
     first_epoch: int,
 ) -> tf.data.Dataset:
-    """Batches of one Sample for each column of ``draw(groups, n, seed)``, an (n, sides) tensor of subject numbers."""
+    """Batches of tuples of samples, whose subjects are drawn by ``draw``.
+
+    ``draw(groups, n, seed)`` gives an (n, sides) tensor of subject numbers: a tuple has a sample for each column.
+    """
     n_draws = settings.batch_size * settings.steps_per_epoch
     # as in the records, a label takes a byte in the table: more than a third of its memory is saved
     samples = samples.map(lambda sample: {**sample, "label": tf.cast(sample["label"], tf.uint8)})
@@ -197,7 +219,7 @@ def _stream(
 
 
 def _own(draws: Tensor, settings: StreamSettings) -> Tensor:
-    """The draws (m, ...) of this worker's shard of each batch, in order, of all draws (n, ...)."""
+    """Of all draws (n, ...) of an epoch, those of this worker's part of each batch, in order: (m, ...)."""
     shard, size = settings.shard, settings.batch_size // settings.shard.workers
     batches = tf.reshape(draws, (settings.steps_per_epoch, settings.batch_size, *draws.shape[1:]))
     own = batches[:, shard.worker * size : (shard.worker + 1) * size]
@@ -217,5 +239,5 @@ def _read(samples: tf.data.Dataset, resident: Tensor) -> tf.data.Dataset:
     return chosen.map(lambda _, sample: sample).batch(resident.shape[0], drop_remainder=True)
 
 
-def _look_up(table, row: Tensor) -> tuple:
+def _look_up(table: Mapping[str, Tensor], row: Tensor) -> tuple:
     return tuple({name: values[r] for name, values in table.items()} for r in tf.unstack(row))

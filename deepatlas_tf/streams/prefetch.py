@@ -1,12 +1,12 @@
-"""Batches wait where the networks are, and nothing waits for their stream."""
+"""Loading batches ahead: onto the GPU while the step before runs, and without a wait when a stream ends."""
 
 from deepatlas_tf.keras_stack import tf
 
 
 def prefetch_to_gpu(stream: tf.data.Dataset) -> tf.data.Dataset:
-    """The stream, its next two batches copied to the first GPU while the step runs; as it is where there is no GPU.
+    """Copy the next two batches of a stream to the first GPU while a step runs; without a GPU nothing changes.
 
-    It has to be the last step of the pipeline. Names of subjects are left out: a GPU holds no strings.
+    It has to be the last step of the pipeline. The names of the subjects are left out: a GPU holds no strings.
     """
     gpus = tf.config.list_logical_devices("GPU")
     if not gpus:
@@ -15,7 +15,7 @@ def prefetch_to_gpu(stream: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def without_names(stream: tf.data.Dataset) -> tf.data.Dataset:
-    """Leave the strings out of the batches: they stay on the CPU."""
+    """The stream without the strings in its batches, which a GPU cannot hold."""
     return stream.map(_numbers)
 
 
@@ -25,7 +25,10 @@ def _numbers(batch: dict) -> dict:
 
 
 def untuned() -> tf.data.Options:
-    """No tuning while a stream is read: its end would wait for the tuner's next turn, which may be a minute away."""
+    """Options for a stream that is read without tuning by TensorFlow.
+
+    The end of a tuned stream waits for the tuner's next turn, which may be a minute away.
+    """
     options = tf.data.Options()
     options.autotune.enabled = False
     return options

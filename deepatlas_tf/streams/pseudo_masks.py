@@ -1,4 +1,4 @@
-"""Soft pseudo masks as files, one a subject, and as the ``soft_label`` of the samples.
+"""Soft pseudo masks: stored in one file for each subject, and read as the ``soft_label`` of the samples.
 
 A mask holds class probabilities ``(*S, C)`` in 255 steps (uint8), in the file as in the table of a stream: a quarter of
 the memory, and an error of at most 1/510. They become float32, with a sum of 1, for each sample that is drawn.
@@ -26,12 +26,12 @@ def mask_path(folder: Path, subject: str) -> Path:
 
 
 def encode(probabilities: np.ndarray) -> np.ndarray:
-    """Probabilities in [0, 1] in 255 steps, uint8."""
+    """Store probabilities in [0, 1] in 255 steps, as uint8 of the same shape."""
     return np.round(np.clip(probabilities, 0, 1) * STEPS).astype(np.uint8)
 
 
 def read_mask(folder: Path, subject: str) -> np.ndarray:
-    """The mask of a subject as it is stored: ``(*S, C)`` uint8.
+    """Read the mask of a subject as it is stored: ``(*S, C)`` uint8, 255 for a probability of 1.
 
     Raises DataError where the file is missing or damaged, or holds something else.
     """
@@ -48,7 +48,9 @@ def read_mask(folder: Path, subject: str) -> np.ndarray:
 
 
 def with_soft_labels(samples: tf.data.Dataset, folder: Path, n_classes: int, gate: float = 0.0) -> tf.data.Dataset:
-    """The samples with the encoded masks of ``folder`` as ``soft_label``, uint8 (see ``decoded``).
+    """Add the stored masks of ``folder`` to the samples, as ``soft_label`` ``(*S, C)`` uint8; see :func:`decoded`.
+
+    A sample whose label is complete gets zeros.
 
     Args:
         samples: unbatched, with labels hidden as they are in training.
@@ -82,7 +84,7 @@ def with_soft_labels(samples: tf.data.Dataset, folder: Path, n_classes: int, gat
 
 
 def decoded(sample: Sample) -> Sample:
-    """The sample with its encoded ``soft_label`` as probabilities, if it has one."""
+    """The sample with its ``soft_label``, if it has one, as float32 probabilities that sum to 1, or 0 where empty."""
     if "soft_label" not in sample:
         return sample
     mask = tf.cast(sample["soft_label"], tf.float32)

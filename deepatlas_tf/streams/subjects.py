@@ -1,4 +1,4 @@
-"""Which subjects: those of a domain, the pairs on which registration is measured, and their samples."""
+"""Choosing subjects: those of a domain, the pairs on which registration is measured, and their samples."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -9,12 +9,12 @@ from deepatlas_tf.types import SettingError
 
 
 def in_domain(subjects: Sequence[str], domains: Mapping[str, str], domain: str | None) -> tuple[str, ...]:
-    """The subjects that are of a domain, in their order; there may be none.
+    """The subjects that belong to a domain, in their order; there may be none.
 
     Args:
-        subjects: ids.
-        domains: subject -> domain, of the whole data set.
-        domain: None takes all subjects.
+        subjects: names of subjects.
+        domains: the domain of every subject of the data set.
+        domain: name of a domain; None takes all subjects.
 
     Raises:
         SettingError: if the data set has no such domain.
@@ -30,9 +30,10 @@ def in_domain(subjects: Sequence[str], domains: Mapping[str, str], domain: str |
 def registration_pairs(
     moving: Sequence[str], pairs_per_subject: int, fixed: Sequence[str] | None = None
 ) -> list[tuple[str, str]]:
-    """(moving, fixed): each subject onto the next ``pairs_per_subject`` ones in order, cyclically.
+    """The pairs (moving, fixed) on which registration is measured.
 
-    ``fixed`` are the same subjects if None, else others, such as those of another domain.
+    Each moving subject is registered to the next ``pairs_per_subject`` fixed ones in order, from the last on to the
+    first. ``fixed`` holds other subjects, such as those of another domain; None takes the moving ones.
     """
     if fixed is None or tuple(fixed) == tuple(moving):
         n = len(moving)
@@ -43,7 +44,7 @@ def registration_pairs(
 
 
 def read_samples(samples: tf.data.Dataset, subjects: Collection[str]) -> dict[str, dict[str, np.ndarray]]:
-    """The samples of some subjects by id, as NumPy arrays."""
+    """The samples of the given subjects, by subject, as NumPy arrays without a batch axis."""
     wanted = set(subjects)
     found = ((s["subject"].decode(), s) for s in samples.as_numpy_iterator())
     return {subject: sample for subject, sample in found if subject in wanted}

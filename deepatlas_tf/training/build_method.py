@@ -1,17 +1,28 @@
 """Building the networks and the compiled method of a stage from its settings."""
 
 from pathlib import Path
+from typing import Any
 
+from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.methods import method_class
+from deepatlas_tf.methods.base import Method
 from deepatlas_tf.models.build import build_net, load_net
 from deepatlas_tf.models.networks import Networks
 from deepatlas_tf.runs.folder import net_path
 from deepatlas_tf.training.experiment import Stage
 
 
-def build_method(stage: Stage, networks: Networks, dataset, workdir: Path):
-    """The compiled method of a stage, its nets new or taken from the stages that it starts from."""
+def build_method(stage: Stage, networks: Networks, dataset: DataSet, workdir: Path) -> Method:
+    """Make the method of a stage, compiled and ready for ``fit``.
+
+    Args:
+        stage: the settings of the stage. A net that is in its ``start_from`` is loaded from that earlier stage, every
+            other one is made new.
+        networks: which network is built for each kind.
+        dataset: its shape and classes say how large the networks are.
+        workdir: folder of the run, with the nets of the earlier stages.
+    """
     cls, n_classes = method_class(stage.method), len(dataset.class_names)
     nets = {}
     for name, role in cls.network_roles.items():
@@ -20,7 +31,7 @@ def build_method(stage: Stage, networks: Networks, dataset, workdir: Path):
             nets[name] = _net_of_stage(name, role, source, workdir)
         else:
             nets[name] = build_net(role, networks, dataset.shape, n_classes)
-    known = {
+    known: dict[str, Any] = {
         "turns": tuple(name for name, n in stage.turns.items() for _ in range(n)),
         "steps": stage.steps,
         "similarity": stage.similarity,
@@ -34,16 +45,19 @@ def build_method(stage: Stage, networks: Networks, dataset, workdir: Path):
     return method
 
 
-def _net_of_stage(name: str, role: str, source: str, workdir: Path):
-    """The net of an earlier stage; ``segmentation_a`` may be what that stage calls ``segmentation``, its role."""
+def _net_of_stage(name: str, role: str, source: str, workdir: Path) -> keras.Model:
+    """Load the net ``name`` of the earlier stage ``source``, or the net that is called like its role there.
+
+    So ``segmentation_a``, whose role is ``segmentation``, can be the net ``segmentation`` of the earlier stage.
+    """
     path = net_path(workdir, source, name)
     return load_net(path if path.exists() else net_path(workdir, source, role))
 
 
-def _optimizers(stage: Stage, method, precision: str):
-    """Adam for each turn; its rate falls by a cosine over the updates of the turn in the stage.
+def _optimizers(stage: Stage, method: Method, precision: str) -> dict[str, keras.optimizers.Optimizer]:
+    """Make an Adam optimizer for each turn, whose learning rate falls by a cosine over the turn's updates in the stage.
 
-    Its loss is scaled where gradients are float16, of which small ones would be 0.
+    With float16 the optimizer scales the loss up, since small gradients would become 0.
     """
     optimizers = {}
     for name in dict.fromkeys(method.turns):

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from deepatlas_tf.datasets.load import DataSet
+from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.methods.base import Method
 from deepatlas_tf.streams.pairs import (
     StreamSettings,
     WorkerShard,
@@ -18,16 +21,29 @@ from deepatlas_tf.training.experiment import Experiment, Stage
 
 
 def stage_seed(stage: Stage, experiment: Experiment) -> int:
-    """Seed of the stage's first weights and of its stream."""
+    """The seed from which a stage draws the first weights of its networks, and the samples or pairs of its batches."""
     return experiment.seed * 1000 + experiment.stages.index(stage)
 
 
 def build_stream(
-    stage: Stage, method, experiment: Experiment, dataset, workdir: Path, first_epoch: int, shard: WorkerShard
-):
-    """Endless batches for a stage, from its ``first_epoch`` on, with the stage's pseudo masks if it has any.
+    stage: Stage,
+    method: Method,
+    experiment: Experiment,
+    dataset: DataSet,
+    workdir: Path,
+    first_epoch: int,
+    shard: WorkerShard,
+) -> tf.data.Dataset:
+    """Make the endless stream of batches that a stage is trained on.
 
-    Of each batch only the ``shard``, cut up for its replicas.
+    Args:
+        stage: its settings say who is drawn how often, how scans are augmented, and whether pseudo masks are used.
+        method: says whether a batch holds single samples or pairs.
+        experiment: says which labels may be used.
+        dataset: the scans.
+        workdir: folder of the run, which holds the pseudo masks.
+        first_epoch: the epoch to begin with, above 0 for a stage that goes on after an interruption.
+        shard: the part of each batch that this worker gets, cut into a batch for each of its devices.
     """
     labelled = used_labels(dataset, experiment)
     samples = hide_labels(dataset.samples("train"), labelled)
@@ -54,12 +70,12 @@ def build_stream(
 
 
 def pseudo_folder(workdir: Path, stage: Stage) -> Path:
-    """Where the pseudo masks are that a stage learns from."""
+    """The folder of the pseudo masks that a stage learns from, within the folder of the run."""
     return workdir / stage.name / "pseudo"
 
 
-def used_labels(dataset, experiment: Experiment) -> tuple[str, ...]:
-    """The training subjects whose label map is used."""
+def used_labels(dataset: DataSet, experiment: Experiment) -> tuple[str, ...]:
+    """The training subjects whose label map is used: ``data.labels`` of those who have one, or all of them."""
     data = experiment.data
     labelled = in_domain(dataset.labelled["train"], dataset.domains, data.domains[0] if data.domains else None)
     return labelled_subjects(labelled, data.labels, experiment.seed)

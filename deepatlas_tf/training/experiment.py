@@ -17,13 +17,16 @@ from deepatlas_tf.types import SettingError
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Which data, on which grid, and how many labels are used.
+    """Which data are used, on which grid, and how many of their labels.
 
-    dataset: name of a folder of ``datasets/``. shape, spacing (mm): the network's grid, None for the data set's
-    default. n_subjects: of a synthetic data set, None for its default. labels: training subjects whose label map is
-    used, None for all. alignment: ``none``, or how scans are aligned to a reference before the networks see them, see
-    :mod:`deepatlas_tf.datasets.alignment`. domains: the two (A, B) of a method between domains; only labels of A are
-    used then. memory_gib: bound on the volumes kept in memory for drawing pairs.
+    dataset: name of a folder of ``datasets/``, with ``/VARIANT`` where there are several variants.
+    shape, spacing: the network's grid in voxels and its voxel size in mm; None takes the data set's default.
+    n_subjects: how many subjects a synthetic data set draws; None takes its default.
+    labels: how many training subjects keep their label map; None for all.
+    alignment: ``none``, or how scans are aligned to a reference before the networks see them, see
+        :mod:`deepatlas_tf.datasets.alignment`.
+    domains: for a method between two domains, their names (A, B); then only labels of A are used.
+    memory_gib: how much memory (GiB) the scans may take from which samples and pairs are drawn.
     """
 
     dataset: str
@@ -43,19 +46,26 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One training of some nets by one method.
+    """One training of some networks by one method.
 
-    name: also the folder in WORKDIR, and the row of the tables. method: a file of ``methods/``. steps: updates of all
-    nets together. epochs: how many times they are interrupted for validation and a checkpoint. patience: after so many
-    epochs that were better in no task the stage ends, 0 for never. turns: updates of each net in one cycle, for methods
-    with two nets; a net with 0 is frozen. labelled_fraction: how often the (moving,
-    fixed) side is drawn from the labelled subjects, None for no preference; a stream of samples takes the first.
-    domains: of the (moving, fixed) side, None for all; likewise.
-    learning_rates: Adam's, by turn, at the start; they fall by a cosine to ``final_learning_rate`` times that. weights:
-    ``{turn: {term: weight}}``. similarity, similarity_settings: a key of ``SIMILARITIES`` and its arguments.
-    start_from: net -> earlier stage whose net it continues from. settings: the method's own, see its docstring.
-    pseudo_from: net -> earlier stage; the two nets make soft pseudo masks of the unlabelled images before this stage,
-    which learns from them. pseudo_gate: voxels of a mask with a confidence below it are not used.
+    name: names the folder of the stage in WORKDIR and its row in the tables.
+    method: the name of a file of ``methods/``.
+    steps: how many updates there are, of all networks together.
+    epochs: the steps are cut into so many parts of equal length; after each there is validation and a checkpoint.
+    patience: the stage ends after so many epochs that were better in no task; 0 for never.
+    turns: for a method with several networks, how often each is updated in one cycle; one with 0 is frozen.
+    batch_size: samples or pairs in a batch.
+    labelled_fraction: how often the (moving, fixed) side of a pair is drawn from the labelled subjects; None draws from
+        all alike. For single samples the first number counts.
+    domains: from which domain the (moving, fixed) side is drawn; None draws from all. For single samples the first.
+    learning_rates: of Adam at the start, by turn; they fall by a cosine to ``final_learning_rate`` times that.
+    weights: the weight of each term of the loss, ``{turn: {term: weight}}``.
+    similarity, similarity_settings: a key of ``SIMILARITIES`` of ``losses/similarity.py``, and its arguments.
+    augmentation: how samples are changed at random; None leaves them as they are.
+    start_from: for each network that is trained further and not made new, the earlier stage that it is of.
+    settings: the method's own settings, which its docstring explains.
+    pseudo_from: the earlier stages whose ``registration`` and ``segmentation`` networks make a soft pseudo mask of each
+        unlabelled image, from which this stage learns. pseudo_gate: the least probability of a voxel that is used.
     """
 
     name: str
@@ -124,7 +134,7 @@ class Stage:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The earlier stages whose nets it needs."""
+        """The names of the earlier stages whose networks this one starts from or gets its pseudo masks from."""
         return (*self.start_from.values(), *self.pseudo_from.values())
 
     @property
@@ -134,9 +144,10 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """pairs_per_subject: in the evaluation, each subject is the fixed one of so many pairs (at most all others).
+    """How much is measured, while training and afterwards.
 
-    validation_subjects: while training, at most so many are measured after each epoch.
+    pairs_per_subject: in the evaluation each subject is the fixed one of so many pairs, at most one with each other.
+    validation_subjects: while training, at most so many subjects are measured after each epoch.
     """
 
     pairs_per_subject: int = 1
@@ -145,7 +156,11 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Everything that a run depends on, besides the data and the code."""
+    """Everything that a run depends on, besides the scans themselves and the code.
+
+    The ``stages`` are trained one after the other; ``seed`` decides the first weights, the order of the scans and, if
+    it is not 0, which subjects keep their labels.
+    """
 
     name: str
     data: Data
@@ -179,7 +194,7 @@ class Experiment:
         return dataclasses.replace(self, stages=tuple(s for s in self.stages if s.name in needed))
 
     def tiny(self) -> "Experiment":
-        """Eight steps a stage with narrow networks: to see that everything works."""
+        """A copy with narrow networks and eight steps in each stage, to see in a minute that everything works."""
         stages = tuple(dataclasses.replace(stage, steps=8, epochs=2) for stage in self.stages)
         return dataclasses.replace(self, stages=stages, networks=self.networks.tiny())
 
@@ -215,12 +230,12 @@ def set_value(experiment: Experiment, assignment: str) -> Experiment:
 
 
 def settings_dict(experiment: Experiment) -> dict[str, Any]:
-    """The settings as plain JSON types; stages stay a list."""
+    """The settings as dictionaries and lists, as ``experiment.json`` has them."""
     return {**dataclasses.asdict(experiment), "networks": networks_dict(experiment.networks)}
 
 
 def _set_as_before(experiment: Experiment, name: str, value: Any, assignment: str) -> Experiment:
-    """The setting of a network under the name that earlier versions gave it, for all networks that have it now."""
+    """A copy with a setting changed that is given by its name of earlier versions, in each network that has it."""
     paths = [path.split(".") for path in RENAMED[name]]
     found = [path for path in paths if path[1] in _children(getattr(experiment.networks, path[0]))]
     if not found:
@@ -266,7 +281,7 @@ def _is_stages(node: Any) -> bool:
 
 
 def _converted(old: Any, value: Any, assignment: str) -> Any:
-    """The value as the type of the setting that it replaces."""
+    """The value in the type of the setting that it replaces: for a float 1 becomes 1.0, for a tuple a list a tuple."""
     if old is None or value is None:
         return tuple(value) if isinstance(value, list) else value
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):

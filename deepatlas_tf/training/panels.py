@@ -1,26 +1,32 @@
 """Image panels for TensorBoard while a stage trains."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
-from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.runs.predict import labeller, registrar, warp_image
 
 
 class Panels:
-    """Middle slices of two validation scans: moving, fixed, warped and difference; image, label map and prediction.
+    """Draws the middle slices of two validation scans for TensorBoard, side by side.
+
+    With a registration network these are the moving, the fixed and the warped image and the difference of the last two;
+    with a segmentation network the fixed image, its label map and the predicted one.
 
     Args:
-        samples: the moving and the fixed sample, NumPy arrays; with fewer than two, nothing is drawn.
-        nets: Keras models by name.
+        samples: the moving and the fixed :class:`~deepatlas_tf.types.Sample`, NumPy arrays without a batch axis; with
+            fewer than two, nothing is drawn.
+        nets: Keras models by name, ``"registration"`` and ``"segmentation"``.
     """
 
-    def __init__(self, samples, nets):
+    def __init__(self, samples: Sequence[Mapping[str, np.ndarray]], nets: Mapping[str, keras.Model]):
         self.samples = samples
         self.segment = labeller(nets["segmentation"]) if "segmentation" in nets else None
         self.register = registrar(nets["registration"]) if "registration" in nets else None
 
     def __call__(self, stage: str) -> None:
-        """Write the summaries to the default writer at its default step."""
+        """Write the pictures, named after the stage, to TensorFlow's default summary writer at its default step."""
         if len(self.samples) < 2:
             return
         moving, fixed = self.samples
@@ -35,7 +41,7 @@ class Panels:
             tf.summary.image(f"{stage}/image_label_prediction", _row(row))
 
 
-def _row(images):
-    """2D images, or the middle coronal slices of 3D ones, superior up, side by side: ``(1, H, W, 1)``."""
+def _row(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Put images ``(*S)`` side by side, of 3D ones the middle coronal slices, superior up: ``(1, H, W, 1)``."""
     slices = [image if image.ndim == 2 else image[:, image.shape[1] // 2] for image in images]
     return np.clip(np.concatenate([np.rot90(s) for s in slices], axis=1), 0, 1)[None, ..., None].astype(np.float32)

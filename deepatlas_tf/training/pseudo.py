@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.models.build import load_net
@@ -36,7 +37,11 @@ N_MOTIONS, N_SOURCES = 4, 5
 
 
 class Motion(NamedTuple):
-    """A rotation by ``degrees`` in the plane of two axes about the grid's centre, or a shift in voxels."""
+    """A rigid motion of an image: a rotation about the grid's centre, or a shift.
+
+    axes: the two axes that span the plane of the rotation. degrees: its angle, 0 for a shift. shift: voxels along each
+    axis, zeros for a rotation.
+    """
 
     axes: tuple[int, int]
     degrees: float
@@ -53,10 +58,24 @@ class TeacherNets(NamedTuple):
     register: Callable
 
 
-def write_pseudo_masks(stage: Stage, experiment: Experiment, dataset, validation_samples, workdir: Path) -> None:
-    """Write ``WORKDIR/<stage>/pseudo``: a mask for each training subject without a whole label, and ``quality.csv``.
+def write_pseudo_masks(
+    stage: Stage,
+    experiment: Experiment,
+    dataset: DataSet,
+    validation_samples: Mapping[str, Mapping[str, np.ndarray]],
+    workdir: Path,
+) -> None:
+    """Write a pseudo mask for each training subject whose label map is missing or partial, and ``quality.csv``.
 
-    The masks of the validation subjects are measured, to see how far confidence tells quality, and not kept.
+    They go to ``WORKDIR/<stage>/pseudo``; masks that are there already are kept. Those of the validation subjects are
+    only measured, which shows whether confident masks are good ones.
+
+    Args:
+        stage: the stage that will learn from the masks; its ``pseudo_from`` names the networks.
+        experiment: the settings of the run.
+        dataset: the scans.
+        validation_samples: labelled validation samples by subject, NumPy arrays.
+        workdir: folder of the run.
 
     Raises:
         DataError: if no subject has a label to start from.
@@ -93,13 +112,16 @@ def write_pseudo_masks(stage: Stage, experiment: Experiment, dataset, validation
 def pseudo_mask(
     image: np.ndarray, sources: Sequence[Mapping], nets: TeacherNets, rng: np.random.Generator
 ) -> np.ndarray:
-    """Equal mean of five predicted and five warped label maps: ``(*S, C)`` float32.
+    """The soft pseudo mask of an image: class probabilities ``(*S, C)`` float32.
+
+    They are the mean of ten maps: the prediction for the image, those for four moved copies of it, moved back, and the
+    label maps of five other subjects, registered to the image.
 
     Args:
-        image: ``(*S, 1)``.
-        sources: labelled samples, NumPy arrays.
+        image: ``(*S, 1)`` in [0, 1].
+        sources: labelled samples of other subjects, NumPy arrays.
         nets: the two networks.
-        rng: draws the motions and the sources.
+        rng: draws the motions and the subjects.
     """
     shape = image.shape[:-1]
     maps = [nets.segment(image)]
@@ -114,7 +136,7 @@ def pseudo_mask(
 
 
 def draw_motion(shape: Sequence[int], rng: np.random.Generator) -> Motion:
-    """A rotation or a shift, each with probability 1/2."""
+    """Draw a motion for a grid of ``shape``: a rotation or a shift, each with probability 1/2."""
     n_axes = len(shape)
     if rng.random() < 0.5:
         a, b = (int(axis) for axis in sorted(rng.choice(n_axes, 2, replace=False)))
@@ -123,12 +145,15 @@ def draw_motion(shape: Sequence[int], rng: np.random.Generator) -> Motion:
 
 
 def inverse(motion: Motion) -> Motion:
-    """The motion back."""
+    """The motion that undoes a motion."""
     return Motion(motion.axes, -motion.degrees, tuple(-s for s in motion.shift))
 
 
 def displacement(shape: Sequence[int], motion: Motion) -> np.ndarray:
-    """The displacement field ``(*S, D)`` by which an image is warped to be moved so (as SciPy's rotate and shift)."""
+    """The displacement field ``(*S, D)`` in voxels which moves an image when it is warped by it.
+
+    The result is that of ``scipy.ndimage.rotate`` and ``shift``.
+    """
     grid = np.stack(np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in shape), indexing="ij"), axis=-1)
     a, b = motion.axes
     cos, sin = np.cos(np.radians(motion.degrees)), np.sin(np.radians(motion.degrees))
@@ -139,15 +164,27 @@ def displacement(shape: Sequence[int], motion: Motion) -> np.ndarray:
 
 
 def draw_sources(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Five numbers below ``n``; none comes again before all have come."""
+    """Draw five numbers below ``n``, without repetition as long as there are enough of them."""
     return np.concatenate([rng.permutation(n) for _ in range(-(-N_SOURCES // n))])[:N_SOURCES]
 
 
-def quality(subject, split, mask, class_names, sample=None) -> list[dict]:
-    """A row for each foreground class, of the voxels that the mask gives to it; NaN where there are none.
+def quality(
+    subject: str,
+    split: str,
+    mask: np.ndarray,
+    class_names: Sequence[str],
+    sample: Mapping[str, np.ndarray] | None = None,
+) -> list[dict]:
+    """The rows of ``quality.csv`` for one mask, one for each foreground class.
 
-    ``confidence``: their mean probability; ``entropy``: of their class probabilities, in nats, the mean. ``dice``: of
-    the mask's most probable classes, where the sample's label is given and labelled.
+    ``confidence`` and ``entropy`` (in nats) are means over the voxels where the class is the most probable one.
+    ``dice`` compares these voxels with the label. A measure that is not defined is NaN.
+
+    Args:
+        subject, split: named in the rows.
+        mask: class probabilities ``(*S, C)``.
+        class_names: background included.
+        sample: holds the label map to compare with; None where there is none.
     """
     found = mask.argmax(axis=-1)
     confidence = mask.max(axis=-1)
@@ -165,11 +202,11 @@ def quality(subject, split, mask, class_names, sample=None) -> list[dict]:
     return rows
 
 
-def _anatomy(source, segment):
+def _anatomy(source: Mapping[str, np.ndarray], segment: Callable) -> np.ndarray:
     label, weight = source["label"][None], source["label_weight"][None]
     predicted = segment(source["image"]) if weight.min() < 1 else np.zeros((*label.shape[1:], weight.size), np.float32)
     return mix(tf.constant(label), tf.constant(weight), tf.constant(predicted[None])).numpy()[0]
 
 
-def _warp(image, u):
+def _warp(image: np.ndarray, u: np.ndarray) -> np.ndarray:
     return warp(tf.constant(image[None]), tf.constant(u[None])).numpy()[0]

@@ -1,4 +1,4 @@
-"""What training writes for a stage, and what it says where the disk does not take it."""
+"""Writing the networks of a stage, and a plain message where the disk is full or a folder may not be written."""
 
 import contextlib
 import shutil
@@ -13,9 +13,9 @@ from deepatlas_tf.types import DataError
 
 @contextlib.contextmanager
 def taken_by_disk(path: Path) -> Iterator[None]:
-    """DataError with the path and what to do, where what the block writes cannot be written.
+    """Turn an error of writing within the block into a DataError that names ``path`` and says what to do.
 
-    TensorFlow and HDF5 raise errors of their own for a full disk or a folder without permission.
+    It is for a full disk or a missing permission, for which TensorFlow and HDF5 raise errors of their own.
     """
     try:
         yield
@@ -31,15 +31,16 @@ def taken_by_disk(path: Path) -> Iterator[None]:
 
 
 def save_best_weights(net: keras.Model, path: Path) -> None:
-    """Write the weights of a network, whole or not at all; DataError where the disk does not take them."""
+    """Write the weights of a network to ``path``, whole or not at all. Raises DataError where that is impossible."""
     with taken_by_disk(path), replacing(path) as temporary:
         net.save_weights(str(temporary))
 
 
 def save_nets(nets: Mapping[str, keras.Model], folder: StageFolder) -> None:
-    """Write the best weights of each net as ``nets/<name>.keras``; the folder appears when all are written.
+    """Write each network with its best weights as ``nets/<name>.keras`` in the folder of the stage.
 
-    A net without best weights is written as it is. Raises DataError where the disk does not take them.
+    The folder ``nets`` appears only when all are written. A network of which no best weights were kept is written as it
+    is now. Raises DataError where they cannot be written.
     """
     with taken_by_disk(folder.nets):
         shutil.rmtree(folder.unfinished_nets, ignore_errors=True)

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.streams.pairs import WorkerShard
@@ -19,7 +20,7 @@ STRATEGIES = ("none", "mirrored", "multi_worker")
 
 
 def get_strategy(name: str) -> tf.distribute.Strategy:
-    """The strategy of ``--strategy``; to be made before anything else of TensorFlow is used.
+    """The TensorFlow strategy that ``--strategy`` names. Call it before anything else of TensorFlow is used.
 
     Args:
         name: ``"none"``, one device; ``"mirrored"``, all GPUs of this machine; ``"multi_worker"``, those of all
@@ -51,12 +52,15 @@ def _check_tf_config(text: str | None) -> None:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this worker validates and writes the files."""
+    """Whether this process is the chief: the worker that validates and writes the files."""
     return _resolver(strategy) is None or strategy.cluster_resolver.task_id == 0
 
 
 def value_of_chief(strategy: tf.distribute.Strategy, number: int) -> int:
-    """The chief's number, on every worker. All have to call it; who comes first waits."""
+    """Send a number from the chief to all workers: each returns the one that the chief gave.
+
+    All workers have to call it, and wait here for each other.
+    """
     if _resolver(strategy) is None:
         return number
 
@@ -69,7 +73,7 @@ def value_of_chief(strategy: tf.distribute.Strategy, number: int) -> int:
 
 @contextlib.contextmanager
 def chief_first(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """The chief goes through the block alone, and then all others do."""
+    """Run the block on the chief first; the other workers wait for its end and then run it."""
     if not is_chief(strategy):
         value_of_chief(strategy, 0)
     yield
@@ -79,7 +83,7 @@ def chief_first(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lost_workers() -> Iterator[None]:
-    """One line, a DataError, where another worker has ended while all had to take a step together."""
+    """Turn TensorFlow's error for a worker that has ended, within the block, into a DataError of one line."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -91,7 +95,7 @@ def lost_workers() -> Iterator[None]:
 
 
 def check_batch(stage_name: str, batch_size: int, strategy: tf.distribute.Strategy) -> None:
-    """Raise SettingError unless every replica has the same share of a batch."""
+    """Raise SettingError unless the batch can be divided equally among the devices."""
     n = strategy.num_replicas_in_sync
     if batch_size % n:
         enough = -(-batch_size // n) * n
@@ -102,13 +106,13 @@ def check_batch(stage_name: str, batch_size: int, strategy: tf.distribute.Strate
         )
 
 
-def distribute(strategy: tf.distribute.Strategy, stream: Callable[[WorkerShard], tf.data.Dataset]):
-    """Batches for ``fit``: on one device the stream's own, else the share of each replica.
+def distribute(strategy: tf.distribute.Strategy, stream: Callable[[WorkerShard], tf.data.Dataset]) -> Any:
+    """Make the batches that ``fit`` is given: on one device the whole ones, else the part of each device.
 
     Args:
-        strategy: of :func:`get_strategy`.
-        stream: makes the batches of a worker's replicas, one after the other. It is endless, so that there are no
-            last batches of another size.
+        strategy: what :func:`get_strategy` returned.
+        stream: function from the part of a worker to an endless stream of batches for its devices, in turn. Endless,
+            so that there is no smaller batch at the end.
     """
     if strategy is tf.distribute.get_strategy():
         return prefetch_to_gpu(stream(WorkerShard()))

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable
 
+from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.datasets.splits import not_measured
 from deepatlas_tf.messages import say
 from deepatlas_tf.methods import method_class
@@ -12,7 +13,10 @@ from deepatlas_tf.types import DataError
 
 
 def needs_labels(stage: Stage) -> bool:
-    """Whether nothing could be drawn, or nothing learned by a supervised term, without label maps."""
+    """Whether a stage cannot be trained without label maps.
+
+    It cannot where it has a supervised term, draws from the labelled subjects, or learns from pseudo masks.
+    """
     label_terms = method_class(stage.method).label_terms
     weights = [stage.weights[turn] for turn, n in stage.turns.items() if n]
     supervised = any(terms.get(term) for terms in weights for term in label_terms)
@@ -50,7 +54,10 @@ def without_pairs(experiment: Experiment) -> tuple[Experiment, tuple[str, ...]]:
 
 
 def _without(experiment: Experiment, cannot: Callable[[Stage], bool]) -> tuple[tuple[Stage, ...], tuple[str, ...]]:
-    """The stages that can be trained, and the names of the others and of those that start from one of them."""
+    """Split the stages of an experiment: those that can be trained, and the names of those that cannot.
+
+    A stage that starts from one that cannot be trained cannot be either.
+    """
     left_out: list[str] = []
     for stage in experiment.stages:
         if cannot(stage) or set(stage.sources) & set(left_out):
@@ -58,24 +65,28 @@ def _without(experiment: Experiment, cannot: Callable[[Stage], bool]) -> tuple[t
     return tuple(stage for stage in experiment.stages if stage.name not in left_out), tuple(left_out)
 
 
-def first_labelled(dataset, split: str, domains: Iterable[str | None], n: int) -> tuple[str, ...]:
-    """The first ``n`` subjects of a split with a label map, as many of each of the domains (None: of all)."""
+def first_labelled(dataset: DataSet, split: str, domains: Iterable[str | None], n: int) -> tuple[str, ...]:
+    """The first ``n`` subjects of a split that have a label map, equally many of each domain.
+
+    ``domains`` holds names, or None for all subjects.
+    """
     domains = tuple(dict.fromkeys(domains))
     each = -(-n // max(1, len(domains)))
     found = (in_domain(dataset.labelled[split], dataset.domains, domain)[:each] for domain in domains)
     return tuple(dict.fromkeys(subject for subjects in found for subject in subjects))
 
 
-def registered_subjects(dataset, split: str, domain: str | None) -> tuple[str, ...]:
-    """The subjects of a domain on which registration is measured: those with a label map.
+def registered_subjects(dataset: DataSet, split: str, domain: str | None) -> tuple[str, ...]:
+    """The subjects of a split on which registration is measured, of one domain or, for None, of all.
 
-    Where there are none, all: the folds of a field can be counted without labels.
+    These are the subjects with a label map. Where none has one, these are all subjects, since the folds of a field can
+    be counted without labels.
     """
     labelled = in_domain(dataset.labelled[split], dataset.domains, domain)
     return labelled or in_domain(dataset.subjects[split], dataset.domains, domain)
 
 
-def say_not_measured(dataset, domains: Iterable[str | None]) -> None:
+def say_not_measured(dataset: DataSet, domains: Iterable[str | None]) -> None:
     """Say in one line what the splits leave unmeasured, or which domains have no label map to choose epochs by."""
     named = [domain for domain in domains if domain is not None]
     if named:
@@ -86,8 +97,8 @@ def say_not_measured(dataset, domains: Iterable[str | None]) -> None:
         say(text)
 
 
-def say_unlabelled(dataset, split: str, domains: Iterable[str | None]) -> None:
-    """Say in one line which of the domains have no label map in the split."""
+def say_unlabelled(dataset: DataSet, split: str, domains: Iterable[str | None]) -> None:
+    """Tell the user in one line in which of the domains no subject of the split has a label map."""
     missing = [d for d in dict.fromkeys(domains) if not in_domain(dataset.labelled[split], dataset.domains, d)]
     if missing:
         names = " or ".join(repr(domain) for domain in missing if domain is not None)

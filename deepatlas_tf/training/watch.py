@@ -1,13 +1,13 @@
-"""Watching a stage while it trains: a bar with the named terms and the time left, and a stop where a loss diverges."""
+"""Watching a stage while it trains: a progress bar, a line after each epoch, and a stop where a loss diverges."""
 
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from deepatlas_tf.keras_stack import keras
+from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.messages import progress, say, spoken_time
 from deepatlas_tf.runs.folder import StageFolder
 from deepatlas_tf.types import DivergedError
@@ -17,16 +17,16 @@ BAR = "{desc} {percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt} [{elapsed}<{remai
 
 
 class Watch(keras.callbacks.Callback):
-    """Shows the progress of a stage, and stops it at the first term that is not finite.
+    """A Keras callback that shows the progress of a stage, and stops it at the first term that is not finite.
 
-    A number that is computed on a GPU is waited for when it is read. So each step only keeps its numbers, the running
-    means of the epoch, and they are looked at twice a second and at the end of the epoch. A mean stays not finite from
-    the step on at which its term was not, so that step is found exactly.
+    Reading a number from a GPU makes the program wait for it. So each step only keeps its numbers, the running means of
+    the epoch, and they are read twice a second and at the end of the epoch. Once a term is not finite its running mean
+    stays so, which tells exactly at which step it happened.
 
     Args:
         folder: the folder of the stage, whose newest checkpoint is named in the error.
-        subjects_at: called with an epoch and a step within it, both from 0, returns the subjects of that batch.
-        shown: whether there is a bar; not for any but the first of several workers.
+        subjects_at: function from an epoch and a step within it, both counted from 0, to the subjects of that batch.
+        shown: whether there is a bar; of several workers only the first has one.
     """
 
     _supports_tf_logs = True  # else Keras reads each number at each step
@@ -41,7 +41,7 @@ class Watch(keras.callbacks.Callback):
         if self.bar is None:  # not before: Keras does not tell on_train_begin with which epoch it begins
             total = self.params["epochs"] * self.params["steps"]
             start = epoch * self.params["steps"]
-            disabled = {} if self.shown else {"disable": True}
+            disabled: dict[str, Any] = {} if self.shown else {"disable": True}
             self.bar = progress(
                 total=total, initial=start, desc=self.name, unit="step", bar_format=BAR, leave=False, **disabled
             )
@@ -55,7 +55,7 @@ class Watch(keras.callbacks.Callback):
         self.bar.update()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Before the callback that writes the checkpoint, so that this is of weights without a fault."""
+        """Stop where weights are not finite: it runs before the checkpoint is written, which so never has such ones."""
         if self.kept:
             self._look()
         for name, net in self.model.nets.items():  # the last update may have spoilt them
@@ -85,7 +85,7 @@ class Watch(keras.callbacks.Callback):
                 what = f"{' and '.join(terms)} {'is' if len(terms) == 1 else 'are'} not finite"
                 self._stop(f"stage {self.name}, step {step}: {what} (subjects: {subjects}); ")
 
-    def _stop(self, text: str):
+    def _stop(self, text: str) -> NoReturn:
         self.bar.close()
         checkpoint = self.folder.latest_checkpoint()
         kept = f"the checkpoint {checkpoint} is kept" if checkpoint else "no epoch was finished"
@@ -94,9 +94,9 @@ class Watch(keras.callbacks.Callback):
 
 
 class EpochLine(keras.callbacks.Callback):
-    """After each epoch a line with the means of the terms, and what validation measured; in the terminal and in a log.
+    """A Keras callback that prints a line after each epoch, with the means of the terms and what validation measured.
 
-    Place it behind the callback that validates.
+    Place it after the callback that validates.
     """
 
     def __init__(self, name: str):
@@ -115,8 +115,8 @@ class EpochLine(keras.callbacks.Callback):
         say(f"[{self.name}] epoch {done}/{epochs}, {step}: {_spoken(logs or {})}{time_left}")
 
 
-def batch_subjects(stream, step: int) -> list[str]:
-    """The subjects of a batch of a stream, counted from 0; of pairs, the moving and the fixed ones."""
+def batch_subjects(stream: tf.data.Dataset, step: int) -> list[str]:
+    """The subjects of batch number ``step`` of a stream, counted from 0; of pairs first the moving ones."""
     batch = next(iter(stream.skip(step)))
     sides = [batch[side] for side in ("moving", "fixed") if side in batch] or [batch]
     return [subject.decode() for side in sides for subject in side["subject"].numpy().ravel()]
@@ -127,13 +127,13 @@ def _numbers(logs: Mapping) -> dict[str, float]:
 
 
 def _short(numbers: Mapping[str, float]) -> str:
-    """``registration loss 0.312, registration similarity 0.2``: losses first, as a narrow terminal cuts the end off."""
+    """The text ``registration loss 0.312, registration similarity 0.2``, losses first: a terminal cuts off the end."""
     ordered = sorted(numbers, key=lambda name: not name.endswith("/loss"))
     return ", ".join(f"{name.replace('/', ' ')} {numbers[name]:.3g}" for name in ordered)
 
 
 def _spoken(logs: Mapping) -> str:
-    """``registration loss 0.312 similarity 0.2; segmentation loss 0.5; validation segmentation_dice 0.8``."""
+    """The text ``registration loss 0.312 similarity 0.2; segmentation loss 0.5; validation segmentation_dice 0.8``."""
     groups: dict[str, list[str]] = {}
     for name, value in logs.items():
         group, _, term = name.partition("/")

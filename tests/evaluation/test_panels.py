@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from deepatlas_tf.evaluation import panels
-from deepatlas_tf.evaluation.panels import Plane
+from deepatlas_tf.evaluation.plane import Plane
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from deepatlas_tf.evaluation import pseudo_figure
-from deepatlas_tf.evaluation.panels import Plane
+from deepatlas_tf.evaluation.plane import Plane
 from deepatlas_tf.evaluation.pseudo_figure import Masked, draw_pseudo, pseudo_masks
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.phantoms.knee import CLASS_NAMES, knee
