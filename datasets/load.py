@@ -13,6 +13,7 @@ import numpy as np
 
 import deepatlas_tf.datasets
 from deepatlas_tf.datasets.alignment import NONE, parse, plain_to_network
+from deepatlas_tf.datasets.folds import fold_of
 from deepatlas_tf.datasets.prepare import prepare, quiet
 from deepatlas_tf.datasets.source import Source, check_source
 from deepatlas_tf.datasets.volume_builder import VolumeConfig
@@ -34,6 +35,7 @@ class DataSet:
     partial_labels: whether there may be label maps that hold some of the classes only.
     source: what it was prepared from (``datasets.source``), {} for synthetic data and what earlier versions prepared.
     alignment: ``none``, or how the scans were aligned to the scan of the training subject ``reference``.
+    read_from: what TFDS reads for a split, where that is not the split itself (``datasets.folds``).
     """
 
     name: str
@@ -49,6 +51,7 @@ class DataSet:
     source: Source = dataclasses.field(default_factory=dict)
     alignment: str = NONE
     reference: str | None = None
+    read_from: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def samples(self, split: str) -> tf.data.Dataset:
         """Samples of a split (train, validation, test), unbatched, read from disk in the order of ``subjects``."""
@@ -83,7 +86,8 @@ class DataSet:
         # one file at a time keeps the order; TFDS would cache small data sets whole
         reading = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1, skip_prefetch=True)
         with quiet():
-            return self.builder.as_dataset(split=split, shuffle_files=False, read_config=reading)
+            source = self.read_from.get(split, split)
+            return self.builder.as_dataset(split=source, shuffle_files=False, read_config=reading)
 
 
 def dataset_names() -> tuple[str, ...]:
@@ -98,6 +102,7 @@ def load_dataset(
     data_dir: PathLike | None = None,
     manual_dir: PathLike | None = None,
     workdir: PathLike | None = None,
+    fold: int = 0,
     **grid: Any,
 ) -> DataSet:
     """The data set, prepared first where ``data_dir`` does not hold it. Only ``hippocampus`` can be downloaded.
@@ -109,13 +114,14 @@ def load_dataset(
         manual_dir: the downloaded scans, needed only to prepare; None is ``<data_dir>/downloads/manual``. What is
             prepared must have been made of them.
         workdir: of a run; your own scans are kept there, in ``data``, unless ``manual_dir`` names them.
+        fold: of a cross-validation, see :mod:`deepatlas_tf.datasets.folds`; 0 is the splits as they were prepared.
         grid: ``shape``, ``spacing``: the network's grid (voxels; mm); None is the default. ``n_subjects``: only for
             synthetic data. ``alignment``: ``none``, ``rigid`` or ``affine``, see ``deepatlas_tf.datasets.alignment``.
 
     Raises:
         MissingDataError: the scans are not in ``manual_dir``. DataError: unknown name, unusable scans, or scans in
             ``manual_dir`` that are not those that were prepared.
-        SettingError: ``n_subjects`` of data that are not synthetic, ``alignment`` of data that are.
+        SettingError: ``n_subjects`` of data that are not synthetic, ``alignment`` of data that are; no such fold.
     """
     if name == "nifti":
         if grid.pop("n_subjects", None) is not None:
@@ -123,7 +129,7 @@ def load_dataset(
         builder = _own_scans(data_dir, manual_dir, workdir, grid)
     else:
         builder = prepared_builder(name, data_dir, manual_dir, **grid)
-    return data_set(name, builder)
+    return fold_of(data_set(name, builder), fold)
 
 
 def data_set(name: str, builder: tfds.core.DatasetBuilder) -> DataSet:

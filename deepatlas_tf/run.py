@@ -122,6 +122,7 @@ def load_data(
         spacing=data.spacing,
         n_subjects=data.n_subjects,
         alignment=data.alignment,
+        fold=data.fold,
         workdir=workdir,
     )
 

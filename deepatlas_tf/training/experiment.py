@@ -23,6 +23,7 @@ class Data:
     shape, spacing: the network's grid in voxels and its voxel size in mm; None takes the data set's default.
     n_subjects: how many subjects a synthetic data set draws; None takes its default.
     labels: how many training subjects keep their label map; None for all.
+    fold: which subjects are tested and validated, see :mod:`deepatlas_tf.datasets.folds`; 0 is the data set's splits.
     alignment: ``none``, or how scans are aligned to a reference before the networks see them, see
         :mod:`deepatlas_tf.datasets.alignment`.
     domains: for a method between two domains, their names (A, B); then only labels of A are used.
@@ -34,6 +35,7 @@ class Data:
     spacing: tuple[float, ...] | None = None
     n_subjects: int | None = None
     labels: int | None = None
+    fold: int = 0
     alignment: str = "none"
     domains: tuple[str, ...] = ()
     memory_gib: float = 2.0

@@ -1,0 +1,59 @@
+"""Cross-validation: the same prepared data set, with other subjects to test and to validate.
+
+The labelled subjects lie on a ring: those of the test split, of the validation split, of training. A fold turns it by
+the number of test subjects, so that over all folds each subject is tested once; where they do not go into equal parts,
+the last fold tests some again. Fold 0 is the data set as it was prepared. Subjects without a label map always train.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+from deepatlas_tf.datasets.alignment import NONE
+from deepatlas_tf.datasets.splits import SPLITS
+from deepatlas_tf.types import SettingError
+
+Place = tuple[str, int]  # the split of the records in which a subject lies, and its number there
+
+
+def fold_of(dataset, fold: int):
+    """The data set of a fold, counted from 0; it reads the same records.
+
+    Raises:
+        SettingError: if there is no such fold, or another one than 0 of scans that were aligned to a training subject,
+            which would be tested in some fold.
+    """
+    labelled = {split: [s for s in dataset.subjects[split] if s in dataset.labelled[split]] for split in SPLITS}
+    ring = [*labelled["test"], *labelled["validation"], *labelled["train"]]
+    n_test, n_validation = len(labelled["test"]), len(labelled["validation"])
+    n_folds = -(-len(ring) // n_test) if n_test else 1
+    if not 0 <= fold < n_folds:
+        raise SettingError(f"data.fold={fold}: {dataset.name} has {n_folds} fold(s), counted from 0")
+    if fold == 0:
+        return dataset
+    if dataset.alignment != NONE:
+        raise SettingError("data.fold takes scans that are not aligned: in one of the folds the reference is tested")
+    start = min(fold * n_test, len(ring) - n_test)
+    turned = ring[start:] + ring[:start]
+    others = [s for split in SPLITS for s in dataset.subjects[split] if s not in ring]
+    subjects = {
+        "test": tuple(turned[:n_test]),
+        "validation": tuple(turned[n_test : n_test + n_validation]),
+        "train": (*turned[n_test + n_validation :], *others),
+    }
+    places = {s: (split, i) for split in SPLITS for i, s in enumerate(dataset.subjects[split])}
+    return dataclasses.replace(
+        dataset,
+        subjects=subjects,
+        labelled={split: tuple(s for s in subjects[split] if s in ring) for split in SPLITS},
+        read_from={split: records_of([places[s] for s in ids]) for split, ids in subjects.items() if ids},
+    )
+
+
+def records_of(places: Sequence[Place]) -> str:
+    """TFDS's expression for these records in this order, such as ``test[3:5]+validation[0:2]``."""
+    found = []
+    for _, run in itertools.groupby(enumerate(places), key=lambda item: (item[1][0], item[1][1] - item[0])):
+        (_, (split, first)), *others = run
+        found.append(f"{split}[{first}:{first + 1 + len(others)}]")
+    return "+".join(found)

@@ -1,0 +1,78 @@
+"""Cross-validation of a prepared data set: who is tested when, and that the records are theirs."""
+
+import numpy as np
+import pytest
+
+from deepatlas_tf.datasets.folds import fold_of, records_of
+from deepatlas_tf.datasets.load import load_dataset
+from deepatlas_tf.types import SettingError
+
+IDS = [f"case_{n:02d}" for n in range(10)]
+UNLABELLED = {"case_03", "case_07"}
+
+
+@pytest.fixture
+def load(tmp_path, write_scans):
+    """load(fold) -> ten small scans, eight of them with a label map."""
+    write_scans(tmp_path / "Task04_Hippocampus", IDS, unlabelled=UNLABELLED)
+
+    def load(fold, **options):
+        return load_dataset(
+            "hippocampus", data_dir=tmp_path / "tfds", manual_dir=tmp_path, shape=(12, 14, 12), fold=fold, **options
+        )
+
+    return load
+
+
+def test_each_labelled_subject_is_tested_once(load):
+    n_test = len(load(0).subjects["test"])
+    folds = [load(fold) for fold in range(8 // n_test)]
+    assert sorted(s for fold in folds for s in fold.subjects["test"]) == sorted(set(IDS) - UNLABELLED)
+    for fold in folds:
+        assert sorted(sum(fold.subjects.values(), ())) == IDS
+        assert UNLABELLED <= set(fold.subjects["train"]) and set(fold.labelled["train"]).isdisjoint(UNLABELLED)
+        assert [len(fold.subjects[split]) for split in fold.subjects] == [
+            len(folds[0].subjects[split]) for split in fold.subjects
+        ]
+    assert len({fold.labelled["train"][0] for fold in folds}) > 1  # one label is drawn anew
+
+
+def test_fold_0_is_as_prepared(load):
+    whole = load(0)
+    assert fold_of(whole, 0) is whole and whole.read_from == {}
+
+
+def test_records_are_those_of_the_subjects(load):
+    images = {
+        s["subject"]: s["image"] for split in IDS and ("train", "validation", "test") for s in _read(load(0), split)
+    }
+    data = load(2)
+    for split in data.subjects:
+        samples = _read(data, split)
+        assert [s["subject"].decode() for s in samples] == list(data.subjects[split])
+        for sample in samples:
+            np.testing.assert_array_equal(sample["image"], images[sample["subject"]])
+            assert sample["label_weight"].all() == (sample["subject"].decode() in data.labelled[split])
+
+
+def _read(data, split):
+    return list(data.samples(split).as_numpy_iterator())
+
+
+def test_records_in_words():
+    places = [("test", 3), ("test", 4), ("validation", 0), ("train", 0), ("train", 2), ("train", 1)]
+    assert records_of(places) == "test[3:5]+validation[0:1]+train[0:1]+train[2:3]+train[1:2]"
+
+
+@pytest.mark.parametrize("fold", [-1, 8, 100])
+def test_no_such_fold(load, fold):
+    with pytest.raises(SettingError, match=rf"data.fold={fold}: hippocampus has \d fold\(s\), counted from 0"):
+        load(fold)
+
+
+def test_aligned_scans_have_one_fold(load):
+    pytest.importorskip("SimpleITK")
+    aligned = fold_of(load(0), 0)
+    object.__setattr__(aligned, "alignment", "rigid")
+    with pytest.raises(SettingError, match="data.fold takes scans that are not aligned"):
+        fold_of(aligned, 1)
