@@ -36,6 +36,8 @@ class DataSet:
     source: what it was prepared from (``datasets.source``), {} for synthetic data and what earlier versions prepared.
     alignment: ``none``, or how the scans were aligned to the scan of the training subject ``reference``.
     read_from: what TFDS reads for a split, where that is not the split itself (``datasets.folds``).
+    class_numbers: the number of each class in the label files, 0 first; None where a class has several, or there are no
+    such files.
     """
 
     name: str
@@ -52,6 +54,7 @@ class DataSet:
     alignment: str = NONE
     reference: str | None = None
     read_from: dict[str, str] = dataclasses.field(default_factory=dict)
+    class_numbers: tuple[int, ...] | None = None
 
     def samples(self, split: str) -> tf.data.Dataset:
         """Samples of a split (train, validation, test), unbatched, read from disk in the order of ``subjects``."""
@@ -135,6 +138,7 @@ def load_dataset(
 def data_set(name: str, builder: tfds.core.DatasetBuilder) -> DataSet:
     """What a prepared TFDS builder holds."""
     about = builder.info.metadata
+    numbers = about.get("class_numbers")
     return DataSet(
         name=name,
         class_names=tuple(about["class_names"]),
@@ -149,6 +153,7 @@ def data_set(name: str, builder: tfds.core.DatasetBuilder) -> DataSet:
         source=about.get("source", {}),
         alignment=about.get("alignment", NONE),
         reference=about.get("reference"),
+        class_numbers=None if numbers is None else tuple(numbers),
     )
 
 

@@ -38,6 +38,10 @@ class ScanBuilder(VolumeBuilder, skip_registration=True):  # type: ignore[call-a
     def class_names(self):
         return ("background", *self.label_numbers())
 
+    def class_numbers(self):
+        groups = self.label_numbers().values()
+        return (0, *(group[0] for group in groups)) if all(len(group) == 1 for group in groups) else None
+
     def find_scans(self, manual_dir: Path) -> list[Scan]:
         """All scans; raises MissingDataError where the folder is not the data set's."""
         raise NotImplementedError

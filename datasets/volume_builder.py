@@ -107,6 +107,10 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         """The classes of this configuration, ``background`` first."""
         return self.CLASS_NAMES
 
+    def class_numbers(self) -> tuple[int, ...] | None:
+        """The number of each class in the label files, 0 first; None where one has several, or there are no files."""
+        return None
+
     def domains(self, subjects: Sequence[str]) -> dict[str, str]:
         """The domain of each subject; "" where there is only one."""
         return dict.fromkeys(subjects, "")
@@ -144,6 +148,7 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
     def _info(self) -> tfds.core.DatasetInfo:
         shape, n = self.builder_config.shape, len(self.builder_config.shape)
         tensor, raw = tfds.features.Tensor, tfds.features.Encoding.BYTES
+        numbers = self.class_numbers()
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
@@ -163,6 +168,7 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
             ),
             metadata=tfds.core.MetadataDict(
                 class_names=list(self.class_names()),
+                class_numbers=None if numbers is None else list(numbers),
                 spacing=list(self.builder_config.spacing),
                 synthetic=self.SYNTHETIC,
                 alignment=self.builder_config.alignment,

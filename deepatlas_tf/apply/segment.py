@@ -109,7 +109,7 @@ def segment_files(
     Args:
         paths: NIfTI files, or folders of them.
         model: folder of a run, or an exported model.
-        output: folder of the results.
+        output: folder of the results; the numbers in the label maps are the model's ``written_numbers``.
         probabilities: write ``NAME_probabilities.nii.gz`` (X, Y, Z, C) too.
         mirror: the scans are of left sides and the model knows right ones; they are mirrored for the network only.
         stage: of the run; None takes the last that segments.
@@ -128,7 +128,7 @@ def segment_files(
     opened = open_model(model)
     function, names = opened.segmenter(stage), opened.grid.class_names
     note_on_sides(opened, mirror)
-    _write_table(output / "labels.csv", ["label", "name"], list(enumerate(names)))
+    _write_table(output / "labels.csv", ["label", "name"], zip(opened.grid.written_numbers, names, strict=True))
     rows: list[list[str]] = []
     failed: dict[Path, str] = {}
     bar = progress(scans, desc="segmenting", unit="scan")
@@ -155,10 +155,17 @@ def _segment_file(
     found, header = segment_scan(function, grid, shown, probabilities), header_of(scan)
     if found.probabilities is not None:
         save(_probabilities_path(result), found.probabilities, source.affine, header)
-    save(result, found.label, source.affine, header)
+    save(result, with_numbers(found.label, grid.written_numbers), source.affine, header)
     size = abs(np.linalg.det(header.get_best_affine()[:3, :3]))  # mm3, also of a slice, which has a thickness
     counts = np.bincount(found.label.ravel(), minlength=len(grid.class_names))
     return [scan.name, *(f"{count * size / 1000:.6g}" for count in counts[1:])]
+
+
+def with_numbers(label: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
+    """A label map (*S) of class indices with ``numbers`` (C,) in their place, of the smallest type that holds them."""
+    types = (np.uint8, np.uint16, np.int32, np.int64)
+    smallest = next(one for one in types if max(numbers) <= np.iinfo(one).max)
+    return np.array(numbers, smallest)[label]
 
 
 def _reason(scan: Path, error: Exception) -> str:

@@ -1,8 +1,9 @@
 """Segment NIfTI scans with a trained model: label maps in each scan's own grid.
 
 Scans may have any orientation, voxel size and extent. In OUT: a label map for each scan under the scan's file name,
-volumes.csv (ml of each structure), labels.csv (the name of each number). The exit status is 1 if a scan failed; the
-others are done all the same.
+volumes.csv (ml of each structure), labels.csv (the name of each number). The numbers are those of the label maps that
+the model was trained on, where each class had one number there, else 1, 2, ... in the order of the classes. The exit
+status is 1 if a scan failed; the others are done all the same.
 """
 
 import argparse
@@ -21,7 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", required=True, type=Path, help="folder of a run, or a SavedModel of deepatlas export"
     )
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder of the results")
-    parser.add_argument("--probabilities", action="store_true", help="NAME_probabilities.nii.gz too: (X, Y, Z, class)")
+    parser.add_argument(
+        "--probabilities",
+        action="store_true",
+        help="NAME_probabilities.nii.gz too: (X, Y, Z, class), classes in the order of labels.csv",
+    )
     parser.add_argument(
         "--mirror",
         action="store_true",

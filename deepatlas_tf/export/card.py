@@ -20,6 +20,7 @@ def metadata(run: TrainedModel, stages: dict[str, str | None], version: int) -> 
     asked, data = run.settings["data"].get("labels"), run.folder.data()
     return {
         "class_names": list(run.grid.class_names),
+        "class_numbers": None if run.grid.class_numbers is None else list(run.grid.class_numbers),
         "shape": list(run.grid.shape),
         "spacing": list(run.grid.spacing),
         "orientation": ORIENTATION[: len(run.grid.shape)],
@@ -67,6 +68,7 @@ def model_card(about: dict) -> str:
         f"- Trained on {kind} of the data set `{about['dataset']}`, with label maps of {about['labels_used']}.",
         *(["- **A trial**: trained for 8 steps a stage or less (`--tiny`), it has learned nothing."] * about["trial"]),
         f"- Classes: {', '.join(f'{i} {name}' for i, name in enumerate(about['class_names']))}.",
+        *_numbers(about["class_names"], about.get("class_numbers")),
         f"- Input: one channel, voxels of {spacing} mm, axes towards {about['orientation']}; trained on {shape} voxels."
         " Intensities are rescaled inside. Voxels that are NaN or infinite are refused.",
         f"- Any size is taken, but give {shape} voxels: the network normalises over all that it is given, so empty"
@@ -89,6 +91,17 @@ def model_card(about: dict) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _numbers(names: list[str], numbers: list[int] | None) -> list[str]:
+    """Which numbers label maps have, where they are not those of the classes in the answers of the server."""
+    if numbers is None or numbers == list(range(len(names))):
+        return []
+    own = ", ".join(f"{number} {name}" for number, name in zip(numbers, names, strict=True))
+    return [
+        "- The signature `segment` answers with these numbers. Label maps that `deepatlas segment` writes have those of"
+        f" the label files of training: {own}."
+    ]
 
 
 def _alignment(kind: str) -> list[str]:

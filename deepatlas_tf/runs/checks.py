@@ -64,6 +64,10 @@ def _is_mean(value: Any) -> bool:
     return value is None or is_number(value)
 
 
+def _is_numbers(value: Any) -> bool:
+    return is_list_of(is_count)(value) and value[:1] == [0] and len(value) == len(set(value))
+
+
 def _is_domains(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(x is None or is_text(x) for x in value)
 
@@ -96,6 +100,7 @@ DATA: dict[str, Check] = {
 }
 MODEL: dict[str, Check] = {
     "class_names": lambda value: is_list_of(is_text)(value) and len(value) == len(set(value)) > 0,
+    "class_numbers": lambda value: value is None or _is_numbers(value),
     "shape": lambda value: is_list_of(is_axis_size)(value) and len(value) in (2, 3),
     "spacing": is_list_of(is_voxel_size),
     "dataset": is_text,
@@ -158,6 +163,8 @@ def checked_model(about: Any, path: Path) -> dict[str, Any]:
     _check(about, MODEL, MODEL_NEEDS, path, "")
     if len(about["shape"]) != len(about["spacing"]):
         raise damaged(path, "shape and spacing have different numbers of axes")
+    if about.get("class_numbers") is not None and len(about["class_numbers"]) != len(about["class_names"]):
+        raise damaged(path, "there is not one of class_numbers for each of class_names")
     return about
 
 

@@ -24,6 +24,7 @@ def grid_of_networks(dataset: DataSet) -> dict[str, Any]:
         "dataset": dataset.name,
         "synthetic": dataset.synthetic,
         "class_names": list(dataset.class_names),
+        "class_numbers": None if dataset.class_numbers is None else list(dataset.class_numbers),
         "shape": list(dataset.shape),
         "spacing": list(dataset.spacing),
         "left_mirrored": "mirrored" in dataset.builder.info.features.keys(),

@@ -43,13 +43,20 @@ class Grid(NamedTuple):
     """The space that the networks know.
 
     class_names: background first. shape (D,), spacing (D,) mm: of the grid that they were trained on. reference: that
-    scans are aligned to first; None where they are taken as they lie.
+    scans are aligned to first; None where they are taken as they lie. class_numbers: of the classes in the label files
+    of the training scans, 0 first; None where a class had several, or it is not known.
     """
 
     class_names: tuple[str, ...]
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
     reference: Reference | None = None
+    class_numbers: tuple[int, ...] | None = None
+
+    @property
+    def written_numbers(self) -> tuple[int, ...]:
+        """The number of each class in label maps that are written: that of the label files, else its index."""
+        return tuple(range(len(self.class_names))) if self.class_numbers is None else self.class_numbers
 
 
 class TrainedModel:
@@ -172,10 +179,12 @@ def newest_version(path: Path) -> Path | None:
 
 def _grid(about: Mapping[str, Any], reference: Path) -> Grid:
     names, shape, spacing = (tuple(about[name]) for name in ("class_names", "shape", "spacing"))
+    numbers = about.get("class_numbers")  # earlier versions did not record them
+    numbers = None if numbers is None else tuple(numbers)
     kind, _ = parse(about.get("alignment", NONE))
     if kind == NONE:
-        return Grid(names, shape, spacing)
-    return Grid(names, shape, spacing, Reference(read_image(reference, "reference", len(shape)), kind))
+        return Grid(names, shape, spacing, None, numbers)
+    return Grid(names, shape, spacing, Reference(read_image(reference, "reference", len(shape)), kind), numbers)
 
 
 def _signatures(path: Path) -> Mapping[str, Callable]:

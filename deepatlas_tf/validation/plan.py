@@ -1,10 +1,11 @@
-"""What training would do with a set of scans: who is trained on, who is measured, and what cannot be measured."""
+"""What training would do with a set of scans: who is trained on, who is measured, what is not, and what comes out."""
 
 from collections.abc import Sequence
 
 from deepatlas_tf.datasets.splits import SPLITS, not_measured
 from deepatlas_tf.validation.readers import ScanSet
 from deepatlas_tf.validation.scan_summary import ScanSummary
+from deepatlas_tf.validation.text_report import MOST_CLASSES
 
 
 def plan(scans: ScanSet, summaries: Sequence[ScanSummary]) -> list[str]:
@@ -23,7 +24,22 @@ def plan(scans: ScanSet, summaries: Sequence[ScanSummary]) -> list[str]:
     counts = [f"{len(scans.splits[split])} {split} ({len(labelled[split])} with a label map)" for split in SPLITS]
     lines = [f"training: {', '.join(counts)}; {_trained(len(scans.splits['train']), len(labelled['train']))}"]
     missing = not_measured(scans.splits, labelled)
-    return [*lines, missing] if missing else lines
+    numbers = _numbers(scans) if having else ""
+    return [*lines, *filter(None, (missing, numbers))]
+
+
+def _numbers(scans: ScanSet) -> str:
+    """Which numbers the label maps of a network that is trained on these scans will have."""
+    start = "deepatlas segment will write"
+    if not scans.labels:
+        return "" if scans.classes else f"{start} the numbers of these label maps"
+    several = [name for name, numbers in scans.labels.items() if len(numbers) > 1]
+    if several:
+        last = len(scans.labels)
+        return f"{start} the numbers 1 to {last} in the order of the classes, since several are {several[0]} here"
+    own = [f"{numbers[0]} {name}" for name, numbers in scans.labels.items()]
+    more = f" and {len(own) - MOST_CLASSES} more" if len(own) > MOST_CLASSES else ""
+    return f"{start} the numbers of these label maps: {', '.join(own[:MOST_CLASSES])}{more}"
 
 
 def _trained(n: int, n_labelled: int) -> str:

@@ -42,7 +42,8 @@ class ScanSet:
 
     name: of the folder of results. title: of the report. classes: the foreground classes that are declared, () where
     none are. items: one for each subject; they can be gone through several times. splits: the subjects of each split as
-    training would take them, {} where it would take none. refused: what training would stop with.
+    training would take them, {} where it would take none. refused: what training would stop with. labels: the numbers
+    of each foreground class in the label files, {} where they are not declared.
     """
 
     name: str
@@ -52,6 +53,7 @@ class ScanSet:
     load: Callable[..., LoadedScan]
     splits: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     refused: str = ""
+    labels: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
 
     @property
     def training(self) -> frozenset[str]:
@@ -86,7 +88,7 @@ def open_files(path: Path) -> ScanSet:
     except MissingDataError as error:
         raise MissingDataError(f"{error}\n{LOOSE_FILES}") from None
     numbers = _class_of(listing.labels)
-    classes = tuple(name for name in listing.labels if name != BACKGROUND)
+    labels = {name: numbers for name, numbers in listing.labels.items() if name != BACKGROUND}
 
     def load(scan: ListedScan) -> LoadedScan:
         expected = tuple(find_class(listing.labels, word) or word for word in scan.labelled_classes) or None
@@ -94,7 +96,7 @@ def open_files(path: Path) -> ScanSet:
         return dataclasses.replace(loaded, split=scan.split, domain=scan.domain, class_of=numbers, expected=expected)
 
     name = path.resolve().name if path.is_dir() else path.stem
-    made = functools.partial(ScanSet, name, os.fspath(path), classes, listing.scans, load)
+    made = functools.partial(ScanSet, name, os.fspath(path), tuple(labels), listing.scans, load, labels=labels)
     if loose:  # such a folder cannot be trained on
         return made()
     try:
@@ -188,8 +190,8 @@ def _builder_files(text: str, manual_dir: Path) -> ScanSet:
     if splits:
         others = [scan.subject for scan in scans if scan.subject not in split_of]
         splits = {**splits, "train": [*splits["train"], *others]}
-    title, classes = f"{text}, {manual_dir}", tuple(builder.label_numbers())
-    return ScanSet(text.replace("/", "_"), title, classes, scans, load, splits, refused)
+    title, labels = f"{text}, {manual_dir}", builder.label_numbers()
+    return ScanSet(text.replace("/", "_"), title, tuple(labels), scans, load, splits, refused, labels)
 
 
 def _load_own(builder: "ScanBuilder", scan: "Scan") -> LoadedScan:
@@ -226,7 +228,8 @@ def _records(text: str, data_dir: Path | None) -> ScanSet:
         return dataclasses.replace(_of_record(item[1], names), split=item[0], class_of=numbers)
 
     title = f"{text} (synthetic), prepared records" if dataset.synthetic else f"{text}, prepared records"
-    return ScanSet(text.replace("/", "_"), title, names[1:], _Records(dataset), load, dataset.subjects)
+    labels = {name: (n,) for name, n in zip(names[1:], (dataset.class_numbers or ())[1:], strict=False)}
+    return ScanSet(text.replace("/", "_"), title, names[1:], _Records(dataset), load, dataset.subjects, labels=labels)
 
 
 def _of_record(record: Mapping[str, Any], names: Sequence[str]) -> LoadedScan:

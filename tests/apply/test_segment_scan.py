@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from deepatlas_tf.apply.grids import covering_transform
-from deepatlas_tf.apply.segment import segment_scan
+from deepatlas_tf.apply.segment import segment_scan, with_numbers
 from deepatlas_tf.runs.model import Grid
 from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError
@@ -59,6 +59,23 @@ def test_a_resampled_scan_has_its_labels_and_probabilities():
     np.testing.assert_array_equal(found.label, kept.label)
     assert found.probabilities is None and kept.probabilities.shape == (15, 12, 13, 5)
     np.testing.assert_array_equal(kept.probabilities.argmax(axis=-1), kept.label)
+
+
+@pytest.mark.parametrize(
+    ("largest", "kind"),
+    [
+        (255, np.uint8),
+        (256, np.uint16),
+        (65535, np.uint16),
+        (65536, np.int32),
+        (2**31, np.int64),
+        (2**63 - 1, np.int64),
+    ],
+)
+def test_numbers_of_the_label_files_have_the_smallest_type(largest, kind):
+    label = np.array([[0, 1], [2, 1]], np.uint8)
+    found = with_numbers(label, (0, largest, 4))
+    assert found.dtype == kind and found.tolist() == [[0, largest], [4, largest]]
 
 
 def normalising(image):

@@ -1,6 +1,7 @@
 """``deepatlas export``: the SavedModel alone, and what lies beside it."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -96,6 +97,23 @@ def test_what_lies_beside_it(exported):
     assert {p.name for p in exported.iterdir()} == {"1"}  # nothing temporary is left
     graph = (exported / "1" / "saved_model.pb").read_bytes()
     assert b"XlaMustCompile\x12\x02(\x01" not in graph  # not every server has XLA
+
+
+def test_label_maps_of_an_export_have_the_numbers_of_the_training_files(run_folder, exported, scans, tmp_path):
+    """The export of a run that recorded them; one of an earlier version gives 1, 2, ..."""
+    run = tmp_path / "run"
+    shutil.copytree(run_folder, run)
+    about = json.loads((run / "model.json").read_text())
+    (run / "model.json").write_text(json.dumps({**about, "class_numbers": [0, 17, 4]}))
+    assert main(["export", str(run), "-o", str(tmp_path / "exported"), "-q"]) == 0
+    found = {}
+    for model in (exported, tmp_path / "exported"):
+        out = tmp_path / f"of_{model.parent.name}"
+        assert main(["segment", str(scans["training"]), "--model", str(model), "-o", str(out), "-q"]) == 0
+        found[model] = np.asarray(nib.load(out / "training.nii.gz").dataobj)
+    before, now = found.values()
+    np.testing.assert_array_equal(now, np.select([before == 1, before == 2], [17, 4]))
+    assert len(np.unique(before)) == 3 and "17 femur, 4 tibia" in (tmp_path / "exported/1/MODEL_CARD.md").read_text()
 
 
 def test_a_run_with_one_network_and_versions(exported_registration, tmp_path, capsys):

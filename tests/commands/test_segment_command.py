@@ -1,6 +1,8 @@
 """``deepatlas segment`` on scans of any grid."""
 
 import csv
+import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -75,6 +77,24 @@ def test_volumes_are_millilitres(run_folder, scans, tmp_path):
             expected = statistics.GetPhysicalSize(number) / 1000 if statistics.HasLabel(number) else 0
             assert float(row[column]) == pytest.approx(expected, rel=1e-4)
     assert (out / "labels.csv").read_text() == "label,name\n0,background\n1,femur\n2,tibia\n"
+
+
+def test_label_maps_have_the_numbers_of_the_training_files(run_folder, scans, tmp_path):
+    """Where the run recorded them; one of an earlier version gives 1, 2, ... Volumes and probabilities are the same."""
+    run = tmp_path / "run"
+    shutil.copytree(run_folder, run)
+    about = json.loads((run / "model.json").read_text())
+    (run / "model.json").write_text(json.dumps({**about, "class_numbers": [0, 17, 70000]}))
+    arguments = (scans["oblique"], "--probabilities", "-q", "--model")
+    for model, out in ((run_folder, tmp_path / "before"), (run, tmp_path / "now")):
+        assert segment(*arguments, model, "-o", out) == 0
+    before, now = (labels_of(tmp_path / name / "oblique.nii.gz") for name in ("before", "now"))
+    assert set(np.unique(before)) == {0, 1, 2} and now.dtype == np.int32
+    np.testing.assert_array_equal(now, np.select([before == 1, before == 2], [17, 70000]))
+    assert (tmp_path / "now" / "labels.csv").read_text() == "label,name\n0,background\n17,femur\n70000,tibia\n"
+    assert (tmp_path / "now" / "volumes.csv").read_text() == (tmp_path / "before" / "volumes.csv").read_text()
+    found = np.asarray(nib.load(tmp_path / "now" / "oblique_probabilities.nii.gz").dataobj)
+    np.testing.assert_array_equal(found.argmax(axis=-1), before)
 
 
 def test_a_large_scan_in_windows_is_labelled_whole(run_folder, tmp_path, write_nifti):

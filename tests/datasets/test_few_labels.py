@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -55,6 +56,11 @@ def test_two_label_maps_are_trained_on_and_nothing_is_measured(tmp_path, own_sca
     assert not (work / "evaluation").exists()
     assert main(["evaluate", str(work)]) == 1 and "no subject of the test split" in capsys.readouterr().err
     assert main(["report", str(work)]) == 0 and "There are no test subjects" in (work / "report.html").read_text()
+    assert RunFolder(work).model()["class_numbers"] == [0, 3, 7]  # of the label files
+    scan, out = path.parent / "images" / "s0.nii.gz", tmp_path / "segmented"
+    assert main(["segment", str(scan), "--model", str(work), "-o", str(out), "-q"]) == 0
+    assert (out / "labels.csv").read_text() == "label,name\n0,background\n3,class_3\n7,class_7\n"
+    assert {3, 7} & set(np.unique(nib.load(out / "s0.nii.gz").dataobj))
 
 
 def test_one_scan_trains_a_segmentation_network(tmp_path, own_scans, capsys):

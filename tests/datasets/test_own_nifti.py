@@ -34,6 +34,7 @@ def test_csv_becomes_samples(tmp_path, own_scans):
     path = own_scans(unlabelled=(1,), columns={"split": SPLIT, "domain": ["T1", "T2", *["T1"] * 4]})
     data = load(tmp_path, path)
     assert data.class_names == ("background", "class_3", "class_7") and not data.synthetic
+    assert data.class_numbers == (0, 3, 7)
     assert (data.shape, data.spacing) == ((16, 16, 16), (1.0, 1.0, 1.0))
     assert data.subjects == {"train": ("s0", "s1", "s2"), "validation": ("s3",), "test": ("s4", "s5")}
     assert data.labelled == {"train": ("s0", "s2"), "validation": ("s3",), "test": ("s4", "s5")}
@@ -86,7 +87,7 @@ def test_named_classes_are_merged(tmp_path, own_scans):
     path = own_scans()
     (path.parent / "labels.csv").write_text("number,name\n3,left and right\n7,left and right\n12,never seen\n")
     data = load(tmp_path, path)
-    assert data.class_names == ("background", "left_and_right", "never_seen")
+    assert data.class_names == ("background", "left_and_right", "never_seen") and data.class_numbers is None
     assert {k for split in data.subjects for s in samples(data, split).values() for k in np.unique(s["label"])} == {
         0,
         1,

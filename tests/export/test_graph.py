@@ -66,5 +66,11 @@ def test_the_card_has_the_measured_numbers():
     )
     assert "registration" not in card.split("##")[0]
     assert "give 40 x 48 x 40 voxels" in card and "NaN or infinite are refused" in card
+    assert "deepatlas segment` writes" not in card  # 0, 1 and 2, as in an export of an earlier version
+    own = model_card({**about, "class_numbers": [0, 17, 4]})
+    assert (
+        "`deepatlas segment` writes have those of the label files of training: 0 background, 17 femur, 4 tibia." in own
+    )
+    assert model_card({**about, "class_numbers": [0, 1, 2]}) == model_card({**about, "class_numbers": None}) == card
     unmeasured = model_card({**about, "measured": {}, "synthetic": True, "trial": True})
     assert "Not measured" in unmeasured and "nothing is known of its results on real scans" in unmeasured

@@ -85,6 +85,7 @@ BROKEN = [
     *[("experiment.json", setting("stages", 0, "domains", to=to)) for to in ("ab", [None], [1, 2], {})],
     *[("model.json", changed(MODEL, name, to=None)) for name in ("class_names", "shape", "spacing")],
     *[("model.json", changed(MODEL, "class_names", to=to)) for to in ("ab", [], [1, 2], ["a", "a"], {"a": 1})],
+    *[("model.json", changed(MODEL, "class_numbers", to=to)) for to in ([0], [0, 0], [1, 2], [0, -1], [0, "a"], "01")],
     *[("model.json", changed(MODEL, "shape", to=to)) for to in ([16], [16, 0], [16.5, 16], ["a", "b"], 16, [2] * 4)],
     *[("model.json", changed(MODEL, "spacing", to=to)) for to in ([2.0], [2.0, -1], [0, 0], ["a", "b"], [1e999, 1])],
     ("data.json", changed(DATA, "subjects", to={"train": {}})),

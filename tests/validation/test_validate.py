@@ -86,6 +86,21 @@ def test_the_report_begins_with_what_training_would_do(new_cohort, tmp_path, cap
     assert [f"{len(ids)} {split} (" in head for split, ids in splits.items()] == [True] * 3
 
 
+def test_the_report_says_which_numbers_segment_will_write(new_cohort, tmp_path, capsys):
+    cohort = new_cohort(5)
+    for names, line in (
+        ("1,a\n2,b\n3,c", "will write the numbers of these label maps: 1 a, 2 b, 3 c\n"),
+        ("1,a\n2,b\n3,a", "will write the numbers 1 to 2 in the order of the classes, since several are a here\n"),
+        ("", "will write the numbers of these label maps\n"),
+    ):
+        path = cohort.save(named=False)
+        (cohort.folder / "labels.csv").write_text(f"number,name\n{names}\n")
+        if not names:
+            (cohort.folder / "labels.csv").unlink()
+        assert call(path, "-o", tmp_path / "out") == 0
+        assert f"\ndeepatlas segment {line}" in capsys.readouterr().out
+
+
 def test_warnings_are_a_failure_on_demand_only(new_cohort, draw_anatomy, tmp_path):
     cohort = new_cohort(6)
     label = draw_anatomy(60)[1]
