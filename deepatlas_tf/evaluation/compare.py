@@ -20,7 +20,7 @@ Case = tuple[str, ...]
 
 
 def summaries(runs: Sequence[Path]) -> dict:
-    """The summaries of some runs as one; with several runs a method is called ``run: method``.
+    """Join the ``summary.json`` of several runs in one; then a method is called ``run: method``.
 
     Raises:
         DataError: if a run was not evaluated, or two have the same name.
@@ -30,10 +30,18 @@ def summaries(runs: Sequence[Path]) -> dict:
 
 
 def case_means(runs: Sequence[Path], task: str, measure: str = "dice") -> dict[str, dict[Case, float]]:
-    """``{method: {(subject,) or (moving, fixed): mean over the classes}}``; where no class counts there is no case.
+    """The mean over the classes for each case, by method.
+
+    A case is ``(subject,)`` of a segmentation and ``(moving, fixed)`` of a registration. A case in which no class could
+    be measured is left out.
+
+    Args:
+        runs: folders of evaluated runs.
+        task: ``"segmentation"`` or ``"registration"``.
+        measure: a column of the CSV file of the task.
 
     Raises:
-        DataError: if a run was not evaluated, or before there was the measure.
+        DataError: if a run was not evaluated, or by an earlier version that did not know the measure.
     """
     found = {}
     for run in _distinct(runs):
@@ -48,7 +56,7 @@ def case_means(runs: Sequence[Path], task: str, measure: str = "dice") -> dict[s
 
 
 def means_of_rows(rows: Sequence[dict], measure: str = "dice") -> dict[str, dict[Case, float]]:
-    """:func:`case_means` of the rows of one CSV file."""
+    """What :func:`case_means` gives, from the rows of one CSV file."""
     values = collections.defaultdict(lambda: collections.defaultdict(list))
     for row in rows:
         case = tuple(row[name] for name in ("subject", "moving", "fixed") if name in row)
@@ -60,10 +68,14 @@ def means_of_rows(rows: Sequence[dict], measure: str = "dice") -> dict[str, dict
 
 
 def compare_methods(means: Mapping[str, Mapping[Case, float]]) -> list[dict]:
-    """A row for each two methods: ``first, second, test, n, difference, p, q``; q is p adjusted for all rows.
+    """Compare each two methods by a statistical test.
 
     Args:
-        means: of :func:`case_means`. ``difference`` is the mean of the first minus that of the second.
+        means: what :func:`case_means` gave.
+
+    Returns:
+        A row for each two methods: ``first``, ``second``, ``test`` (its name), ``n`` (cases), ``difference`` (the mean
+        of the first minus that of the second), ``p``, and ``q``, which is ``p`` adjusted for the number of rows.
     """
     rows = [_compare(first, second, means) for first, second in itertools.combinations(means, 2)]
     adjusted = false_discovery_control([row["p"] for row in rows]) if rows else []

@@ -1,4 +1,4 @@
-"""The pictures of a run: which ones there are, and from which subjects, rows and fields."""
+"""Drawing the pictures of a run: this module chooses the subjects and the numbers, others draw them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,13 +21,14 @@ REGISTRATION = ("dice_registration", "registration", "warped_grid", "jacobian")
 
 
 def draw(workdir: Path, evaluation: Evaluation, dataset: DataSet, split: str = "test") -> list[Path]:
-    """Draw ``workdir/figures/*.png``; pictures of tasks that were not trained are left out.
+    """Draw all pictures of an evaluated run as ``workdir/figures/*.png``, without those of tasks that were not trained.
 
     Args:
-        workdir: of the run.
-        evaluation: an :class:`~deepatlas_tf.evaluation.evaluate.Evaluation`.
-        dataset: a :class:`~deepatlas_tf.datasets.load.DataSet`.
-        split: its first labelled subjects are shown, of each domain; of registration unlabelled ones where none is.
+        workdir: the folder of the run.
+        evaluation: what was measured, with the networks.
+        dataset: the scans.
+        split: its first subjects with a label map are shown, of each domain; for registration its first subjects where
+            none has a label map.
 
     Returns:
         The files, in the order in which they are best looked at.
@@ -48,14 +49,17 @@ def draw(workdir: Path, evaluation: Evaluation, dataset: DataSet, split: str = "
 
 
 def draw_training(workdir: Path, dataset: DataSet) -> list[Path]:
-    """Draw the pictures for which nothing is measured after training: the curves, and those of pseudo masks."""
+    """Draw the pictures that need no evaluation: the training curves and those of the pseudo masks."""
     run = RunFolder(workdir)
     name = f"{dataset.name}, synthetic" if dataset.synthetic else dataset.name
     return _draw_curves(run, name) + draw_pseudo(run, dataset, name)
 
 
 def _registrations(predictors: Predictors, dataset: DataSet, split: str) -> tuple[list[str], list[tuple[str, str]]]:
-    """The last method that there are pairs for, after those for the same domains; and the first of these pairs."""
+    """Choose the registrations that are drawn: methods for the same domains, and the first pairs of these domains.
+
+    The domains are those of the last method for which there are pairs; it comes last in the list.
+    """
     methods = [method for method in method_order(predictors.registrars) if method != IDENTITY]
     for last in reversed(methods):
         between = predictors.domains[last]
@@ -102,7 +106,7 @@ def _draw_registration(
     pairs: Sequence[tuple[Mapping, Mapping]],
     name: str,
 ) -> list[Path]:
-    """pairs: of samples (moving, fixed)."""
+    """Draw the pictures of the registration methods; ``pairs`` are samples (moving, fixed)."""
     boxes, *paths = (folder / f"{file}.png" for file in REGISTRATION)
     classes, spacing = dataset.class_names[1:], dataset.spacing
     if any(not np.isnan(row["dice"]) for row in evaluation.registration_rows):
@@ -129,13 +133,16 @@ def _registered(register: Registrar, moving: Mapping, fixed: Mapping, n_classes:
 def registered_pair(
     name: str, moving: Mapping, fixed: Mapping, u: np.ndarray, n_classes: int
 ) -> tuple[panels.Registered, float]:
-    """A pair as :func:`~deepatlas_tf.evaluation.panels.registration_panel` shows it, and its mean Dice afterwards.
+    """Warp a pair for :func:`~deepatlas_tf.evaluation.panels.registration_panel`, and measure it.
 
     Args:
-        name: that stands beside it.
-        moving, fixed: samples.
+        name: text beside the pair.
+        moving, fixed: samples, NumPy arrays without a batch axis.
         u: displacement field ``(*S, D)`` in voxels.
-        n_classes: background included; those that are not labelled in both do not count.
+        n_classes: background included.
+
+    Returns:
+        The pair, and its mean Dice after registration over the classes that are labelled in both.
     """
     weight = np.minimum(moving["label_weight"], fixed["label_weight"])
     warped_label = warp_label(moving["label"], u)
@@ -154,7 +161,10 @@ def registered_pair(
 
 
 def mean_dice(prediction: np.ndarray, sample: Mapping, n_classes: int, weight: np.ndarray | None = None) -> float:
-    """Mean over the classes that are labelled and present; weight (C,): of the labels, the sample's own if None."""
+    """The mean Dice of a predicted label map ``(*S,)`` over the foreground classes that are labelled and present.
+
+    ``weight`` (C,) says which classes are labelled; None takes the ``label_weight`` of the sample. NaN where none is.
+    """
     labelled = (sample["label_weight"] if weight is None else weight)[1:] > 0
     scores = np.where(labelled, dice(prediction, sample["label"], n_classes), np.nan)
     return float("nan") if np.isnan(scores).all() else float(np.nanmean(scores))

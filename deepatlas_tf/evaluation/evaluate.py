@@ -27,7 +27,7 @@ ALIGNMENT = "alignment"  # the method of the rows of an alignment to a reference
 
 @dataclasses.dataclass
 class Evaluation:
-    """Rows of the two CSV files, their summary, and the functions that were measured, for drawing."""
+    """What an evaluation found: the rows of the two CSV files, their summary, and the networks that were measured."""
 
     predictors: Predictors
     segmentation_rows: list[dict] = dataclasses.field(default_factory=list)
@@ -52,9 +52,10 @@ def evaluate(
     where there is none: such a registration has one row with an empty class, and numbers for the field only.
 
     Args:
-        workdir: of the run.
-        dataset: a :class:`~deepatlas_tf.datasets.load.DataSet`.
-        split: name of a split; its labelled subjects count, for the measures of a field all where none is labelled.
+        workdir: the folder of the run.
+        dataset: the scans.
+        split: whose subjects are measured, those with a label map. The measures that need none, of a displacement
+            field, are taken of all subjects where none has a label map.
         pairs_per_subject: each subject is the fixed one of so many pairs.
         instance_steps: if not 0, ``<stage>_instance`` is measured too, the registration of each stage refined for each
             pair by so many steps on the images, see :mod:`deepatlas_tf.runs.instance`.
@@ -100,7 +101,7 @@ def _add_rows(evaluation: Evaluation, dataset: DataSet, split: str, pairs_per_su
 
 
 def _check_data(folder: RunFolder, dataset: DataSet, split: str) -> None:
-    """DataError where the networks are of another grid, or have learned from what they would be measured on."""
+    """Raise DataError where the networks are for another grid, or were trained on subjects of the split."""
     if folder.model_file.exists():
         check_same_grid(folder.model(), dataset, str(folder.path))
     recorded = folder.data()
@@ -111,7 +112,10 @@ def _check_data(folder: RunFolder, dataset: DataSet, split: str) -> None:
 def _registration_tasks(
     predictors: Predictors, dataset: DataSet, split: str, pairs_per_subject: int
 ) -> list[tuple["_Pairs", dict[str, Registrar]]]:
-    """For each combination of domains, its pairs and the registrars to be measured on them by the name in the rows."""
+    """What has to be registered: for each combination of domains the pairs, and the functions that register them.
+
+    The functions are given by the name that the method has in the rows.
+    """
     tasks = []
     found = [predictors.domains[name] for name in predictors.registrars if name in predictors.domains]
     for between in dict.fromkeys(found) or [(None, None)]:
@@ -133,9 +137,10 @@ def _registration_tasks(
 
 
 class _Pairs:
-    """Pairs are made while the samples come: each fixed one with the ``n`` moving ones before it, cyclically.
+    """Makes pairs while the samples are read one by one, so that few of them are in memory at a time.
 
-    At most ``2 n + 1`` samples are held in memory, and fixed ones that come before any ``n`` moving ones.
+    Each fixed subject is paired with the ``n`` moving subjects that came before it; those that came first wait for the
+    last ones. At most ``2 n + 1`` samples are held, besides fixed ones that come before there were ``n`` moving ones.
     """
 
     def __init__(self, moving: Collection[str], fixed: Collection[str], n: int):
@@ -145,7 +150,7 @@ class _Pairs:
         self.recent, self.first = collections.deque(maxlen=self.n_before), []
 
     def add(self, sample: Mapping) -> list[tuple[Mapping, Mapping]]:
-        """The pairs that a sample completes."""
+        """Take the next sample; gives the pairs (moving, fixed) that are complete now."""
         subject, pairs = sample["subject"].decode(), []
         if subject in self.fixed:
             pairs = [(moving, sample) for moving in self.recent]
@@ -156,7 +161,7 @@ class _Pairs:
         return pairs
 
     def rest(self) -> list[tuple[Mapping, Mapping]]:
-        """The pairs of the first fixed ones with the last moving ones."""
+        """After the last sample: the remaining pairs, of the first fixed subjects with the last moving ones."""
         return [(moving, fixed) for n_had, fixed in self.first for moving in list(self.recent)[n_had:]]
 
 
@@ -178,12 +183,15 @@ def _segmentation_rows(sample: Mapping, predictors: Predictors, dataset: DataSet
 
 
 def _reference(sample: Mapping) -> np.ndarray:
-    """The label map that predictions are compared with."""
+    """The label map ``(*S,)`` that predictions are compared with, on the grid that is measured on."""
     return sample.get("plain_label", sample["label"])
 
 
 def _fields(moving: Mapping, fixed: Mapping, registrars: Mapping[str, Registrar]) -> dict[str, np.ndarray]:
-    """The field of each method, on the grid that it is measured on."""
+    """The displacement field ``(*S, D)`` of each method for a pair, on the grid that is measured on.
+
+    Where scans are aligned to a reference, ``alignment``, which is the alignment alone, is one of the methods.
+    """
     fields = {method: register(moving["image"], fixed["image"]) for method, register in registrars.items()}
     if "plain_label" not in fixed:
         return fields
@@ -214,7 +222,7 @@ def _registration_rows(
 def _class_rows(
     start: Mapping[str, str], prediction: np.ndarray, reference: np.ndarray, labelled: np.ndarray, dataset: DataSet
 ) -> list[dict]:
-    """One row for each foreground class that is labelled; labelled (C,)."""
+    """Measure a predicted label map ``(*S,)``: a row for each foreground class whose ``labelled`` (C,) is above 0."""
     n_classes = len(dataset.class_names)
     scores = dice(prediction, reference, n_classes)
     distances = surface_metrics(prediction, reference, n_classes, dataset.spacing)

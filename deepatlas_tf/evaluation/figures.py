@@ -1,4 +1,4 @@
-"""Curves and box plots. NumPy and rows in, a PNG file out; no display is needed and no global state is changed."""
+"""Training curves and box plots as PNG files; no display is needed, and no setting of Matplotlib stays changed."""
 
 import contextlib
 import math
@@ -54,7 +54,7 @@ TURN_COLOURS = {
 
 @contextlib.contextmanager
 def figure_file(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """A new figure, in inches, that is written to ``path`` when the block ends without an error."""
+    """Give a new figure, ``width`` by ``height`` inches, and write it to ``path`` if the block ends without error."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
@@ -63,7 +63,7 @@ def figure_file(path: Path, width: float, height: float) -> Iterator[Figure]:
 
 
 def spoken(name: str) -> str:
-    """A method's, class' or term's name as it is written in a figure."""
+    """The name of a method, class or term as it is written in a figure: spaces in place of underscores."""
     return name.replace("deepatlas", "DeepAtlas").replace("_", " ")
 
 
@@ -83,12 +83,12 @@ def _entitle(figure: Figure, title: str) -> None:
 
 
 def training_curves(path: Path, stages: Mapping[str, list[dict]], title: str) -> None:
-    """Each term of each turn, the validation Dice and the folds against the step, one block of panels a stage.
+    """Draw the terms of the loss, the validation Dice and the folds against the step, a block of panels for each stage.
 
     Args:
-        path: of the PNG.
-        stages: rows of ``metrics.jsonl`` by stage.
-        title: of the figure.
+        path: where the PNG is written.
+        stages: the rows of ``metrics.jsonl``, by stage.
+        title: text above the figure.
     """
     curves = {stage: _curves(rows) for stage, rows in stages.items()}
     lines = [math.ceil(len(found) / CURVES_IN_A_LINE) for found in curves.values()]
@@ -106,7 +106,7 @@ def training_curves(path: Path, stages: Mapping[str, list[dict]], title: str) ->
 
 
 def _curves(rows: Sequence[Mapping]) -> dict[str, dict[str, str]]:
-    """Title of a panel -> {key in the rows: name of the line}."""
+    """Which panels there are: for the title of each the lines in it, ``{key in the rows: name of the line}``."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     terms = [key for key in keys if key.partition("/")[0] in TURN_COLOURS and "/" in key]
     curves = {spoken(term.replace("/", ": ")): {term: term.partition("/")[0]} for term in terms}
@@ -131,15 +131,15 @@ def _plot_curves(axis: Axes, name: str, keys: Mapping[str, str], rows: Sequence[
 
 
 def dice_boxplots(path: Path, rows: list[dict], class_names: Sequence[str], title: str) -> None:
-    """Boxes of the Dice over subjects or pairs: a group for each class, and one of the mean over the classes.
+    """Draw the Dice of the methods as boxes over the subjects or pairs, a group for each class and one for their mean.
 
-    Boxes show the quartiles and the median, whiskers the whole range, a diamond the mean.
+    A box shows the quartiles and the median, its whiskers the whole range, a diamond the mean.
 
     Args:
-        path: of the PNG.
-        rows: of ``segmentation.csv`` or ``registration.csv``.
-        class_names: of the foreground classes.
-        title: of the figure.
+        path: where the PNG is written.
+        rows: the rows of ``segmentation.csv`` or ``registration.csv``.
+        class_names: names of the foreground classes.
+        title: text above the figure.
     """
     methods = method_order(row["method"] for row in rows)
     colours = method_colours(methods)
@@ -168,7 +168,7 @@ def dice_boxplots(path: Path, rows: list[dict], class_names: Sequence[str], titl
 
 
 def _dices(rows: Sequence[Mapping], method: str, group: str) -> np.ndarray:
-    """Values of one box without the undefined ones; the group "mean" has one value for each subject or pair."""
+    """The values of one box, without those that are NaN; the group "mean" has one for each subject or pair."""
     own = [row for row in rows if row["method"] == method]
     if group != "mean":
         values = np.array([row["dice"] for row in own if row["class"] == group], np.float64)

@@ -1,4 +1,4 @@
-"""Image panels: one plane of 2D or 3D scans, label maps and displacement fields. NumPy in, a PNG file out.
+"""Image panels as PNG files: one plane of 2D or 3D scans, of label maps and of displacement fields.
 
 Arrays are in canonical RAS order: the first axis of a plane points right, its second one up, so superior (in an axial
 plane anterior) is at the top and the patient's right on the right.
@@ -36,7 +36,10 @@ PANEL_INCHES = 2.5
 
 @dataclasses.dataclass(frozen=True)
 class Registered:
-    """One registered pair: images ``(*S, 1)``, label maps ``(*S,)``, and texts for the margin and the picture."""
+    """A registered pair for a panel: images ``(*S, 1)`` and label maps ``(*S,)``.
+
+    name: text beside the row. note: text in the picture of the warped image.
+    """
 
     name: str
     moving: np.ndarray
@@ -50,7 +53,10 @@ class Registered:
 
 @dataclasses.dataclass(frozen=True)
 class Segmented:
-    """One segmented subject: image ``(*S, 1)``, manual label map ``(*S,)``; by method a label map and a note."""
+    """A segmented subject for a panel: image ``(*S, 1)`` and manual label map ``(*S,)``.
+
+    name: text beside the row. predictions: label map ``(*S,)`` of each method. notes: text in the picture of a method.
+    """
 
     name: str
     image: np.ndarray
@@ -62,16 +68,16 @@ class Segmented:
 def registration_panel(
     path: Path, pairs: Sequence[Registered], class_names: Sequence[str], spacing: Sequence[float], title: str
 ) -> None:
-    """A row for each pair: moving, fixed, warped, and the difference warped - fixed.
+    """Draw a row for each pair: the moving, the fixed and the warped image, and the difference of the last two.
 
-    Contours are those of the image's own label map; in the difference, of the fixed image's one.
+    The contours are those of the image's own label map; in the difference, those of the fixed image's.
 
     Args:
-        path: of the PNG.
+        path: where the PNG is written.
         pairs: all on one grid; the plane is chosen by the first fixed label map.
-        class_names: of the foreground classes.
-        spacing: of the grid in mm.
-        title: of the figure.
+        class_names: names of the foreground classes.
+        spacing: voxel size of the grid in mm, for each axis.
+        title: text above the figure.
     """
     plane = Plane.showing_most(pairs[0].fixed_label, spacing)
     names = ("moving", "fixed", "warped")
@@ -93,14 +99,14 @@ def registration_panel(
 def segmentation_panel(
     path: Path, subjects: Sequence[Segmented], class_names: Sequence[str], spacing: Sequence[float], title: str
 ) -> None:
-    """A row for each subject: the image, the manual label map, and that of each method.
+    """Draw a row for each subject: the image, the manual label map, and the label map of each method.
 
     Args:
-        path: of the PNG.
+        path: where the PNG is written.
         subjects: all on one grid and with the same methods; the plane is chosen by the first manual label map.
-        class_names: of the foreground classes.
-        spacing: of the grid in mm.
-        title: of the figure.
+        class_names: names of the foreground classes.
+        spacing: voxel size of the grid in mm, for each axis.
+        title: text above the figure.
     """
     plane = Plane.showing_most(subjects[0].label, spacing)
     methods = list(subjects[0].predictions)
@@ -127,17 +133,17 @@ def warped_grid(
     spacing: Sequence[float],
     title: str,
 ) -> None:
-    """For each method, where the lines of the fixed image's grid lie in the moving image.
+    """Draw, for each method, where the lines of the fixed image's grid lie in the moving image.
 
     In 3D the lines are those of one plane, seen from in front of it: the displacement out of it is not shown.
 
     Args:
-        path: of the PNG.
+        path: where the PNG is written.
         moving: image ``(*S, 1)``.
         label: the fixed image's label map ``(*S,)``, by which the plane is chosen.
         fields: displacement field ``(*S, D)`` in voxels by method.
-        spacing: of the grid in mm.
-        title: of the figure.
+        spacing: voxel size of the grid in mm, for each axis.
+        title: text above the figure.
     """
     plane = Plane.showing_most(label, spacing)
     with _method_panels(path, plane, label.shape, fields) as (figure, axes):
@@ -155,14 +161,14 @@ def warped_grid(
 def jacobian_map(
     path: Path, label: np.ndarray, fields: Mapping[str, np.ndarray], spacing: Sequence[float], title: str
 ) -> None:
-    """For each method, the Jacobian determinant: 1 (white) keeps the volume, folds are red.
+    """Draw the Jacobian determinant of each method's field: 1 (white) keeps the volume, folds are red.
 
     Args:
-        path: of the PNG.
+        path: where the PNG is written.
         label: the fixed image's label map ``(*S,)``, drawn as contours; the plane is chosen by it.
         fields: displacement field ``(*S, D)`` in voxels by method.
-        spacing: of the grid in mm.
-        title: of the figure.
+        spacing: voxel size of the grid in mm, for each axis.
+        title: text above the figure.
     """
     plane = Plane.showing_most(label, spacing)
     with _method_panels(path, plane, label.shape, fields) as (figure, axes):
@@ -179,7 +185,10 @@ def jacobian_map(
 
 
 def show_image(axis: Axes, plane: Plane, image: np.ndarray, colours: Any = "gray", limits: Any = (0, 1)) -> AxesImage:
-    """The plane of an image ``(*S, 1)``, superior up, in mm; ``limits`` are two values or a Normalize."""
+    """Show the plane of an image ``(*S, 1)``, superior up, in mm.
+
+    ``colours`` is a colour map of Matplotlib; ``limits`` are the values at its ends, or a Normalize.
+    """
     width, height = plane.size_mm(image.shape)
     norm = {"norm": limits} if isinstance(limits, Normalize) else {"vmin": limits[0], "vmax": limits[1]}
     pixels = plane.cut(image)[..., 0].T
@@ -187,7 +196,7 @@ def show_image(axis: Axes, plane: Plane, image: np.ndarray, colours: Any = "gray
 
 
 def show_contours(axis: Axes, plane: Plane, label: np.ndarray, colour: str | None = None) -> None:
-    """Outlines of the classes, in their colours or in the given one."""
+    """Draw the outlines of the classes of a label map ``(*S,)``, in their colours or in the given one."""
     columns, rows = ((np.arange(label.shape[i]) + 0.5) * plane.spacing[i] for i in plane.axes)
     pixels = plane.cut(label).T
     for index in np.unique(pixels[pixels > 0]):
@@ -198,7 +207,7 @@ def show_contours(axis: Axes, plane: Plane, label: np.ndarray, colour: str | Non
 
 
 def show_areas(axis: Axes, plane: Plane, label: np.ndarray) -> None:
-    """The classes as transparent areas in their colours."""
+    """Draw the classes of a label map ``(*S,)`` as transparent areas in their colours."""
     pixels = plane.cut(label).T
     colours = np.zeros((*pixels.shape, 4))
     for index in np.unique(pixels[pixels > 0]):
@@ -208,7 +217,7 @@ def show_areas(axis: Axes, plane: Plane, label: np.ndarray) -> None:
 
 
 def class_colour(index: int) -> str:
-    """Colour of a foreground class, by its index from 1."""
+    """The colour of a foreground class, given by its index, which counts from 1."""
     return CLASS_COLOURS[(int(index) - 1) % len(CLASS_COLOURS)]
 
 
@@ -216,7 +225,10 @@ def class_colour(index: int) -> str:
 def _panel_figure(
     path: Path, plane: Plane, shape: Sequence[int], grid: tuple[int, int], inches: float = PANEL_INCHES
 ) -> Iterator[tuple[Figure, np.ndarray]]:
-    """A figure of bare panels as high and wide as the plane, the longer side of ``inches``; yields it and its axes."""
+    """Give a figure of panels without axes, and its ``grid`` (rows, columns) of axes; written when the block ends.
+
+    A panel has the shape of the plane of a volume of ``shape``; its longer side has ``inches``.
+    """
     width, height = (inches * side / max(plane.size_mm(shape)) for side in plane.size_mm(shape))
     n_rows, n_columns = grid
     with figure_file(path, max(5.5, 1.2 + n_columns * (width + 0.1)), 1.1 + n_rows * (height + 0.1)) as figure:
@@ -232,7 +244,7 @@ def _panel_figure(
 def _method_panels(
     path: Path, plane: Plane, shape: Sequence[int], methods: Collection[str]
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A panel for each method, at most four in a row, and its name above it; yields the figure and their axes."""
+    """Give a figure with a panel for each method, at most four in a row, below its name; and the axes of the panels."""
     n_columns = min(4, len(methods))
     with _panel_figure(path, plane, shape, (math.ceil(len(methods) / n_columns), n_columns), 3.4) as (figure, axes):
         used, spare = axes.flat[: len(methods)], axes.flat[len(methods) :]

@@ -8,9 +8,10 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Plane:
-    """A plane of a 3D grid (or the whole of a 2D one).
+    """A plane of a 3D grid, or the whole of a 2D one.
 
-    axis: orthogonal to the plane; None in 2D. index: of the slice. spacing: of the grid in mm.
+    axis: the axis of the grid that is orthogonal to the plane; None in 2D. index: the number of the slice along it.
+    spacing: voxel size of the grid in mm, for each axis.
     """
 
     axis: int | None
@@ -19,9 +20,9 @@ class Plane:
 
     @classmethod
     def showing_most(cls, label: np.ndarray, spacing: Sequence[float]) -> "Plane":
-        """The plane of ``label (*S,)`` with the most classes, and among these with the largest share of foreground.
+        """The plane of a label map ``(*S,)`` with the most classes, among those the one with the most foreground.
 
-        Without any foreground the middle one along the second axis.
+        Where there is no foreground it is the middle one along the second axis.
         """
         spacing = tuple(map(float, spacing))
         if label.ndim == 2:
@@ -44,16 +45,19 @@ class Plane:
         return horizontal, vertical
 
     def cut(self, array: np.ndarray) -> np.ndarray:
-        """The plane of ``(*S, ...)``: ``(width, height, ...)``."""
+        """Cut the plane out of an array ``(*S, ...)``: ``(width, height, ...)`` in voxels."""
         return array if self.axis is None else np.take(array, self.index, axis=self.axis)
 
     def size_mm(self, shape: Sequence[int]) -> tuple[float, float]:
-        """Width and height of the plane of a grid."""
+        """Width and height of the plane in mm, of a grid with ``shape`` voxels."""
         width, height = (shape[axis] * self.spacing[axis] for axis in self.axes)
         return width, height
 
     def positions_mm(self, u: np.ndarray) -> np.ndarray:
-        """Where the plane's voxel centres are mapped by ``u (*S, D)``, in the plane: ``(width, height, 2)`` in mm."""
+        """Where a displacement field ``u (*S, D)`` in voxels takes the centres of the plane's voxels.
+
+        Gives ``(width, height, 2)`` in mm within the plane, without the displacement out of it.
+        """
         inside = self.cut(u)[..., list(self.axes)]
         grid = np.stack(np.meshgrid(*map(np.arange, inside.shape[:2]), indexing="ij"), axis=-1)
         return (grid + 0.5 + inside) * [self.spacing[axis] for axis in self.axes]

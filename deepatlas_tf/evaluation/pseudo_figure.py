@@ -1,4 +1,4 @@
-"""The pictures of the pseudo masks: how sure they are, where, and whether that says how good they are."""
+"""Drawing pseudo masks: how confident they are, where, and whether confident masks are good ones."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ SUBJECTS = 3
 
 
 class Masked(NamedTuple):
-    """A subject: image ``(*S, 1)``, and class probabilities ``(*S, C)`` in 255 steps."""
+    """A subject for the panel: image ``(*S, 1)``, and its mask, class probabilities ``(*S, C)`` in 255 steps."""
 
     name: str
     image: np.ndarray
@@ -29,13 +29,12 @@ class Masked(NamedTuple):
 
 
 def draw_pseudo(run: RunFolder, dataset: DataSet, name: str) -> list[Path]:
-    """Draw ``pseudo_quality.png`` and, of the last round, ``pseudo_masks.png``.
+    """Draw the quality of the pseudo masks, ``pseudo_quality.png``, and masks of the last round, ``pseudo_masks.png``.
 
     Args:
         run: the folder of the run, in whose ``figures`` they are drawn.
-        dataset: a :class:`~deepatlas_tf.datasets.load.DataSet`; the first masked subjects of its training split are
-            shown.
-        name: of the data, for the titles.
+        dataset: the scans; the first training subjects with a mask are shown.
+        name: what the data are called in the titles.
 
     Returns:
         The files; none where no stage of the run made pseudo masks.
@@ -67,14 +66,14 @@ def _masked_subjects(folder: Path, dataset: DataSet) -> list[Masked]:
 def pseudo_masks(
     path: Path, subjects: Sequence[Masked], class_names: Sequence[str], spacing: Sequence[float], title: str
 ) -> None:
-    """A row for each subject: the image, the outlines of the mask's most probable classes, and their probability.
+    """Draw a row for each subject: the image, the outlines of the most probable classes, and their probability.
 
     Args:
-        path: of the PNG.
+        path: where the PNG is written.
         subjects: all on one grid; the plane is chosen by the first mask.
-        class_names: of the foreground classes.
-        spacing: of the grid in mm.
-        title: of the figure.
+        class_names: names of the foreground classes.
+        spacing: voxel size of the grid in mm, for each axis.
+        title: text above the figure.
     """
     labels = [subject.mask.argmax(axis=-1) for subject in subjects]
     plane = Plane.showing_most(labels[0], spacing)
@@ -100,12 +99,12 @@ def pseudo_masks(
 
 
 def pseudo_quality(path: Path, rounds: Mapping[str, list[dict]], title: str) -> None:
-    """Confidence and Dice over the rounds, and against each other in the last one.
+    """Draw confidence and Dice of the masks over the rounds, and against each other in the last round.
 
     Args:
-        path: of the PNG.
-        rounds: rows of ``pseudo/quality.csv`` by stage, in order.
-        title: of the figure.
+        path: where the PNG is written.
+        rounds: the rows of ``pseudo/quality.csv`` of each stage that made masks, in order.
+        title: text above the figure.
     """
     with figure_file(path, 8.5, 3.8) as figure:
         figure.suptitle(title)

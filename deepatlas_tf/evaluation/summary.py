@@ -1,4 +1,4 @@
-"""Numbers of a run: CSV rows, their summary, and the table that compares the methods."""
+"""The numbers of an evaluated run: the means of the CSV rows, and the table that compares the methods."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ COLUMNS = (
 
 
 def method_order(methods: Iterable[str]) -> list[str]:
-    """Baselines first, ``deepatlas`` last, what is between in the given order; each once."""
+    """Sort names of methods, each once: baselines first, ``deepatlas`` last, the others between as they come."""
     given = list(dict.fromkeys(methods))
     first = [name for name in FIRST if name in given]
     last = [name for name in LAST if name in given]
@@ -31,7 +31,7 @@ def method_order(methods: Iterable[str]) -> list[str]:
 
 
 def summarise_rows(segmentation_rows: list[dict], registration_rows: list[dict], class_names: Sequence[str]) -> dict:
-    """Means of the rows: ``{method: {"segmentation": {measure: ...}, "registration": {measure: ...}}}``.
+    """The means of the rows: ``{method: {"segmentation": {measure: ...}, "registration": {measure: ...}}}``.
 
     Dice and distances become ``{"mean", "per_class": {name: value}}``: for each class the mean over the subjects (or
     pairs) where the measure is defined, and of these the mean over the classes. ``folds_percent`` and ``sdlogj`` become
@@ -41,9 +41,9 @@ def summarise_rows(segmentation_rows: list[dict], registration_rows: list[dict],
     punished in its mean distance: read it together with Dice. What is defined nowhere is None, null in JSON.
 
     Args:
-        segmentation_rows: with the columns of ``segmentation.csv``.
-        registration_rows: with the columns of ``registration.csv``.
-        class_names: of the foreground classes, in order.
+        segmentation_rows: rows with the columns of ``segmentation.csv``.
+        registration_rows: rows with the columns of ``registration.csv``.
+        class_names: names of the foreground classes, in order.
     """
     summary = {}
     for method in method_order(row["method"] for row in [*registration_rows, *segmentation_rows]):
@@ -76,10 +76,10 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def remarks(summary: dict) -> list[str]:
-    """What must not be overlooked in the means, in sentences: many folds, and registrations that make it worse.
+    """Sentences on what must not be overlooked in the means: many folds, and a Dice below that of no registration.
 
     Args:
-        summary: of :func:`summarise_rows`. A registration is compared with ``identity`` between the same domains.
+        summary: what :func:`summarise_rows` gave. A registration is compared with ``identity`` for the same domains.
     """
     found = []
     for method, tasks in summary.items():
@@ -96,7 +96,7 @@ def remarks(summary: dict) -> list[str]:
 
 
 def comparison_table(summary: dict) -> str:
-    """Aligned plain text: one line for each method, ``-`` where a measure does not apply."""
+    """The means as aligned plain text: one line for each method, ``-`` where a measure does not apply."""
     rows = _cells(summary)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [_join(row, widths, "  ").rstrip() for row in rows]

@@ -1,4 +1,4 @@
-"""From the name of a network to its settings, and from these or a file to a Keras model.
+"""Finding networks by name, building them from their settings, and loading them from files.
 
 A network is one file in the folder of its kind, such as ``models/registration/cascade.py``, and its name is the file's.
 Its settings are the subclass of :class:`~deepatlas_tf.models.network.Network` that the file defines. Other packages add
@@ -30,7 +30,7 @@ def network_names(kind: str) -> tuple[str, ...]:
 
 
 def network_class(kind: str, name: str) -> type[Network]:
-    """The settings of a network.
+    """The class of a network's settings, from which it is built.
 
     Raises:
         SettingError: if there is no network of this name.
@@ -47,7 +47,10 @@ def network_class(kind: str, name: str) -> type[Network]:
 
 
 def network_name(kind: str, network: Network) -> str:
-    """The name under which the class of these settings is found; that of its class where it is found under none."""
+    """The name of the network that has these settings.
+
+    It is the name by which :func:`network_class` finds it, or that of its class where no file or plug-in has it.
+    """
     cls = type(network)
     if isinstance(network, NetworkFile):
         return FILE
@@ -56,7 +59,10 @@ def network_name(kind: str, network: Network) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkFile(Network):
-    """The network of a ``.keras`` file with its weights: every stage that starts from none begins with it."""
+    """A network from a ``.keras`` file, with its weights.
+
+    Every stage begins with it that does not start from the network of an earlier stage.
+    """
 
     path: str
 
@@ -65,7 +71,7 @@ class NetworkFile(Network):
             raise SettingError(f"networks.{kind}: there is no file {self.path}")
 
     def build(self, shape: Sequence[int | None], needed: Interface) -> keras.Model:
-        """The file's network. A subclass of ``keras.Model`` is put into a functional one, which can be exported.
+        """Load the network of the file. A subclass of ``keras.Model`` is put into a functional one, to be exportable.
 
         Raises:
             SettingError: if it does not take or give what is needed.
@@ -92,14 +98,13 @@ FILE = "file"  # the name of a network that comes from one
 
 @as_written
 def build_net(role: str, networks: "Networks", shape: Sequence[int | None], n_classes: int) -> keras.Model:
-    """A new network for images of ``shape``, or that of a file.
+    """Build a new network for images of ``shape``, or load that of a file where the settings name one.
 
-    The layers of a new one compute in ``networks.precision``, and remember that when it is saved; its outputs are
-    float32.
+    A new network computes in ``networks.precision``, which is saved with it; what it gives is float32.
 
     Args:
-        role: what it is for, one of :data:`~deepatlas_tf.models.network.ROLES`.
-        networks: the :class:`~deepatlas_tf.models.networks.Networks` of the experiment.
+        role: what the network is for, one of :data:`~deepatlas_tf.models.network.ROLES`.
+        networks: the networks of the experiment.
         shape: spatial size ``*S``; ``None`` for an axis of any length.
         n_classes: background included.
     """
@@ -110,11 +115,11 @@ def build_net(role: str, networks: "Networks", shape: Sequence[int | None], n_cl
 
 @as_written
 def load_net(path: Path, remedy: str | None = None) -> keras.Model:
-    """A network that a run has saved, a Keras model without optimizer.
+    """Load a network that a run has saved, as a Keras model without optimizer.
 
     Args:
         path: a ``.keras`` file.
-        remedy: what to do where it cannot be read; by default what helps for a file of a stage.
+        remedy: what the error says is to be done; None is what helps for the file of a stage.
 
     Raises:
         DataError: if the file is damaged, or names anything but known layers, see

@@ -1,8 +1,8 @@
-"""Keras' convolutions, with gradients in the form that is fastest on a CPU.
+"""Keras' convolutions, with gradients that are computed in the way that is fastest on a CPU.
 
-There a kernel computes as many channels at a time as a vector holds, and takes as long for fewer. So the gradient of a
-convolution's kernel towards few channels is computed as that of one the other way round, from these channels, and
-reversed along each axis. :func:`plain_convolve` and :func:`plain_add_bias` are the definitions.
+A CPU computes as many output channels at a time as a vector register holds, and takes as long for fewer. So where a
+convolution has few output channels, the gradient of its kernel is computed as that of a convolution from these channels
+to the many, and then reversed along each axis. :func:`plain_convolve` and :func:`plain_add_bias` are the definitions.
 """
 
 from collections.abc import Sequence
@@ -42,13 +42,13 @@ def _is_plain(layer: keras.layers.Layer) -> bool:
 
 
 def _convolved(layer: keras.layers.Layer, inputs: Tensor) -> Tensor:
-    """What a plain convolution gives of ``inputs (B, *S, I)``: ``(B, *S, O)``."""
+    """Apply such a layer, with its bias and activation, to ``inputs (B, *S, I)``: ``(B, *S, O)``."""
     result = convolve(inputs, tf.convert_to_tensor(layer.kernel))
     return layer.activation(add_bias(result, tf.convert_to_tensor(layer.bias)) if layer.use_bias else result)
 
 
 def convolve(x: Tensor, kernel: Tensor) -> Tensor:
-    """Convolution of ``x (B, *S, I)`` with a kernel ``(K, ..., I, O)``, stride 1 and zeros around: ``(B, *S, O)``."""
+    """Convolve ``x (B, *S, I)`` with a kernel ``(K, ..., I, O)``, with stride 1 and zeros around: ``(B, *S, O)``."""
     if on_gpu():
         return plain_convolve(x, kernel)
 
@@ -82,7 +82,7 @@ def _kernel_gradient(x: Tensor, upstream: Tensor, shape: Sequence[int]) -> Tenso
 
 
 def add_bias(x: Tensor, bias: Tensor) -> Tensor:
-    """``x (B, *S, O) + bias (O,)``: ``(B, *S, O)``."""
+    """Add a bias ``(O,)`` to each voxel of ``x (B, *S, O)``."""
     if on_gpu() or x.shape[-1] >= VECTOR:
         return plain_add_bias(x, bias)
 

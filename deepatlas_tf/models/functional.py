@@ -1,4 +1,4 @@
-"""Any Keras model, also a subclass of ``keras.Model``, as a functional model or as a copy."""
+"""Making a functional model or a copy of any Keras model, also of a subclass of ``keras.Model``."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from deepatlas_tf.types import SettingError
 
 
 def as_functional(net: keras.Model, name: str) -> keras.Model:
-    """Make any Keras model a functional one of this name, which shares its weights.
+    """Make a functional model of any Keras model, which shares its weights.
 
     Args:
         net: any Keras model of one output. A subclass of ``keras.Model`` knows its inputs once it was called.
-        name: of the result.
+        name: what the functional model is called.
 
     Raises:
         SettingError: if a subclass of ``keras.Model`` was never called.
@@ -23,7 +23,7 @@ def as_functional(net: keras.Model, name: str) -> keras.Model:
 
 
 def new_inputs(net: keras.Model) -> Any:
-    """Keras inputs as those that a subclass of ``keras.Model`` was called with: one, or a list.
+    """Make Keras inputs like those that a subclass of ``keras.Model`` was called with: one, or a list.
 
     Raises:
         SettingError: if it was never called.
@@ -35,7 +35,7 @@ def new_inputs(net: keras.Model) -> Any:
 
 
 def copy_of(net: keras.Model) -> keras.Model:
-    """Another network of the same architecture and the same weights.
+    """Make another network of the same architecture with the same weights, which then has a life of its own.
 
     Raises:
         SettingError: if it is a subclass of ``keras.Model`` that was never called, or whose ``get_config`` lacks

@@ -1,4 +1,4 @@
-"""What may be read as a network: a ``.keras`` archive of layers that are known, so that no code of its maker runs.
+"""Checking ``.keras`` files before they are opened, so that no code of whoever made the file runs.
 
 Keras makes whatever classes and functions the configuration in the archive names, of any module that can be imported; a
 ``Lambda`` layer calls any function. It also takes an HDF5 file or a SavedModel under that name, which bring code of
@@ -40,10 +40,13 @@ ACTIVATIONS = frozenset(
 
 
 def check_keras_file(path: Path) -> None:
-    """Raise ValueError, with the reason, unless Keras may read the file.
+    """Check that a file is a ``.keras`` archive of known layers, which Keras may read.
 
     Args:
-        path: of a network. It is not changed, and nothing in it is run.
+        path: file of a network. It is not changed, and nothing in it is run.
+
+    Raises:
+        ValueError: if it is not; the message is the reason.
     """
     if not path.is_file() or path.suffix != ".keras" or not zipfile.is_zipfile(path):
         raise ValueError("it is no .keras archive; HDF5 files and SavedModel folders are not read, they can hold code")
@@ -63,7 +66,10 @@ def check_keras_file(path: Path) -> None:
 
 
 def _objects(value: Any) -> Iterator[dict]:
-    """All mappings in a configuration that name a class or a function; activations named by a text are among them."""
+    """Go through all mappings in a configuration that name a class or a function.
+
+    An activation that is given by its name alone counts as one.
+    """
     if isinstance(value, list):
         for item in value:
             yield from _objects(item)
@@ -91,7 +97,7 @@ def _check_object(named: dict) -> None:
 
 
 def _is_registered(registered: Any, name: Any) -> bool:
-    """Whether this process has registered with Keras a class of these names that can be a part of a network."""
+    """Whether a class of these names, which can be a part of a network, is registered with Keras in this process."""
     cls = keras.utils.get_custom_objects().get(registered) if isinstance(registered, str) else None
     parts = (keras.layers.Layer, keras.initializers.Initializer, keras.regularizers.Regularizer)
     if not isinstance(cls, type) or not issubclass(cls, parts) or issubclass(cls, keras.layers.Lambda):

@@ -1,4 +1,4 @@
-"""Registration of predicted label maps in place of images, as one network of the two images."""
+"""Registration by predicted label maps: two segmentation networks and a registration network as one network."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from deepatlas_tf.types import Tensor
 
 @keras.utils.register_keras_serializable("deepatlas_tf")
 class MostProbable(keras.layers.Layer):
-    """One-hot map of the most probable class: ``(B, *S, C) -> (B, *S, C)`` float32. No gradient passes."""
+    """The one-hot map of the most probable class: ``(B, *S, C) -> (B, *S, C)`` float32. No gradient passes."""
 
     def __init__(self, **kwargs: Any):
         super().__init__(**{**kwargs, "dtype": "float32"})
@@ -21,12 +21,15 @@ class MostProbable(keras.layers.Layer):
 def on_label_maps(
     registration: keras.Model, segmentation_moving: keras.Model, segmentation_fixed: keras.Model
 ) -> keras.Model:
-    """A registration of images by their predicted label maps: ``[moving, fixed] (B, *S, 1) -> u (B, *S, D)``.
+    """Join three networks to one that registers two images by their predicted label maps.
+
+    It is a Keras model ``[moving, fixed] (B, *S, 1) -> u (B, *S, D)`` in voxels.
 
     Args:
-        registration: Keras model ``[moving, fixed] (B, *S, C) -> u`` on one-hot label maps.
-        segmentation_moving: Keras model ``image -> probabilities (B, *S, C)`` of the moving domain; it is frozen.
-        segmentation_fixed: that of the fixed domain; it is frozen.
+        registration: Keras model ``[moving, fixed] (B, *S, C) -> u (B, *S, D)`` on one-hot label maps.
+        segmentation_moving: Keras model ``image (B, *S, 1) -> probabilities (B, *S, C)`` of the moving domain; it is
+            frozen.
+        segmentation_fixed: the same of the fixed domain; it is frozen.
 
     Raises:
         SettingError: if one is a subclass of ``keras.Model`` that was never called.

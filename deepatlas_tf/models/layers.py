@@ -1,4 +1,4 @@
-"""Keras layers shared by the networks: voxelmorph's warp for a whole batch, integration, and padding to any size."""
+"""Keras layers that the networks share: warping, integration, normalisation, dropout, padding and upsampling."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,11 @@ _register = keras.utils.register_keras_serializable("deepatlas_tf")
 
 @_register
 class SpatialTransformer(vxm.layers.SpatialTransformer):
-    """voxelmorph's spatial transformer, with the same values, for the whole batch at once.
+    """Warps an image by a displacement field, as voxelmorph's layer of this name does, but a whole batch at once.
 
-    The original maps a function over the examples and is bound to the number of channels it was built with; this one
-    takes any number of channels, so that one layer warps images and anatomies. Always float32.
-
-    Call it with ``[image (B, *S, C), u (B, *S, D) in voxels]``; ``interp_method`` is ``"linear"`` or ``"nearest"``.
+    Call it with ``[image (B, *S, C), u (B, *S, D) in voxels]``: ``(B, *S, C)`` float32. ``interp_method`` is
+    ``"linear"`` or ``"nearest"``. The number of channels may differ from call to call (voxelmorph's layer keeps that of
+    the first), so that one layer warps images and anatomies.
     """
 
     def __init__(self, interp_method: str = "linear", **kwargs: Any):
@@ -40,9 +39,10 @@ class SpatialTransformer(vxm.layers.SpatialTransformer):
 
 @_register
 class VecInt(keras.layers.Layer):
-    """Displacement field of a stationary velocity field by scaling and squaring, for the whole batch; float32.
+    """Integrates a stationary velocity field by scaling and squaring: ``(B, *S, D) -> u (B, *S, D)`` float32.
 
-    Gives what voxelmorph's ``VecInt(method="ss")`` gives (its constructor cannot be inherited from).
+    Both are in voxels. ``int_steps`` is the number of squarings. The result is that of voxelmorph's
+    ``VecInt(method="ss")``, whose constructor cannot be inherited from.
     """
 
     def __init__(self, int_steps: int = 7, **kwargs: Any):
@@ -58,13 +58,11 @@ class VecInt(keras.layers.Layer):
 
 @_register
 class InstanceNormalization(keras.layers.Layer):
-    """Zero mean and unit variance of each channel of each example, then a learned scale and offset; ``(B, *S, C)``.
+    """Gives each channel of each example zero mean and unit variance, then a learned scale and offset; ``(B, *S, C)``.
 
-    With ``leak`` a leaky ReLU of this slope (> 0) follows. As one layer the two keep one volume less for the gradient.
-
-    Mean, variance, scale and offset are float32 where the features are float16 or bfloat16.
-
-    Keras 2's ``GroupNormalization(groups=-1)`` gives the same, at several times the cost.
+    With ``leak`` below 1 a leaky ReLU of this slope (above 0) follows; as one layer the two keep one volume less in
+    memory for the gradient. Mean, variance, scale and offset are float32 also where the features are float16 or
+    bfloat16. Keras 2's ``GroupNormalization(groups=-1)`` gives the same, at several times the cost.
     """
 
     def __init__(self, epsilon: float = 1e-5, leak: float = 1.0, **kwargs: Any):
@@ -97,9 +95,9 @@ class InstanceNormalization(keras.layers.Layer):
 
 @_register
 class LeakyReLU(keras.layers.LeakyReLU):
-    """Keras' layer with a gradient that reads the result, so that what came in need not be kept for it as well.
+    """Keras' leaky ReLU in less memory: its gradient is computed from the result, so that the input need not be kept.
 
-    The slope, ``alpha``, is above 0: the result then has the signs of what came in.
+    For this the slope, ``alpha``, has to be above 0: the result then has the signs of the input.
     """
 
     def call(self, inputs: Tensor) -> Tensor:
@@ -119,7 +117,7 @@ class LeakyReLU(keras.layers.LeakyReLU):
 
 @_register
 class Softmax(keras.layers.Softmax):
-    """Keras' softmax with a gradient in one program, which makes fewer volumes on its way."""
+    """Keras' softmax in less memory: its gradient is one compiled program, which makes fewer volumes on its way."""
 
     def call(self, inputs: Tensor) -> Tensor:
         @tf.custom_gradient
@@ -138,10 +136,10 @@ def _softmax_gradient(probabilities: Tensor, upstream: Tensor, axis: int) -> Ten
 
 @_register
 class Dropout(keras.layers.Layer):
-    """Dropout (Srivastava et al., JMLR 2014) whose masks follow from how often it was called in training.
+    """Dropout (Srivastava et al., JMLR 2014) that a resumed run repeats: its masks follow from a counter of its calls.
 
-    That number is one of its weights, so that a resumed run drops what the uninterrupted one would have: Keras' own
-    layer has a state that no checkpoint holds.
+    The counter is one of its weights, which checkpoints hold. So a resumed run drops what an uninterrupted one would
+    have dropped; Keras' own layer has a state that is in no checkpoint. ``rate`` is the part that is dropped.
     """
 
     def __init__(self, rate: float, **kwargs: Any):
@@ -167,7 +165,7 @@ class Dropout(keras.layers.Layer):
 
 @_register
 class PadToMultiple(keras.layers.Layer):
-    """Zero-pad ``(B, *S, C)`` at the far end of each spatial axis to a multiple of ``stride``."""
+    """Pads ``(B, *S, C)`` with zeros at the far end of each spatial axis, to a multiple of ``stride`` voxels."""
 
     def __init__(self, stride: int, **kwargs: Any):
         super().__init__(**kwargs)
@@ -195,7 +193,10 @@ class PadToMultiple(keras.layers.Layer):
 
 @_register
 class CropLike(keras.layers.Layer):
-    """Crop the first input to the spatial size of the second: the inverse of :class:`PadToMultiple`."""
+    """Crops the first of two inputs to the spatial size of the second, which undoes a :class:`PadToMultiple`.
+
+    ``[(B, *P, C), (B, *S, K)] -> (B, *S, C)``.
+    """
 
     def call(self, inputs: Sequence[Tensor]) -> Tensor:
         x, like = inputs
@@ -208,10 +209,10 @@ class CropLike(keras.layers.Layer):
 
 @_register
 class UpsampleField(keras.layers.Layer):
-    """Linear interpolation of a field ``(B, *S / factor, D)`` of the mean-pooled grid: ``(B, *S, D)``, float32.
+    """Interpolates a field of a coarse grid linearly to a fine one: ``(B, *S / factor, D) -> (B, *S, D)`` float32.
 
-    The field is in voxels of the fine grid after it as well: its values are multiplied by ``factor``. A coarse voxel
-    lies in the middle of the ``factor`` fine ones that it is the mean of; beyond the last one its value is kept.
+    The values are multiplied by ``factor``, so that the field is in voxels of its own grid before and after. A coarse
+    voxel lies in the middle of the ``factor`` fine ones that it is the mean of; beyond the last one its value is kept.
     """
 
     def __init__(self, factor: int, **kwargs: Any):
@@ -243,9 +244,10 @@ class UpsampleField(keras.layers.Layer):
 
 
 def _normalise_and_activate(x: Tensor, scale: Tensor, offset: Tensor, epsilon: float, leak: float) -> Tensor:
-    """Batch normalisation and a leaky ReLU of ``(1, V, 1, C)`` in one function: ``(1, V, 1, C)``.
+    """Normalise ``x (1, V, 1, C)`` and apply a leaky ReLU, as one function: ``(1, V, 1, C)``.
 
-    The gradient needs only the signs of the normalised volume, which the result has too, so that volume is not kept.
+    The gradient of the ReLU needs only the signs of the normalised volume. The result has the same signs, so that the
+    normalised volume need not be kept.
     """
 
     @tf.custom_gradient

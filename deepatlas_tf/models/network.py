@@ -1,4 +1,4 @@
-"""What a network is: frozen settings, from which a Keras model is built for a grid."""
+"""What a network is here: a frozen dataclass of settings, which builds a Keras model for a grid."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,7 +16,8 @@ ROLES = (*KINDS, "label_registration")
 class Interface:
     """What a network has to take and to give.
 
-    role: one of ``ROLES``. images: how many it takes. channels: of each of them. outputs: channels of what it gives.
+    role: what it is for, one of ``ROLES``. images: how many images it takes. channels: how many channels each of them
+    has. outputs: how many channels its result has.
     """
 
     role: str
@@ -26,12 +27,15 @@ class Interface:
 
     @property
     def kind(self) -> str:
-        """The one of ``KINDS`` that the network is chosen from."""
+        """The kind of network that can have this role, one of ``KINDS``."""
         return "registration" if self.role == "label_registration" else self.role
 
 
 def interface(role: str, n_axes: int, n_classes: int) -> Interface:
-    """The interface of one of ``ROLES`` on a grid of so many axes, for so many classes, background included."""
+    """What a network for one of ``ROLES`` has to take and to give.
+
+    ``n_axes`` is 2 or 3; ``n_classes`` counts the background.
+    """
     return {
         "registration": Interface(role, images=2, channels=1, outputs=n_axes),
         "label_registration": Interface(role, images=2, channels=n_classes, outputs=n_axes),
@@ -43,20 +47,20 @@ def interface(role: str, n_axes: int, n_classes: int) -> Interface:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """Base of the networks. A subclass is a frozen dataclass: its fields are the settings of the network."""
+    """Base class of the networks. A subclass is a frozen dataclass whose fields are the settings of the network."""
 
     def build(self, shape: Sequence[int | None], needed: Interface) -> keras.Model:
-        """A new Keras model.
+        """Build a new Keras model with these settings.
 
         Args:
-            shape: spatial size ``*S``; ``None`` for an axis of any length.
-            needed: what it has to take and to give.
+            shape: spatial size ``*S`` of the images; ``None`` for an axis of any length.
+            needed: what the model has to take and to give.
         """
         raise NotImplementedError
 
     def tiny(self) -> "Network":
-        """Settings of a network of this kind with few channels, to see quickly that everything works."""
+        """The same network with few channels, to see quickly that everything works."""
         return self
 
     def check(self, kind: str) -> None:
-        """Raise SettingError where it cannot be built for sure, such as for a file that is not there."""
+        """Raise SettingError where it is known already that it cannot be built, such as from a file that is missing."""

@@ -17,12 +17,12 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")  # policies of Keras
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
-    """The network of each kind, given as its settings, as a name, or as the path of a ``.keras`` file.
+    """The networks of an experiment, one of each kind, and the precision in which they compute.
 
-    registration, segmentation, generator, discriminator: names are those of the files in the folder of the kind, such
-    as ``"cascade"``, and stand for the network's default settings. With a file every stage begins with its network and
-    weights. generator and discriminator are for the translation between two domains.
-    precision: of what the networks compute, one of ``PRECISIONS``; weights, fields, warps and losses are float32.
+    registration, segmentation, generator, discriminator: the settings of a network; or its name, such as ``"cascade"``,
+        which stands for its default settings; or the path of a ``.keras`` file, with whose network and weights every
+        stage then begins. The last two kinds are for the translation between two domains.
+    precision: one of ``PRECISIONS``, for what the networks compute; weights, fields, warps and losses are float32.
 
     Raises:
         SettingError: if there is no such network or precision.
@@ -42,13 +42,13 @@ class Networks:
                 object.__setattr__(self, kind, named_network(kind, getattr(self, kind)))
 
     def with_network(self, kind: str, name: str) -> "Networks":
-        """Another network of a kind, by its name or file.
+        """A copy with another network of one kind, which is given by its name or file.
 
-        The settings that were changed and that both have are kept, and a narrow network (:meth:`tiny`) is followed by a
-        narrow one.
+        Settings that were changed from their defaults are kept where the new network has them too; in place of a
+        narrow network (:meth:`tiny`) comes a narrow one.
 
         Raises:
-            SettingError: if there is none of this name, or the new one lacks a switch that is on.
+            SettingError: if there is no such network, or a setting that is True now is unknown to it.
         """
         old, new = getattr(self, kind), named_network(kind, name)
         if type(old) is type(new) and not isinstance(new, NetworkFile):
@@ -63,7 +63,7 @@ class Networks:
         return self._replaced({kind: new})
 
     def tiny(self) -> "Networks":
-        """All networks narrow, to see quickly that everything works."""
+        """A copy with narrow networks, to see quickly that everything works."""
         return self._replaced({kind: getattr(self, kind).tiny() for kind in KINDS})
 
     def _replaced(self, networks: dict[str, Any]) -> "Networks":
@@ -76,14 +76,17 @@ class Networks:
 
 
 def named_network(kind: str, name: str) -> Network:
-    """The default settings of a network, or a file's. Raises SettingError where there is no such network."""
+    """The default settings of the network with this name, or those for a ``.keras`` file of this path.
+
+    Raises SettingError where there is no such network.
+    """
     if isinstance(name, str) and name.endswith(".keras"):
         return NetworkFile(name)
     return network_class(kind, name)()
 
 
 def networks_dict(networks: Networks) -> dict[str, Any]:
-    """Names and settings of the networks as plain types: ``{kind: {"name": name, setting: value}, "precision": p}``."""
+    """The networks as a dictionary for JSON: ``{kind: {"name": name, setting: value, ...}, ..., "precision": p}``."""
     named = {kind: (network_name(kind, getattr(networks, kind)), getattr(networks, kind)) for kind in KINDS}
     return {
         **{kind: {"name": name, **_settings(network)} for kind, (name, network) in named.items()},
@@ -92,7 +95,7 @@ def networks_dict(networks: Networks) -> dict[str, Any]:
 
 
 def networks_from(settings: Mapping[str, Any]) -> Networks:
-    """The inverse of :func:`networks_dict`; lists, as JSON has them, stand for tuples.
+    """The networks that :func:`networks_dict` gave as a dictionary, also after JSON has made lists of tuples.
 
     Raises:
         SettingError: if a network or a setting does not exist.
@@ -115,7 +118,7 @@ def _settings(network: Network) -> dict[str, Any]:
 
 
 def _changed_settings(network: Network) -> dict[str, Any]:
-    """Settings that differ from the network's defaults; none for a network from a file, which has no defaults."""
+    """The settings of a network that differ from their defaults; a network from a file has none."""
     if isinstance(network, NetworkFile):
         return {}
     default = _settings(type(network)())

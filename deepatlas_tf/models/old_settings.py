@@ -1,4 +1,4 @@
-"""Settings of networks as earlier versions wrote them: all in one list, with names such as ``segmentation_widths``."""
+"""Reading the settings of networks that earlier versions wrote, with names such as ``segmentation_widths``."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,7 +32,10 @@ _SETTINGS = {  # of each network, as it was
 
 
 def translated_networks(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The ``networks`` of an ``experiment.json`` as they are written now; new ones are returned as they are."""
+    """The ``networks`` of an ``experiment.json`` of any version in the form of this one.
+
+    That is the form of :func:`deepatlas_tf.models.networks.networks_dict`.
+    """
     if any(isinstance(settings.get(kind), Mapping) for kind in KINDS):
         return dict(settings)
     found: dict[str, Any] = {}

@@ -1,7 +1,7 @@
-"""Less memory for more time: what a part of a network has computed inside is not kept, but computed again.
+"""Gradient checkpointing (Chen, Xu, Zhang & Guestrin, arXiv 1604.06174): less memory for more time.
 
-Gradient checkpointing (Chen, Xu, Zhang & Guestrin, arXiv 1604.06174): for the gradient only the inputs of the parts are
-kept. The definition is the network without it, ``recompute=False``: the values and the gradients are equal.
+A network is cut into parts. For the gradient only what goes into a part is kept; its inner features are computed a
+second time. Values and gradients are those of the network without it, ``recompute=False``, which is the definition.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from deepatlas_tf.types import Tensor
 
 @keras.utils.register_keras_serializable("deepatlas_tf")
 class Recomputed(keras.layers.Layer):
-    """A Keras model as a layer whose inner features are computed again for the gradient.
+    """A layer that applies a Keras model, ``part``, and computes its inner features a second time for the gradient.
 
     The model must not draw random numbers or count its calls, since it is called twice in a step.
     """
@@ -40,7 +40,10 @@ class Recomputed(keras.layers.Layer):
 
 
 def apply_part(block: Callable, inputs: Sequence, name: str, recompute: bool) -> Tensor:
-    """``block(*inputs)`` of Keras tensors; with ``recompute`` as a layer ``name`` that computes it twice."""
+    """Apply a function of Keras tensors: ``block(*inputs)``.
+
+    With ``recompute`` it becomes a :class:`Recomputed` layer called ``name``.
+    """
     if not recompute:
         return block(*inputs)
     own = [keras.Input(x.shape[1:], dtype=x.dtype, name=f"{name}_in{i}") for i, x in enumerate(inputs)]

@@ -14,15 +14,16 @@ from deepatlas_tf.types import SettingError, Tensor
 
 
 def unet_features(x: Tensor, encoder: Sequence[int], decoder: Sequence[int], recompute: bool = False) -> Tensor:
-    """Features of voxelmorph's U-Net, ``(B, *S, W)`` of the last width, from a Keras tensor ``x (B, *S, C)``.
+    """Build voxelmorph's U-Net on a Keras tensor ``x (B, *S, C)``; its features are ``(B, *S, W)`` of the last width.
 
-    One convolution with a leaky ReLU at each level, max-pooling down; up, the doubled features are joined with those of
-    the encoder, see :class:`~deepatlas_tf.models.upsampling.UpsampledConvolution`.
+    Each level has one convolution with a leaky ReLU. On the way down max-pooling halves the resolution; on the way up
+    the features are doubled and joined with those of the encoder, see
+    :class:`~deepatlas_tf.models.upsampling.UpsampledConvolution`.
 
     Args:
-        x: its size is a multiple of ``2 ** len(encoder)`` along each axis.
-        encoder: widths from full resolution down.
-        decoder: widths from the lowest resolution up; those beyond the encoder's levels are at full resolution.
+        x: Keras tensor whose size is a multiple of ``2 ** len(encoder)`` along each axis.
+        encoder: channels of each level from full resolution down.
+        decoder: channels from the lowest resolution up; those beyond the encoder's levels are at full resolution.
         recompute: the features are computed again for the gradient, in three parts: the convolution at full resolution,
             all at lower ones, and those at full resolution after them.
 
@@ -50,9 +51,12 @@ def unet_features(x: Tensor, encoder: Sequence[int], decoder: Sequence[int], rec
 
 
 def class_probabilities(features: Tensor, image: Tensor, n_classes: int) -> Tensor:
-    """Class probabilities ``(B, *S, C)``, float32, from features ``(B, *P, W)`` of the padded image.
+    """Build the head of a segmentation network, which gives class probabilities ``(B, *S, C)`` float32.
 
-    ``image`` is the Keras tensor ``(B, *S, 1)`` to whose size they are cropped.
+    Args:
+        features: Keras tensor ``(B, *P, W)`` on the padded grid.
+        image: Keras tensor ``(B, *S, 1)``, to whose size the result is cropped.
+        n_classes: C, background included.
     """
     logits = convolution(features, n_classes, "logits", width=1, kernel_initializer="glorot_uniform", dtype="float32")
     logits = CropLike(name="crop", dtype="float32")([logits, image])
@@ -70,6 +74,6 @@ def _in_three_parts(start: Tensor, first: Tensor, last_lower: Tensor, features: 
 
 
 def _draw_as_before(n: int) -> None:
-    """Take ``n`` seeds, as earlier versions did, which made voxelmorph's network first: equal first weights."""
+    """Use up ``n`` seeds, as earlier versions did by building voxelmorph's own network, to begin with equal weights."""
     for _ in range(n):
         keras.initializers.HeNormal()((1, 1))

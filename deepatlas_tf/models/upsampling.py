@@ -17,10 +17,10 @@ from deepatlas_tf.types import Tensor
 
 @keras.utils.register_keras_serializable("deepatlas_tf")
 class UpsampledConvolution(keras.layers.Layer):
-    """``Conv(3, padding="same")`` of ``Concatenate()([UpSampling(2)(low), skip])``, in 2D and 3D.
+    """A layer that does what ``Conv(filters, 3, padding="same")(Concatenate()([UpSampling(2)(low), skip]))`` does.
 
-    Call it with ``[low (B, *S / 2, L), skip (B, *S, K)]``; it gives ``(B, *S, filters)``. The kernel is that of the
-    convolution, ``(3, ..., 3, L + K, filters)``.
+    Call it with ``[low (B, *S / 2, L), skip (B, *S, K)]``, in 2D or 3D; it gives ``(B, *S, filters)``. Its kernel is
+    that of the convolution, ``(3, ..., 3, L + K, filters)``.
     """
 
     def __init__(self, filters: int, use_bias: bool = True, kernel_initializer: Any = "glorot_uniform", **kwargs: Any):
@@ -49,7 +49,7 @@ class UpsampledConvolution(keras.layers.Layer):
 
 
 def upsampled_convolution(low: Tensor, skip: Tensor, kernel: Tensor) -> Tensor:
-    """Convolution of the doubled ``low (B, *S / 2, L)`` joined with ``skip (B, *S, K)``: ``(B, *S, O)``.
+    """Double ``low (B, *S / 2, L)``, append ``skip (B, *S, K)``, and convolve: ``(B, *S, O)``.
 
     The kernel is ``(3, ..., 3, L + K, O)``; around the volumes are zeros.
     """
@@ -71,9 +71,14 @@ def plain_upsampled_convolution(low: Tensor, skip: Tensor, kernel: Tensor) -> Te
 def convolution(
     x: Tensor | list[Tensor], filters: int, name: str, strides: int = 1, width: int = 3, **settings: Any
 ) -> Tensor:
-    """A convolution of a Keras tensor, or a 3-wide one of ``[low, skip]`` joined after an upsampling.
+    """Apply a new convolution to a Keras tensor ``(B, *S, I)``, or to ``[low, skip]`` after an upsampling of ``low``.
 
-    ``settings``: other arguments of the layer, such as ``use_bias``.
+    Args:
+        x: a Keras tensor, or two for :class:`UpsampledConvolution`, which is 3 voxels wide.
+        filters: output channels.
+        name: what the layer is called.
+        strides, width: voxels along each axis.
+        settings: other arguments of the layer, such as ``use_bias``.
     """
     settings = {"kernel_initializer": "he_normal", "name": name, **settings}
     if isinstance(x, list):
@@ -83,7 +88,7 @@ def convolution(
 
 
 def _transposed(kernel: Tensor) -> Tensor:
-    """Kernel ``(3, ..., I, O)`` on repeated voxels -> ``(4, ..., O, I)`` of the transposed convolution."""
+    """Turn a kernel ``(3, ..., I, O)`` for repeated voxels into one ``(4, ..., O, I)`` of a transposed convolution."""
     axes = list(range(kernel.shape.rank - 2))
     kernel = tf.transpose(tf.reverse(kernel, axes), [*axes, len(axes) + 1, len(axes)])
     for axis in axes:

@@ -5,11 +5,11 @@ from deepatlas_tf.models.layers import VecInt
 
 
 def split_integration(net: keras.Model) -> tuple[keras.Model, VecInt | None]:
-    """The network without its last layer, if that is a :class:`VecInt`, and that layer.
+    """Split a diffeomorphic registration network before its last layer, a :class:`VecInt`.
 
-    The first part gives the velocity field of a diffeomorphic network, and shares its weights: ``net(x)`` is
-    ``integrate(head(x))``, and ``integrate(-head(x))`` the inverse of the deformation (Dalca et al., MedIA 2019). Of
-    any other network, a Keras subclass for example, it is the network itself.
+    The first part, ``head``, gives the velocity field and shares the weights of the network: ``net(x)`` is
+    ``integrate(head(x))``, and ``integrate(-head(x))`` the inverse of the deformation (Dalca et al., MedIA 2019). Any
+    other network, such as a subclass of ``keras.Model``, is not split: it is the ``head``.
 
     Args:
         net: Keras model ``[moving, fixed] (B, *S, 1) -> u (B, *S, D)``.

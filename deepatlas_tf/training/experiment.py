@@ -196,7 +196,7 @@ class Experiment:
         return dataclasses.replace(self, stages=tuple(s for s in self.stages if s.name in needed))
 
     def tiny(self) -> "Experiment":
-        """A copy with narrow networks and eight steps in each stage, to see in a minute that everything works."""
+        """A copy with narrow networks and eight steps in each stage, to see quickly that everything works."""
         stages = tuple(dataclasses.replace(stage, steps=8, epochs=2) for stage in self.stages)
         return dataclasses.replace(self, stages=stages, networks=self.networks.tiny())
 

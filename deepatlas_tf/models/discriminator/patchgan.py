@@ -11,7 +11,7 @@ from deepatlas_tf.types import Tensor
 
 @dataclasses.dataclass(frozen=True)
 class PatchGAN(Network):
-    """widths: see :func:`discriminator`."""
+    """The settings of a PatchGAN discriminator, which are arguments of :func:`discriminator`."""
 
     widths: tuple[int, ...] = (64, 128, 256, 512)
 
@@ -23,7 +23,9 @@ class PatchGAN(Network):
 
 
 def discriminator(shape: Sequence[int | None], widths: Sequence[int] = (64, 128, 256, 512)) -> keras.Model:
-    """A Keras model ``image (B, *S, 1) -> scores (B, *S', 1)`` of overlapping patches: 1 real, 0 generated; float32.
+    """Build the discriminator, a Keras model ``image (B, *S, 1) -> scores (B, *S', 1)`` float32.
+
+    Each score is of a patch of the image, and is trained to be 1 for a real image and 0 for a generated one.
 
     Args:
         shape: spatial size ``*S``; ``None`` for an axis of any length.

@@ -17,7 +17,7 @@ _FIRST_KERNEL = {2: 7, 3: 5}  # 7 as published; in 3D it would cost more than al
 
 @dataclasses.dataclass(frozen=True)
 class ResNet(Network):
-    """widths: see :func:`generator`. blocks: its ``n_blocks``."""
+    """The settings of a ResNet generator, which are ``widths`` and ``n_blocks`` of :func:`generator`."""
 
     widths: tuple[int, ...] = (64, 128, 256)
     blocks: int = 9
@@ -30,7 +30,9 @@ class ResNet(Network):
 
 
 def generator(shape: Sequence[int | None], widths: Sequence[int] = (64, 128, 256), n_blocks: int = 9) -> keras.Model:
-    """A Keras model ``image (B, *S, 1) -> image of the other domain (B, *S, 1)``, both in [0, 1], float32.
+    """Build the generator, a Keras model ``image (B, *S, 1) -> image of the other domain (B, *S, 1)`` float32.
+
+    Both images are in [0, 1].
 
     Args:
         shape: spatial size ``*S``; ``None`` for an axis of any length.

@@ -16,7 +16,7 @@ from deepatlas_tf.types import Tensor
 
 @dataclasses.dataclass(frozen=True)
 class Cascade(Network):
-    """encoder, decoder: widths of the U-Net of each step. factors: of each step, its voxel size over the images'."""
+    """The settings of a cascade, which are arguments of :func:`cascade_net`."""
 
     encoder: tuple[int, ...] = ENCODER
     decoder: tuple[int, ...] = DECODER
@@ -36,7 +36,7 @@ def cascade_net(
     factors: Sequence[int] = (4, 2, 1, 1),
     channels: int = 1,
 ) -> keras.Model:
-    """A Keras model ``[moving (B, *S, C), fixed (B, *S, C)] -> u (B, *S, D)`` in voxels, the steps composed by warping.
+    """Build the cascade, a Keras model ``[moving (B, *S, C), fixed (B, *S, C)] -> u (B, *S, D)`` in voxels.
 
     Step ``k`` registers the moving image warped by ``u_{k-1}`` to the fixed one, both mean-pooled by its factor. Its
     field ``v`` makes ``u_k(x) = v(x) + u_{k-1}(x + v(x))``, so that warping by ``u_k`` once is warping by ``u_{k-1}``
@@ -44,9 +44,10 @@ def cascade_net(
 
     Args:
         shape: spatial size ``*S``; ``None`` for an axis of any length.
-        encoder, decoder: widths of the U-Net of each step.
-        factors: of each step, its voxel size over that of the images.
-        channels: of the images, ``C``.
+        encoder, decoder: widths of the U-Net of each step, see
+            :func:`~deepatlas_tf.models.registration.voxelmorph.registration_net`.
+        factors: for each step its voxel size, as a multiple of that of the images.
+        channels: channels ``C`` of the images.
     """
     moving = keras.Input((*shape, channels), name="moving")
     fixed = keras.Input((*shape, channels), name="fixed")
@@ -64,7 +65,7 @@ def cascade_net(
 
 
 def _step(moving: Tensor, fixed: Tensor, widths: tuple[Sequence[int], Sequence[int]], factor: int, name: str) -> Tensor:
-    """The field of one step on the full grid."""
+    """Build one step; gives its displacement field on the full grid, in voxels of it."""
     images = [moving, fixed]
     if factor > 1:
         pool = getattr(keras.layers, f"AveragePooling{len(fixed.shape) - 2}D")

@@ -41,7 +41,7 @@ GAIN, SIGMA, MOMENTUM = 2.5, 0.7, 0.6  # of the first K; sigma in voxels of the 
 
 @dataclasses.dataclass(frozen=True)
 class LearnedDemons(Network):
-    """steps, width, window: see :func:`learned_demons_net`."""
+    """The settings of learned demons, which are arguments of :func:`learned_demons_net`."""
 
     steps: tuple[int, ...] = STEPS
     width: int = WIDTH
@@ -59,9 +59,10 @@ _register = keras.utils.register_keras_serializable("deepatlas_tf")
 
 @_register
 class LocalNormalisation(keras.layers.Layer):
-    """Zero mean and unit variance in the cube of ``window`` voxels around each voxel; ``(B, *S, C)`` float32.
+    """Subtracts from each voxel the mean of the cube of ``window`` voxels around it, and divides by their deviation.
 
-    Half of the variance is kept where it is 0.001, and less below. No gradient passes.
+    ``(B, *S, C) -> (B, *S, C)`` float32. It divides by ``sqrt(variance + 0.001)``, so that noise in uniform regions is
+    not enlarged. No gradient passes.
     """
 
     def __init__(self, window: int = 5, **kwargs: Any):
@@ -81,7 +82,7 @@ class LocalNormalisation(keras.layers.Layer):
 
 @_register
 class DemonsForce(keras.layers.Layer):
-    """The displacement of each voxel that makes the warped image more like the fixed one; no gradient passes.
+    """Gives for each voxel the displacement that makes the warped image more like the fixed one; no gradient passes.
 
     ``[warped (B, *S, C), fixed (B, *S, C)] -> (B, *S, D)`` float32, in voxels. With ``d = fixed - warped`` and ``g``
     the mean of their gradients it is ``sum_c d g / sum_c (|g|^2 + d^2 / 4 + 0.02)``: never longer than a voxel.
@@ -104,7 +105,7 @@ class DemonsForce(keras.layers.Layer):
 
 @_register
 class PoolField(keras.layers.Layer):
-    """A field of the grid of half the resolution: ``(B, *S, D) -> (B, *S / 2, D)``, means in voxels of that grid."""
+    """Brings a field to half the resolution by means, in voxels of that grid: ``(B, *S, D) -> (B, *S / 2, D)``."""
 
     def call(self, field: Tensor) -> Tensor:
         return tf.nn.avg_pool(field, 2, 2, "VALID") / 2
@@ -112,7 +113,7 @@ class PoolField(keras.layers.Layer):
 
 @_register
 class NoDisplacement(keras.layers.Layer):
-    """The identity as a field of half an image's resolution: ``(B, *S, C) -> (B, *S / 2, D)``, float32 zeros."""
+    """Gives a field of zeros, of half the resolution of an image: ``(B, *S, C) -> (B, *S / 2, D)`` float32."""
 
     def call(self, image: Tensor) -> Tensor:
         half = tf.nn.avg_pool(tf.cast(image[..., :1], tf.float32), 2, 2, "VALID")
@@ -122,16 +123,16 @@ class NoDisplacement(keras.layers.Layer):
 def learned_demons_net(
     shape: Sequence[int | None], steps: Sequence[int] = STEPS, width: int = WIDTH, window: int = 5, channels: int = 1
 ) -> keras.Model:
-    """A Keras model ``[moving (B, *S, C), fixed (B, *S, C)] -> u (B, *S, D)`` in voxels, float32.
+    """Build the network, a Keras model ``[moving (B, *S, C), fixed (B, *S, C)] -> u (B, *S, D)`` float32, in voxels.
 
     Any image size works: it is padded to a multiple of the coarsest voxel and cropped back.
 
     Args:
         shape: spatial size ``*S``; ``None`` for an axis of any length.
-        steps: how many at each level, of the full resolution first, then of 1/2, 1/4, ...
-        width: channels of ``R``.
-        window: odd number of voxels, of the local normalisation.
-        channels: of the images, ``C``.
+        steps: the number of steps at each level, full resolution first, then 1/2, 1/4, ...
+        width: channels of the small network ``R``.
+        window: side of the cube of the local normalisation, an odd number of voxels.
+        channels: channels ``C`` of the images.
     """
     moving = keras.Input((*shape, channels), name="moving")
     fixed = keras.Input((*shape, channels), name="fixed")
@@ -150,7 +151,7 @@ def learned_demons_net(
 def _level(
     moving: Tensor, fixed: Tensor, u: Tensor, steps: int, width_and_window: tuple[int, int], name: str
 ) -> Tensor:
-    """The field, of half the resolution of the images, after the steps of a level."""
+    """Build the steps of a level; gives the field after them, of half the resolution of the level's images."""
     width, window = width_and_window
     normalise, force, half = LocalNormalisation(window), DemonsForce(), PoolField(dtype="float32")
     normalised = normalise(fixed)
@@ -166,7 +167,7 @@ def _level(
 
 
 def _correction(shape: tf.TensorShape, width: int, name: str) -> keras.Model:
-    """The network ``[force, step before, u] -> step`` of a level, all ``(B, *S, D)``."""
+    """Build the network ``[force, step before, u] -> step`` that the steps of a level share, all ``(B, *S, D)``."""
     inputs = [keras.Input(shape) for _ in range(3)]
     x = keras.layers.Concatenate(name=f"{name}_all")(inputs)
     for index in range(2):
@@ -178,7 +179,7 @@ def _correction(shape: tf.TensorShape, width: int, name: str) -> keras.Model:
 
 
 def _smoothing(force_and_before: Sequence[Tensor], n_axes: int, name: str) -> Tensor:
-    """``K``, a convolution that begins as a Gaussian of the force and a part of the step before."""
+    """Build ``K``, a convolution that begins as a Gaussian of the force plus a part of the step before."""
     both = keras.layers.Concatenate(name=f"{name}_inputs", dtype="float32")(force_and_before)
     kind: type[keras.layers.Layer] = {2: Conv2D, 3: Conv3D}[n_axes]
     layer = kind(n_axes, 5, padding="same", use_bias=False, name=name, dtype="float32")

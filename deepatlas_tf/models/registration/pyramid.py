@@ -21,7 +21,7 @@ WIDTHS = {2: (16, 32, 32, 32, 32), 3: (16, 32, 32, 32)}
 
 @dataclasses.dataclass(frozen=True)
 class Pyramid(Network):
-    """widths: channels of each level, full resolution first; None is ``WIDTHS`` of the number of axes."""
+    """The setting of a pyramid, which is an argument of :func:`pyramid_net`."""
 
     widths: tuple[int, ...] | None = None
 
@@ -33,17 +33,17 @@ class Pyramid(Network):
 
 
 def pyramid_net(shape: Sequence[int | None], widths: Sequence[int] | None = None, channels: int = 1) -> keras.Model:
-    """A Keras model ``[moving (B, *S, C), fixed (B, *S, C)] -> u (B, *S, D)`` in voxels, float32.
+    """Build the pyramid, a Keras model ``[moving (B, *S, C), fixed (B, *S, C)] -> u (B, *S, D)`` float32, in voxels.
 
-    A residual encoder with strided convolutions, and a decoder with a head at each level. The heads start near zero, so
-    that training starts from the identity. Any image size works. The authors' network has 32 channels throughout and
-    integrates each residual by one squaring; here full resolution has 16 and nothing is integrated. What the heads
-    give is reached by :func:`split_levels`.
+    It has a residual encoder with strided convolutions, and a decoder whose head at each level gives a residual. The
+    heads start near zero, so that training starts from the identity. Any image size works. The authors' network has 32
+    channels throughout and integrates each residual by one squaring; here full resolution has 16 and nothing is
+    integrated. :func:`split_levels` gives the fields and residuals of all levels.
 
     Args:
         shape: spatial size ``*S``; ``None`` for an axis of any length.
-        widths: channels of each level, full resolution first; None is ``WIDTHS``.
-        channels: of the images, ``C``.
+        widths: channels of each level, full resolution first; None takes ``WIDTHS`` for the number of axes.
+        channels: channels ``C`` of the images.
     """
     n_axes = len(shape)
     widths = tuple(widths or WIDTHS[n_axes])
@@ -70,13 +70,16 @@ def pyramid_net(shape: Sequence[int | None], widths: Sequence[int] | None = None
 
 
 def split_levels(net: keras.Model) -> Callable[..., tuple[list[Tensor], list[Tensor]]]:
-    """A function ``inputs, training -> (fields, residuals)``, two lists from the coarsest to the finest level.
+    """Make a function that gives the fields and residuals of all levels of a pyramid.
 
-    The fields of a pyramid are on its padded grid and may have to be cropped. Any other registration network is a
-    pyramid of one level: its displacement field is the field and the residual.
+    Any other registration network counts as a pyramid of one level, whose displacement field is both.
 
     Args:
-        net: Keras model ``[moving, fixed] -> u (B, *S, D)``.
+        net: Keras model ``[moving, fixed] (B, *S, C) -> u (B, *S, D)``.
+
+    Returns:
+        A function ``inputs, training -> (fields, residuals)``, two lists from the coarsest to the finest level, each in
+        voxels of its own grid. They are on the padded grid of the network and may have to be cropped.
     """
     names = {layer.name for layer in net.layers} if getattr(net, "outputs", None) else set()
     n_levels = sum(f"residual{k}" in names for k in range(len(names)))
@@ -98,7 +101,7 @@ def _head(x: Tensor, n_axes: int, k: int) -> Tensor:
 
 
 def _residual_block(x: Tensor, width: int, name: str) -> Tensor:
-    """Two convolutions, and a third of their result beside the input, as the authors add the two."""
+    """Build two convolutions, and a third one of their result and the input side by side, as the authors join them."""
     inner = _convolution(x, width, f"{name}_conv0")
     inner = _convolution(inner, width, f"{name}_conv1")
     return _convolution(keras.layers.Concatenate(name=f"{name}_both")([x, inner]), width, f"{name}_conv2")

@@ -1,4 +1,4 @@
-"""Registration network: voxelmorph's U-Net with a displacement or a diffeomorphic head."""
+"""voxelmorph's registration network: a U-Net that predicts a displacement field or, diffeomorphic, a velocity field."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ TINY_ENCODER, TINY_DECODER = (8, 8, 8), (8, 8, 8, 8)
 
 @dataclasses.dataclass(frozen=True)
 class VoxelMorphRegistration(Network):
-    """encoder, decoder, diffeomorphic, int_steps, recompute: see :func:`registration_net`."""
+    """The settings of voxelmorph's registration network, which are arguments of :func:`registration_net`."""
 
     encoder: tuple[int, ...] = ENCODER
     decoder: tuple[int, ...] = DECODER
@@ -41,18 +41,20 @@ def registration_net(
     channels: int = 1,
     recompute: bool = False,
 ) -> keras.Model:
-    """A Keras model ``[moving (B, *S, C), fixed (B, *S, C)] -> u (B, *S, D)`` in voxels (Balakrishnan et al. 2019).
+    """Build the network, a Keras model ``[moving (B, *S, C), fixed (B, *S, C)] -> u (B, *S, D)`` in voxels.
 
+    It is that of Balakrishnan et al. (TMI 2019), or, diffeomorphic, that of Dalca et al. (MedIA 2019).
     Any image size works: it is padded to the stride of the U-Net and cropped back. The last convolution starts near
     zero, so that training starts from the identity. The field is float32 under any precision policy.
 
     Args:
         shape: spatial size ``*S``; ``None`` for an axis of any length.
-        encoder: widths of the encoder, one a level.
-        decoder: widths of the decoder; those beyond the encoder's levels are convolutions at full resolution.
+        encoder: channels of each level of the encoder, full resolution first.
+        decoder: channels of the decoder from the lowest resolution up; those beyond the encoder's levels are of
+            convolutions at full resolution.
         diffeomorphic: the network predicts a velocity field, integrated by :class:`VecInt`.
-        int_steps: squarings of the integration.
-        channels: of the images, ``C``.
+        int_steps: number of squarings of the integration.
+        channels: channels ``C`` of the images.
         recompute: the U-Net is computed again for the gradient, in three parts: the convolution at full resolution,
             all at lower ones, and those at full resolution after them; see :mod:`deepatlas_tf.models.recompute`.
     """

@@ -15,7 +15,7 @@ from deepatlas_tf.types import Tensor
 
 @dataclasses.dataclass(frozen=True)
 class Light(Network):
-    """widths, dropout, recompute: see :func:`light_unet`."""
+    """The settings of the light U-Net, which are arguments of :func:`light_unet`."""
 
     widths: tuple[int, ...] = (16, 32, 64, 128)
     dropout: float = 0.0
@@ -35,17 +35,17 @@ def light_unet(
     dropout: float = 0.0,
     recompute: bool = False,
 ) -> keras.Model:
-    """A Keras model ``image (B, *S, 1) -> class probabilities (B, *S, C)``, float32.
+    """Build the network, a Keras model ``image (B, *S, 1) -> class probabilities (B, *S, C)`` float32.
 
-    Two convolutions a level, each followed by instance normalisation and leaky ReLU; max-pooling down, nearest
-    upsampling and concatenation up. Instance rather than batch normalisation, because with one or two scans a batch
-    running statistics lag behind the weights for hundreds of steps. Any image size works.
+    Each level has two convolutions, each followed by instance normalisation and a leaky ReLU; max-pooling leads down,
+    upsampling by repetition and concatenation up. It has instance and not batch normalisation because with one or two
+    scans in a batch the running statistics lag behind the weights for hundreds of steps. Any image size works.
 
     Args:
         shape: spatial size ``*S``; ``None`` for an axis of any length.
         n_classes: number of classes, background included.
         widths: channels of each level; the stride is ``2 ** (len(widths) - 1)``.
-        dropout: rate after each level of the encoder but the first.
+        dropout: rate of the dropout after each level of the encoder but the first.
         recompute: the two convolutions of a level are computed again for the gradient, see
             :mod:`deepatlas_tf.models.recompute`.
     """

@@ -11,7 +11,7 @@ from deepatlas_tf.models.unet import class_probabilities, unet_features
 
 @dataclasses.dataclass(frozen=True)
 class VoxelMorphSegmentation(Network):
-    """encoder, decoder: see :func:`voxelmorph_unet`."""
+    """The settings of voxelmorph's U-Net, which are arguments of :func:`voxelmorph_unet`."""
 
     encoder: tuple[int, ...] = (16, 32, 32, 32)
     decoder: tuple[int, ...] = (32, 32, 32, 32, 16, 16)
@@ -29,14 +29,15 @@ def voxelmorph_unet(
     encoder: Sequence[int] = (16, 32, 32, 32),
     decoder: Sequence[int] = (32, 32, 32, 32, 16, 16),
 ) -> keras.Model:
-    """A Keras model ``image (B, *S, 1) -> class probabilities (B, *S, C)``, float32, of any image size.
+    """Build the network, a Keras model ``image (B, *S, 1) -> class probabilities (B, *S, C)`` float32.
 
-    It is voxelmorph's U-Net: one convolution a level, no normalisation.
+    It is voxelmorph's U-Net, with one convolution in each level and no normalisation. Any image size works.
 
     Args:
         shape: spatial size ``*S``; ``None`` for an axis of any length.
         n_classes: number of classes, background included.
-        encoder, decoder: widths, as of :func:`~deepatlas_tf.models.registration.voxelmorph.registration_net`.
+        encoder, decoder: channels of the levels, as those of
+            :func:`~deepatlas_tf.models.registration.voxelmorph.registration_net`.
     """
     image = keras.Input((*shape, 1), name="image")
     padded = PadToMultiple(2 ** len(encoder), name="pad")(image)
