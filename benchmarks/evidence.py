@@ -1,0 +1,177 @@
+"""The evidence for what joint learning gains: the runs that each table needs, and the tables of those that are there.
+
+    python benchmarks/evidence.py run F B --data DATA --work runs/evidence
+    python benchmarks/evidence.py status
+    python benchmarks/evidence.py table F
+
+``run`` makes what is missing, one run after the other in processes of their own: training, evaluation with instance
+optimisation, and its raw results in ``benchmarks/results``. Stopped at any moment, the same command goes on where it
+was: a training from its last checkpoint, and what has its results is not made again. DATA is the folder of the scans;
+table F, of synthetic knees, needs none. A run that another table has made counts for both.
+
+A table has the mean over all cases of all its runs, and the standard deviation of the runs' means: over seeds, which
+change weights, pairs and labelled subjects, or over folds, which change who is tested. A case that several runs have
+measured counts once, with its mean. p is of Wilcoxon's signed-rank test of a method with its baseline over the cases,
+adjusted for all of a table (Benjamini & Hochberg, 1995). Runs that are missing are named.
+"""
+
+import argparse
+import collections
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from accuracy import RESULTS, keep
+
+from deepatlas_tf.evaluation.compare import compare_methods, means_of_rows
+from deepatlas_tf.evaluation.summary import method_order
+from deepatlas_tf.metrics.statistics import false_discovery_control
+from deepatlas_tf.runs.files import read_rows
+from deepatlas_tf.runs.folder import TASKS
+
+REFINED = ("--instance-steps", "100", "--anatomy")
+BASELINES = {"segmentation": "segmentation_baseline", "registration": "registration_unsupervised"}
+MEASURES = {"dice": 3, "hd95_mm": 2, "folds_percent": 3, "sdlogj": 3}  # with the digits that are shown
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """name: of the folder of its results. options: of ``deepatlas train``. scans: whether it needs the folder DATA."""
+
+    name: str
+    options: tuple[str, ...]
+    scans: bool = True
+
+
+def seeds(name: str, *options: str, scans: bool = True) -> list[Run]:
+    """The same run with three seeds."""
+    return [Run(f"{name}_seed{seed}", (*options, "--seed", str(seed)), scans) for seed in range(3)]
+
+
+BRAINS = ("--dataset", "brains", "--labels")
+HIPPOCAMPUS = ("--dataset", "hippocampus", "--labels")
+AT_2_MM = ("--set", "data.shape=(80,104,80)", "--set", "data.spacing=(2.0,2.0,2.0)")
+TABLES = {
+    "A1": ("hippocampus, 1 label", seeds("hippocampus_1_deepatlas", *HIPPOCAMPUS, "1")),
+    "A5": ("hippocampus, 5 labels", seeds("hippocampus_5_deepatlas", *HIPPOCAMPUS, "5")),
+    "A20": ("hippocampus, 20 labels", [Run("hippocampus_20_deepatlas", (*HIPPOCAMPUS, "20"))]),
+    "A150": ("hippocampus, all labels", [Run("hippocampus_150_deepatlas", (*HIPPOCAMPUS, "150"))]),
+    "B": (
+        "brains at 3.3 mm, 1 label, four folds: each subject is tested once",
+        [Run(f"brains_1_deepatlas_fold{i}", (*BRAINS, "1", "--set", f"data.fold={i}")) for i in range(4)],
+    ),
+    "B3": ("brains at 3.3 mm, 3 labels", [Run("brains_3_deepatlas", (*BRAINS, "3"))]),
+    "B13": ("brains at 3.3 mm, all labels", [Run("brains_13_deepatlas", (*BRAINS, "13"))]),
+    "C": ("brains at 2 mm, 1 label", [Run("brains_1_deepatlas_2mm", (*BRAINS, "1", *AT_2_MM))]),
+    "F": ("synthetic knees of the demo, 3 labels", seeds("phantom-knee_3_deepatlas", "--labels", "3", scans=False)),
+}
+
+
+def is_made(run: Run) -> bool:
+    """Whether the raw results of a run are all there; what lists the comparisons is written last."""
+    return (RESULTS / run.name / "comparison.json").exists()
+
+
+def make(run: Run, work: Path, data: Path | None) -> None:
+    """Train and measure a run in ``work``, or go on with it, and keep its raw results."""
+    folder = work / run.name
+    place = ["--data-dir", str(work / "data"), *(["--manual-dir", str(data)] if run.scans else [])]
+    package = [sys.executable, "-m", "deepatlas_tf"]
+    subprocess.run([*package, "train", *run.options, *place, "--workdir", str(folder)], check=True)
+    subprocess.run([*package, "evaluate", str(folder), *REFINED, *place], check=True)
+    keep(folder)
+
+
+def cases(runs: list[Run], task: str, measure: str) -> dict[str, dict[str, dict]]:
+    """``{method: {run: {case: mean over the classes}}}`` of the runs that are there."""
+    found = collections.defaultdict(dict)
+    for run in runs:
+        path = RESULTS / run.name / f"{task}.csv"
+        rows = read_rows(path) if path.exists() else []
+        if rows and measure in rows[0]:
+            for method, values in means_of_rows(rows, measure).items():
+                found[method][run.name] = values
+    return found
+
+
+def over_runs(by_run: dict[str, dict]) -> dict:
+    """Each case with its mean over the runs that have measured it."""
+    every = collections.defaultdict(list)
+    for values in by_run.values():
+        for case, value in values.items():
+            every[case].append(value)
+    return {case: float(np.mean(values)) for case, values in every.items()}
+
+
+def table(letter: str) -> str:
+    """The table in Markdown, and in its last line what is missing."""
+    title, runs = TABLES[letter]
+    made, missing = [run for run in runs if is_made(run)], [run.name for run in runs if not is_made(run)]
+    lines = [f"Table {letter}: {title}; {len(made)} of {len(runs)} runs.", ""]
+    if made:
+        lines += ["| task | method | cases | Dice | HD95 mm | folds % | SD log J | against its baseline | p |"]
+        lines += ["| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
+        lines += [line for task in TASKS for line in task_lines(made, task)]
+    if missing:
+        lines += ["", f"Missing: {', '.join(f'`{name}`' for name in missing)}."]
+    return "\n".join(lines)
+
+
+def task_lines(runs: list[Run], task: str) -> list[str]:
+    """The rows of one task."""
+    found = {measure: cases(runs, task, measure) for measure in MEASURES}
+    dice = {method: over_runs(by_run) for method, by_run in found["dice"].items()}
+    baseline = dice.get(BASELINES[task])
+    compared = {
+        method: compare_methods({"ours": values, "theirs": baseline})[0]
+        for method, values in dice.items()
+        if baseline and method not in (BASELINES[task], "identity")
+    }
+    adjusted = dict(zip(compared, false_discovery_control([row["p"] for row in compared.values()]), strict=True))
+    lines = []
+    for index, method in enumerate(method_order(dice)):
+        shown = [mean_and_sd(found[measure].get(method, {}), digits) for measure, digits in MEASURES.items()]
+        gain = f"{compared[method]['difference']:+.3f}" if method in compared else "-"
+        p = f"{adjusted[method]:.2g}" if method in adjusted else "-"
+        cells = ["" if index else task, method, str(len(dice[method])), *shown, gain, p]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def mean_and_sd(by_run: dict[str, dict], digits: int) -> str:
+    """The mean over the cases, and the standard deviation of the means of the runs where there are several."""
+    if not by_run:
+        return "-"
+    mean = np.mean(list(over_runs(by_run).values()))
+    of_runs = [np.mean(list(values.values())) for values in by_run.values()]
+    spread = f" ± {np.std(of_runs, ddof=1):.{digits}f}" if len(of_runs) > 1 else ""
+    return f"{mean:.{digits}f}{spread}"
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "status", "table"))
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join(TABLES)}; default: all")
+    parser.add_argument("--data", type=Path, metavar="DATA", help="the folder of the scans")
+    parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="where runs are made")
+    args = parser.parse_args()
+    letters = args.tables or list(TABLES)
+    if set(letters) - set(TABLES):
+        parser.error(f"there is no table {min(set(letters) - set(TABLES))}; there are {', '.join(TABLES)}")
+    runs = [run for letter in letters for run in TABLES[letter][1]]
+    if args.what == "table":
+        print("\n\n".join(map(table, letters)))
+    elif args.what == "status":
+        print("\n".join(f"{'made' if is_made(run) else 'missing':8}{run.name}" for run in runs))
+    elif args.data is None and any(run.scans for run in runs if not is_made(run)):
+        parser.error("--data: these tables need the folder of the scans")
+    else:
+        for run in (run for run in runs if not is_made(run)):
+            make(run, args.work, args.data and args.data.absolute())
+
+
+if __name__ == "__main__":
+    main()

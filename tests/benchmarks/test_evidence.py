@@ -1,0 +1,116 @@
+"""benchmarks/evidence.py: what is made, what is gone on with, and the numbers of a table by hand."""
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import wilcoxon
+
+from deepatlas_tf.run import make_experiment
+
+ROOT = Path(__file__).parents[2]
+BOTH = ("segmentation_baseline", "deepatlas")
+
+
+@pytest.fixture
+def evidence(monkeypatch, tmp_path):
+    """The script, with an empty folder of results and one table of two runs."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import evidence
+
+    monkeypatch.setattr(evidence, "RESULTS", tmp_path / "results")
+    runs = evidence.seeds("made-up_1_deepatlas", "--labels", "1", scans=False)[:2]
+    monkeypatch.setattr(evidence, "TABLES", {"X": ("made up", runs)})
+    return evidence
+
+
+def write_results(folder, dice):
+    """``dice``: method -> subject -> Dice of the two classes."""
+    folder.mkdir(parents=True)
+    rows = [
+        (method, subject, name, value)
+        for method, subjects in dice.items()
+        for subject, values in subjects.items()
+        for name, value in zip(("bone", "cartilage"), values, strict=True)
+    ]
+    with (folder / "segmentation.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("method", "subject", "class", "dice"), *rows])
+    (folder / "comparison.json").write_text("{}")
+
+
+def test_a_table_by_hand(evidence):
+    """Of two seeds on the same six subjects: each counts once, with its mean over the seeds."""
+    rng = np.random.default_rng(0)
+    means = {method: np.empty((2, 6)) for method in BOTH}
+    for index, run in enumerate(evidence.TABLES["X"][1]):
+        dice = {method: rng.uniform(0.5 + 0.1 * (method == "deepatlas"), 0.9, (6, 2)) for method in BOTH}
+        for method in BOTH:
+            means[method][index] = dice[method].mean(axis=1)
+        write_results(evidence.RESULTS / run.name, {m: {f"s{i}": v for i, v in enumerate(dice[m])} for m in BOTH})
+    first, second = [
+        line.split(" | ") for line in evidence.table("X").splitlines() if BOTH[0] in line or BOTH[1] in line
+    ]
+    for cells, method in ((first, BOTH[0]), (second, BOTH[1])):
+        assert cells[2] == "6" and cells[4:7] == ["-"] * 3
+        assert cells[3] == f"{means[method].mean():.3f} ± {means[method].mean(axis=1).std(ddof=1):.3f}"
+    ours, theirs = (means[method].mean(axis=0) for method in BOTH[::-1])
+    assert second[7:] == [f"{(ours - theirs).mean():+.3f}", f"{wilcoxon(ours - theirs).pvalue:.2g} |"]
+    assert "2 of 2 runs" in evidence.table("X") and "Missing" not in evidence.table("X")
+
+
+def test_folds_give_each_subject_once(evidence):
+    first, second = evidence.TABLES["X"][1]
+    write_results(evidence.RESULTS / first.name, {BOTH[0]: {"a": (0.5, 0.7)}})
+    write_results(evidence.RESULTS / second.name, {BOTH[0]: {"b": (0.8, 1.0), "c": (0.8, 0.8)}})
+    (line,) = [line for line in evidence.table("X").splitlines() if BOTH[0] in line]
+    assert "| 3 | 0.767 ± 0.177 |" in line
+
+
+def test_what_is_missing_is_said(evidence):
+    assert evidence.table("X").splitlines()[0] == "Table X: made up; 0 of 2 runs."
+    assert "Missing: `made-up_1_deepatlas_seed0`, `made-up_1_deepatlas_seed1`." in evidence.table("X")
+
+
+def test_it_goes_on_where_it_was_stopped(evidence, monkeypatch, tmp_path, capsys):
+    first, second = (run.name for run in evidence.TABLES["X"][1])
+    called = []
+
+    def pretend(command, check):
+        assert check
+        called.append(command[3:])
+        if len(called) == 3:  # the training of the second run
+            raise KeyboardInterrupt
+
+    def keep(folder):
+        write_results(evidence.RESULTS / folder.name, {BOTH[0]: {"a": (0.5, 0.7)}})
+
+    monkeypatch.setattr(evidence.subprocess, "run", pretend)
+    monkeypatch.setattr(evidence, "keep", keep)
+    monkeypatch.setattr(sys, "argv", ["evidence.py", "run", "X", "--work", str(tmp_path / "work")])
+    with pytest.raises(KeyboardInterrupt):
+        evidence.main()
+    evidence.main()
+    commands = [
+        (call[0], Path(call[call.index("--workdir") + 1] if call[0] == "train" else call[1]).name) for call in called
+    ]
+    expected = [("train", first), ("evaluate", first), ("train", second)]
+    assert commands == [*expected, ("train", second), ("evaluate", second)]
+    monkeypatch.setattr(sys, "argv", ["evidence.py", "status"])
+    evidence.main()
+    assert capsys.readouterr().out.splitlines() == [f"made    {first}", f"made    {second}"]
+
+
+def test_every_run_is_an_experiment_and_has_a_name_of_its_own(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import evidence
+
+    from deepatlas_tf.cli import _parser
+
+    runs = [run for _, runs in evidence.TABLES.values() for run in runs]
+    assert len({run.name for run in runs}) == len(runs) == 18
+    for run in runs:
+        args = _parser().parse_args(["train", *run.options])
+        made = make_experiment(args.dataset, args.method, labels=args.labels, seed=args.seed, settings=args.set)
+        assert run.name.split("_")[1] == str(made.data.labels) and run.scans == (made.data.dataset != "phantom_knee")
