@@ -1,6 +1,7 @@
 """Segmentation of scans of any orientation, voxel size and extent, each in its own grid."""
 
 import csv
+import dataclasses
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from deepatlas_tf.apply.components import keep_largest
 from deepatlas_tf.apply.files import check_outputs, find_scans, header_of, save, stem, writing
 from deepatlas_tf.apply.foreground import Region
 from deepatlas_tf.apply.grids import anatomy, cropped, mirrored, network_transform
@@ -95,14 +97,25 @@ def _to_source(probabilities: np.ndarray, transform: GridTransform, keep: bool) 
     return Segmentation(label, kept if keep else None)
 
 
+@dataclasses.dataclass(frozen=True)
+class SegmentationOptions:
+    """How files are segmented.
+
+    probabilities: write ``NAME_probabilities.nii.gz`` (X, Y, Z, C) too. keep_largest: each class keeps its largest
+    connected component only, of the label map; the probabilities stay as they are. mirror: the scans are of left sides
+    and the model knows right ones; they are mirrored for the network only. stage: of the run, None takes the last that
+    segments. overwrite: replace results that are there.
+    """
+
+    probabilities: bool = False
+    keep_largest: bool = False
+    mirror: bool = False
+    stage: str | None = None
+    overwrite: bool = False
+
+
 def segment_files(
-    paths: Sequence[Path],
-    model: Path,
-    output: Path,
-    probabilities: bool = False,
-    mirror: bool = False,
-    stage: str | None = None,
-    overwrite: bool = False,
+    paths: Sequence[Path], model: Path, output: Path, options: SegmentationOptions | None = None
 ) -> dict[Path, str]:
     """Segment NIfTI files: a label map for each in ``output``, with ``volumes.csv`` (ml) and ``labels.csv``.
 
@@ -110,10 +123,7 @@ def segment_files(
         paths: NIfTI files, or folders of them.
         model: folder of a run, or an exported model.
         output: folder of the results; the numbers in the label maps are the model's ``written_numbers``.
-        probabilities: write ``NAME_probabilities.nii.gz`` (X, Y, Z, C) too.
-        mirror: the scans are of left sides and the model knows right ones; they are mirrored for the network only.
-        stage: of the run; None takes the last that segments.
-        overwrite: replace results that are there.
+        options: None for the defaults.
 
     Returns:
         The scans that failed, and why. Each is named on stderr and does not stop the others.
@@ -121,20 +131,21 @@ def segment_files(
     Raises:
         DataError: the model cannot be used, an output cannot be written, or there is no scan.
     """
+    options = options or SegmentationOptions()
     scans = find_scans(paths)
     results, volumes = [output / scan.name for scan in scans], output / "volumes.csv"
-    extra = [_probabilities_path(result) for result in results] if probabilities else []
-    check_outputs([*results, *extra, volumes, output / "labels.csv"], overwrite, inputs=scans)
+    extra = [_probabilities_path(result) for result in results] if options.probabilities else []
+    check_outputs([*results, *extra, volumes, output / "labels.csv"], options.overwrite, inputs=scans)
     opened = open_model(model)
-    function, names = opened.segmenter(stage), opened.grid.class_names
-    note_on_sides(opened, mirror)
+    function, names = opened.segmenter(options.stage), opened.grid.class_names
+    note_on_sides(opened, options.mirror)
     _write_table(output / "labels.csv", ["label", "name"], zip(opened.grid.written_numbers, names, strict=True))
     rows: list[list[str]] = []
     failed: dict[Path, str] = {}
     bar = progress(scans, desc="segmenting", unit="scan")
     for scan, result in zip(bar, results, strict=True):
         try:
-            rows.append(_segment_file(function, opened.grid, scan, result, probabilities, mirror))
+            rows.append(_segment_file(function, opened.grid, scan, result, options))
         except Exception as error:  # whatever one file does to a library must not stop the others
             failed[scan] = _reason(scan, error)
             bar.write(f"error: {failed[scan]}", file=sys.stderr)
@@ -145,19 +156,18 @@ def segment_files(
     return failed
 
 
-def _segment_file(
-    function: Callable, grid: Grid, scan: Path, result: Path, probabilities: bool, mirror: bool
-) -> list[str]:
+def _segment_file(function: Callable, grid: Grid, scan: Path, result: Path, options: SegmentationOptions) -> list[str]:
     """Write the label map, and the probabilities if asked for; return the row of ``volumes.csv``."""
     detail(f"reading {scan}")
     source = nifti.read_image(scan, stem(scan), len(grid.shape))
-    shown = mirrored(source) if mirror else source  # voxels keep their places, so the result lies on the scan
-    found, header = segment_scan(function, grid, shown, probabilities), header_of(scan)
+    shown = mirrored(source) if options.mirror else source  # voxels keep their places, so the result lies on the scan
+    found, header = segment_scan(function, grid, shown, options.probabilities), header_of(scan)
+    label = keep_largest(found.label) if options.keep_largest else found.label
     if found.probabilities is not None:
         save(_probabilities_path(result), found.probabilities, source.affine, header)
-    save(result, with_numbers(found.label, grid.written_numbers), source.affine, header)
+    save(result, with_numbers(label, grid.written_numbers), source.affine, header)
     size = abs(np.linalg.det(header.get_best_affine()[:3, :3]))  # mm3, also of a slice, which has a thickness
-    counts = np.bincount(found.label.ravel(), minlength=len(grid.class_names))
+    counts = np.bincount(label.ravel(), minlength=len(grid.class_names))
     return [scan.name, *(f"{count * size / 1000:.6g}" for count in counts[1:])]
 
 

@@ -7,11 +7,13 @@ status is 1 if a scan failed; the others are done all the same.
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 EXAMPLES = """\
   deepatlas segment knee.nii.gz --model runs/oai_knee -o segmented
   deepatlas segment scans/ --model exported/knee --probabilities -o segmented
+  deepatlas segment scans/ --model runs/oai_knee --keep-largest -o segmented
 """
 
 
@@ -28,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="NAME_probabilities.nii.gz too: (X, Y, Z, class), classes in the order of labels.csv",
     )
     parser.add_argument(
+        "--keep-largest",
+        action="store_true",
+        help="each class keeps its largest connected component, the rest becomes background: not for a class of "
+        "several parts, such as both sides in one",
+    )
+    parser.add_argument(
         "--mirror",
         action="store_true",
         help="the scans are of left sides, and the model knows right ones: mirrored for the network only",
@@ -38,8 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Segment and write; 1 where a scan failed."""
-    from deepatlas_tf.apply.segment import segment_files  # TensorFlow takes seconds to import: not for --help
+    from deepatlas_tf.apply.segment import SegmentationOptions, segment_files  # TensorFlow takes seconds to import
 
-    options = ("probabilities", "mirror", "stage", "overwrite")
-    failed = segment_files(args.scans, args.model, args.output, **{name: getattr(args, name) for name in options})
+    names = [field.name for field in dataclasses.fields(SegmentationOptions)]
+    options = SegmentationOptions(**{name: getattr(args, name) for name in names})
+    failed = segment_files(args.scans, args.model, args.output, options)
     return 1 if failed else 0

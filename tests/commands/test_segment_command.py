@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from deepatlas_tf.apply.components import keep_largest
 from deepatlas_tf.apply.segment import segment_files
 from deepatlas_tf.cli import main
 from deepatlas_tf.models.build import load_net
@@ -95,6 +96,18 @@ def test_label_maps_have_the_numbers_of_the_training_files(run_folder, scans, tm
     assert (tmp_path / "now" / "volumes.csv").read_text() == (tmp_path / "before" / "volumes.csv").read_text()
     found = np.asarray(nib.load(tmp_path / "now" / "oblique_probabilities.nii.gz").dataobj)
     np.testing.assert_array_equal(found.argmax(axis=-1), before)
+
+
+def test_each_class_keeps_its_largest_component_on_demand(run_folder, scans, tmp_path):
+    """The untrained network labels many places; volumes are of the label map that is written."""
+    for name, option in (("all", []), ("largest", ["--keep-largest"])):
+        assert segment(scans["oblique"], "--model", run_folder, *option, "-o", tmp_path / name, "-q") == 0
+    every, largest = (labels_of(tmp_path / name / "oblique.nii.gz") for name in ("all", "largest"))
+    np.testing.assert_array_equal(largest, keep_largest(every))
+    assert (largest != every).any() and len(np.unique(largest)) == len(np.unique(every))
+    (row,) = csv.DictReader((tmp_path / "largest" / "volumes.csv").open())
+    voxel = abs(np.linalg.det(nib.load(scans["oblique"]).affine[:3, :3])) / 1000
+    assert float(row["femur_ml"]) == pytest.approx((largest == 1).sum() * voxel, rel=1e-4)
 
 
 def test_a_large_scan_in_windows_is_labelled_whole(run_folder, tmp_path, write_nifti):
