@@ -10,21 +10,26 @@ to ``benchmarks/results/reliability/kill.json``; half an hour on two cores.
 
 import argparse
 import random
+import shutil
 import tempfile
 from pathlib import Path
 
 from trained import METHODS, digests, train, train_and_kill, train_command
 
 RESULTS = Path(__file__).parents[1] / "results" / "reliability"
+MOST = 0.8  # of the time of the quiet run, by when a victim is killed
 
 
 def killed(method: str, folder: Path, n_kills: int, seed: int) -> dict:
     """What became of a run that was killed ``n_kills`` times, beside a quiet one; both in ``folder``."""
     quiet, victim = (train_command(method, folder / f"data_{name}", folder / name) for name in ("quiet", "victim"))
     seconds = train(quiet)
-    rng = random.Random(seed)
-    moments = [round(rng.uniform(0.0, seconds), 2) for _ in range(n_kills)]
-    kills = train_and_kill(victim, moments)
+    rng, kills = random.Random(seed), 0
+    while not kills:  # a victim that was quicker than the quiet run may end before its first moment
+        for name in ("data_victim", "victim"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        moments = [round(rng.uniform(0.0, MOST * seconds), 2) for _ in range(n_kills)]
+        kills = train_and_kill(victim, moments)
     expected, found = digests(folder / "quiet"), digests(folder / "victim")
     different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     return {
