@@ -8,15 +8,19 @@ the last fold tests some again. Fold 0 is the data set as it was prepared. Subje
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from deepatlas_tf.datasets.alignment import NONE
 from deepatlas_tf.datasets.splits import SPLITS
 from deepatlas_tf.types import SettingError
 
+if TYPE_CHECKING:
+    from deepatlas_tf.datasets.load import DataSet
+
 Place = tuple[str, int]  # the split of the records in which a subject lies, and its number there
 
 
-def fold_of(dataset, fold: int):
+def fold_of(dataset: "DataSet", fold: int) -> "DataSet":
     """The data set of a fold, counted from 0; it reads the same records.
 
     Raises:

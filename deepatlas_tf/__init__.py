@@ -58,6 +58,8 @@ if TYPE_CHECKING:  # what editors and type checkers read; _MODULES says the same
     from deepatlas_tf.streams.pairs import StreamSettings as StreamSettings
     from deepatlas_tf.streams.pairs import pair_stream as pair_stream
     from deepatlas_tf.streams.pairs import sample_stream as sample_stream
+    from deepatlas_tf.trained import Run as Run
+    from deepatlas_tf.trained import train as train
     from deepatlas_tf.training.experiment import Data as Data
     from deepatlas_tf.training.experiment import Experiment as Experiment
     from deepatlas_tf.training.experiment import Stage as Stage
@@ -84,6 +86,7 @@ _MODULES = {
     "MeanTeacher": "methods.mean_teacher",
     "Method": "methods.base",
     "Pair": "types",
+    "Run": "trained",
     "Sample": "types",
     "SegGuided": "methods.seg_guided",
     "Segmentation": "methods.segmentation",
@@ -125,6 +128,7 @@ _MODULES = {
     "segment_scan": "apply.segment",
     "soft_dice": "losses.overlap",
     "surface_metrics": "metrics.surface",
+    "train": "trained",
     "train_experiment": "training.loop",
     "voxelmorph_unet": "models.segmentation.voxelmorph",
     "warp": "ops.warp",

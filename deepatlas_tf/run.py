@@ -32,7 +32,7 @@ def train(
     data_dir: Path | None = None,
     manual_dir: Path | None = None,
     strategy: str = "none",
-) -> None:
+) -> Path:
     """Train an experiment, measure it on the test split and draw it; the same call goes on with an interrupted run.
 
     Where the test split holds nothing that can be measured, as with few label maps, only the curves are drawn.
@@ -43,6 +43,9 @@ def train(
         data_dir: where prepared data sets are kept, None for TFDS's own folder; of ``nifti`` the scans.
         manual_dir: where the scans are that are not prepared yet; None is ``<data_dir>/downloads/manual``.
         strategy: a name of :data:`~deepatlas_tf.training.strategy.STRATEGIES`.
+
+    Returns:
+        The folder of the run.
 
     Raises:
         DataError: what :func:`~deepatlas_tf.datasets.load.load_dataset` and
@@ -61,6 +64,7 @@ def train(
         with chief_first(distribution):
             if is_chief(distribution):
                 _finish(dataset, workdir, experiment.evaluation.pairs_per_subject)
+    return workdir
 
 
 def _finish(dataset: DataSet, workdir: Path, pairs_per_subject: int) -> None:

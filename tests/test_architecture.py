@@ -21,7 +21,7 @@ ROWS = [
     {"export"},
     {"experiments", "recipes"},
     {"run"},
-    {"report"},
+    {"report", "trained"},
     {"commands"},
     {"cli", "tfx_pipeline"},
     {"train", "__main__"},

@@ -64,14 +64,19 @@ def read_field(path: Path) -> Field:
 
 def write_field(path: Path, field: Field, header: nib.Nifti1Header | None = None) -> None:
     """Write the field as ITK does; ``header`` of the scan on whose grid it lies keeps the codes of space."""
+    with writing_floats(path) as temporary:
+        nib.save(field_image(field, header), temporary)
+
+
+def field_image(field: Field, header: nib.Nifti1Header | None = None) -> nib.Nifti1Image:
+    """The field as an image (X, Y, Z, 1, 3) of vectors in mm, left-posterior-superior as ITK has them."""
     values = np.asarray(field.vectors, np.float32)[:, :, :, None] * LPS.astype(np.float32)
     image = nib.Nifti1Image(values, field.affine, header)
     image.set_data_dtype(np.float32)
     image.header.set_slope_inter(1, 0)
     image.header.set_intent(VECTOR, name="displacement")
     set_forms(image, field.affine, header)
-    with writing_floats(path) as temporary:
-        nib.save(image, temporary)
+    return image
 
 
 def warp_volume(volume: np.ndarray, affine: np.ndarray, field: Field, nearest: bool = False) -> np.ndarray:

@@ -1,0 +1,152 @@
+"""From Python in a few lines: train on scans, and apply the run to files or to images in memory.
+
+import deepatlas_tf as da
+
+run = da.train("scans.csv", labels=5, workdir="runs/mine")
+label_map = run.segment("new.nii.gz")
+warped, field = run.register("moving.nii.gz", "fixed.nii.gz")
+"""
+
+import os
+import tempfile
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+
+from deepatlas_tf import run
+from deepatlas_tf.apply.fields import field_image, warp_volume
+from deepatlas_tf.apply.register import register_scans
+from deepatlas_tf.apply.segment import segment_scan, with_numbers
+from deepatlas_tf.runs.model import open_model
+from deepatlas_tf.scans import nifti
+
+Scan = str | os.PathLike | nib.spatialimages.SpatialImage
+FUNCTIONS = 4  # networks that are kept ready, of different stages or refinements
+
+
+class Registered(NamedTuple):
+    """warped: the moving scan on the fixed one's grid. field: displacements in mm, in the form of ITK."""
+
+    warped: nib.Nifti1Image
+    field: nib.Nifti1Image
+
+
+class Run:
+    """A trained run, or an exported model, ready to be applied.
+
+    Scans are paths of NIfTI files, or nibabel images such as ``nib.Nifti1Image(array, affine)``. Results are nibabel
+    images on the scan's own grid; ``np.asarray(image.dataobj)`` is the array.
+
+    Args:
+        path: folder of a run or of an exported model.
+
+    Raises:
+        DataError: if it is neither.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        self.model = open_model(self.path)
+        self._segmenter = lru_cache(FUNCTIONS)(self.model.segmenter)
+        self._registrar = lru_cache(FUNCTIONS)(self.model.registrar)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes, ``background`` first."""
+        return self.model.grid.class_names
+
+    def segment(self, scan: Scan, *, stage: str | None = None) -> nib.Nifti1Image:
+        """The label map of a scan (X, Y, Z), with the numbers that ``deepatlas segment`` writes.
+
+        Args:
+            scan: a file, or an image in memory.
+            stage: of the run; None takes the last that segments.
+
+        Raises:
+            DataError: if the scan cannot be used, or there is no such network.
+        """
+        source = self._read(scan)
+        found = segment_scan(self._segmenter(stage), self.model.grid, source)
+        return _image(with_numbers(found.label, self.model.grid.written_numbers), source.affine)
+
+    def register(
+        self,
+        moving: Scan,
+        fixed: Scan,
+        *,
+        stage: str | None = None,
+        instance_steps: int = 0,
+        anatomy: bool = False,
+    ) -> Registered:
+        """Register two scans (X, Y, Z).
+
+        Args:
+            moving: the scan that is warped.
+            fixed: the scan that it is warped onto.
+            stage: of the run; None takes the last that registers.
+            instance_steps: the field is refined for these two scans by so many steps.
+            anatomy: by aligning the predictions of the run's segmentation network, too.
+
+        Raises:
+            DataError: if a scan cannot be used, or there is no such network.
+        """
+        source, target = self._read(moving), self._read(fixed)
+        register = self._registrar(stage, instance_steps, anatomy)
+        field = register_scans(register, self.model.grid, source, target).field
+        warped = warp_volume(source.volume, source.affine, field)
+        return Registered(_image(warped, target.affine), field_image(field))
+
+    def _read(self, scan: Scan) -> nifti.Nifti:
+        """The scan, checked as a file is."""
+        n_axes = len(self.model.grid.shape)
+        if not isinstance(scan, nib.spatialimages.SpatialImage):
+            return nifti.read_image(Path(scan), Path(scan).name, n_axes)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "image.nii"
+            nib.save(nib.Nifti1Image(np.asanyarray(scan.dataobj), scan.affine), path)
+            return nifti.read_image(path, "an image in memory", n_axes)
+
+
+def train(
+    scans: str | os.PathLike | None = None,
+    labels: int | None = None,
+    workdir: str | os.PathLike | None = None,
+    *,
+    dataset: str = "nifti",
+    method: str = "deepatlas",
+    settings: Iterable[str] = (),
+    tiny: bool = False,
+) -> Run:
+    """Train, measure and draw, as ``deepatlas train`` does; the same call goes on with an interrupted run.
+
+    Args:
+        scans: a CSV of scans or their folder, as for ``--dataset nifti``; of another data set, the folder of its scans,
+            and None where it is synthetic or prepared.
+        labels: how many training subjects keep their label map; None for as many as the experiment says.
+        workdir: folder of the run; None is ``runs/NAME``.
+        dataset: name of a data set; ``nifti`` is your own scans.
+        method: name of a method or of a recipe.
+        settings: assignments such as ``"stages.deepatlas.steps=400"`` or ``"seed=1"``.
+        tiny: a very short training that shows that everything works.
+
+    Raises:
+        DataError: if the scans cannot be used, or ``workdir`` holds another run.
+        SettingError: if there is no such method or setting.
+    """
+    experiment = run.make_experiment(dataset, method, labels=labels, settings=settings, tiny=tiny)
+    folder = None if scans is None else Path(scans)
+    own, others = (folder, None) if dataset == "nifti" else (None, folder)
+    return Run(run.train(experiment, None if workdir is None else Path(workdir), data_dir=own, manual_dir=others))
+
+
+def _image(volume: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
+    """The volume as ``deepatlas`` writes it; a slice gets the axis and the place that a file would have."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image.nii"
+        nifti.save(path, volume, affine)
+        image = nib.Nifti1Image.from_filename(path)
+        return nib.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header)
