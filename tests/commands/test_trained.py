@@ -77,9 +77,8 @@ def test_training_and_going_on(tmp_path, capsys):
     call = {"dataset": "phantom_knee", "method": "segmentation", "tiny": True, "workdir": tmp_path / "run"}
     settings = ["data.shape=(16,16)", "data.spacing=(7.5,7.5)"]
     run = da.train(labels=2, settings=settings, **call)
-    image = nib.Nifti1Image(
-        np.random.default_rng(0).normal(100, 9, (20, 20, 1)).astype(np.float32), np.diag([7, 7, 7, 1])
-    )
+    noise = np.random.default_rng(0).normal(100, 9, (20, 20, 1)).astype(np.float32)
+    image = nib.Nifti1Image(noise, np.diag([7, 7, 7, 1]))
     label = run.segment(image)
     assert label.shape == image.shape and set(np.unique(values(label))) <= set(range(len(run.class_names)))
     assert da.train(labels=2, settings=settings, **call).path == tmp_path / "run"
