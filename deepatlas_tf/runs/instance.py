@@ -10,10 +10,10 @@ the similarity of the stage and the regularisers of its method, see
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from deepatlas_tf.keras_stack import graph_function, tf
+from deepatlas_tf.keras_stack import graph_function, keras, tf
 from deepatlas_tf.losses.consistency import gradient_inverse_consistency, inverse_consistency
 from deepatlas_tf.losses.overlap import soft_dice
 from deepatlas_tf.losses.similarity import similarity_function
@@ -22,7 +22,7 @@ from deepatlas_tf.models.layers import CropLike, UpsampleField
 from deepatlas_tf.models.velocity import split_integration
 from deepatlas_tf.ops.filters import gaussian_smoothing
 from deepatlas_tf.ops.warp import warp
-from deepatlas_tf.types import SettingError
+from deepatlas_tf.types import SettingError, Tensor
 
 CONSISTENCIES = ("inverse_consistency", "gradient_inverse_consistency")
 REGULARISERS = ("smoothness", "gradient", "gradient_l1", *CONSISTENCIES)
@@ -35,14 +35,15 @@ TERMS = ("similarity", "similarity_inverse", "anatomy", "anatomy_inverse", *REGU
 
 @dataclasses.dataclass(frozen=True)
 class InstanceOptimisation:
-    """Settings.
+    """How a field is refined: the loss, and for how long.
 
-    steps: at most, of both resolutions; 0 leaves the field as it is. learning_rate: Adam's, in voxels of the grid at
-    hand (a voxel of the field moves by about this much in a step). similarity, similarity_settings: as of a stage.
-    weights: of the terms, which are those of :mod:`deepatlas_tf.methods.voxelmorph` with the same names, as far as they
-    are in ``TERMS``. Those of the inverse direction do not change the field of a network without velocities, unless
-    both directions are refined; those of the anatomy count only where anatomies are given. method: whose regularisers
-    these are, see the module.
+    steps: the largest number of steps, of both resolutions together; 0 leaves the field as it is.
+    learning_rate: of Adam, in voxels of the grid at hand: a vector of the field changes by about this much in a step.
+    similarity, similarity_settings: the same as those of a stage.
+    weights: the weights of the terms, ``TERMS``, which are those of :mod:`deepatlas_tf.methods.voxelmorph`. Terms of
+        the inverse direction do not change the field of a network without velocities, unless both directions are
+        refined; terms of the anatomy count only where anatomies are given.
+    method: the name of the method whose regularisers these are, see the module.
     """
 
     steps: int = 100
@@ -52,7 +53,7 @@ class InstanceOptimisation:
     weights: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"similarity": 1.0, "smoothness": 1.0})
     method: str = "voxelmorph"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         unknown = sorted(set(self.weights) - set(TERMS))
         if unknown:
             raise SettingError(f"instance optimisation has no term {unknown[0]!r}; there are {', '.join(TERMS)}")
@@ -64,7 +65,7 @@ class InstanceOptimisation:
             raise SettingError(f"instance optimisation needs a weight for one of {', '.join(REGULARISERS)}")
 
     def with_anatomy(self) -> "InstanceOptimisation":
-        """The same with a weight for the anatomy: its own, else ``ANATOMY``."""
+        """The same settings with a weight for the anatomy: ``ANATOMY`` where there was none."""
         weights = {**self.weights, "anatomy": self.weights.get("anatomy") or ANATOMY}
         return dataclasses.replace(self, weights=weights)
 
@@ -74,12 +75,14 @@ class InstanceOptimisation:
         return any(self.weights.get(term) for term in CONSISTENCIES)
 
     @classmethod
-    def of_stage(cls, stage: Mapping[str, Any], **settings) -> "InstanceOptimisation":
-        """The loss of a stage that trained a registration network; its other terms are left out.
+    def of_stage(cls, stage: Mapping[str, Any], **settings: Any) -> "InstanceOptimisation":
+        """Make settings with the loss by which a stage trained its registration network.
+
+        Terms that are not in ``TERMS`` are left out.
 
         Args:
             stage: the settings of a stage as ``experiment.json`` has them.
-            settings: ``steps``, ``learning_rate``.
+            settings: ``steps`` and ``learning_rate``.
 
         Raises:
             SettingError: if the stage has no similarity of images in its loss, or no regulariser.
@@ -97,10 +100,11 @@ class InstanceOptimisation:
         return cls(weights=weights, **loss, **settings)
 
 
-def refiner(net, settings: InstanceOptimisation) -> Callable:
-    """A function ``moving (*S, 1), fixed (*S, 1) -> displacement field (*S, D)`` in voxels, NumPy in and out.
+def refiner(net: keras.Model, settings: InstanceOptimisation) -> Callable:
+    """Make a function that registers two images by a network and refines the field for this pair.
 
-    It takes the place of :func:`~deepatlas_tf.runs.predict.registrar`. A keyword ``anatomies``, class probabilities
+    It maps ``moving (*S, 1), fixed (*S, 1)`` to the displacement field ``(*S, D)`` in voxels, with NumPy arrays, and
+    can be used in place of :func:`~deepatlas_tf.runs.predict.registrar`. Its keyword ``anatomies``, class probabilities
     ``(*S, C)`` of both images, brings in the term ``anatomy``. It is compiled once for each image size.
 
     Args:
@@ -125,8 +129,17 @@ def refiner(net, settings: InstanceOptimisation) -> Callable:
     return register
 
 
-def optimise(field, moving, fixed, settings: InstanceOptimisation, integrate=None, anatomies=None):
-    """The field of least loss that is met in so many steps; never one of higher loss than the first.
+def optimise(
+    field: Tensor,
+    moving: Tensor,
+    fixed: Tensor,
+    settings: InstanceOptimisation,
+    integrate: Callable[[Tensor], Tensor] | None = None,
+    anatomies: Sequence[Tensor] | None = None,
+) -> Tensor:
+    """Refine fields by gradient descent, and give the ones of the least loss on the way.
+
+    So the loss of a result is never higher than that of the first field.
 
     Half of the steps are at half the resolution, the rest at the full one. Each pair of the batch is optimised for
     itself; all stop together.
@@ -154,8 +167,15 @@ def optimise(field, moving, fixed, settings: InstanceOptimisation, integrate=Non
     return _descend(found, field, [moving, fixed, anatomies], settings.steps - n_coarse, settings, integrate)
 
 
-def _descend(field, first, images, n_steps, settings, integrate):
-    """The best field that is met from ``field`` on, or ``first`` where none is better."""
+def _descend(
+    field: Tensor,
+    first: Tensor,
+    images: Sequence[Any],
+    n_steps: int,
+    settings: InstanceOptimisation,
+    integrate: Callable[[Tensor], Tensor] | None,
+) -> Tensor:
+    """Take ``n_steps`` steps from ``field`` on, at one resolution; gives the best field, which may be ``first``."""
     moving, fixed, anatomies = images
 
     def step(index, field, mean, square, best_loss, best, gained):
@@ -178,29 +198,39 @@ def _descend(field, first, images, n_steps, settings, integrate):
     return tf.while_loop(unfinished, step, start, parallel_iterations=1)[-2]
 
 
-def _moved(field, update, integrate):
-    """The field after an update: a displacement field composed with it, which keeps it from folding; else their sum."""
+def _moved(field: Tensor, update: Tensor, integrate: Callable[[Tensor], Tensor] | None) -> Tensor:
+    """The field after a step.
+
+    A displacement field is composed with the step, which keeps it from folding; a velocity field is added to it.
+    """
     if integrate:
         return field + update
     pairs = zip(_directions(field), _directions(update), strict=True)
     return tf.concat([one + warp(u, one) for u, one in pairs if u is not None], axis=-1)
 
 
-def _by_example(condition, field):
+def _by_example(condition: Tensor, field: Tensor) -> Tensor:
     return tf.reshape(condition, (-1, *[1] * (field.shape.rank - 1)))
 
 
-def _pooled(x):
-    """Means of 2 voxels along each axis, ``(B, *S, C) -> (B, *S / 2, C)``, rounded up: the last may be of one voxel."""
+def _pooled(x: Tensor) -> Tensor:
+    """Means of 2 voxels along each axis: ``(B, *S, C) -> (B, *S / 2, C)``, rounded up, the last of one voxel."""
     return tf.nn.avg_pool(x, 2, 2, "SAME")
 
 
-def _upsampled(field, like):
+def _upsampled(field: Tensor, like: Tensor) -> Tensor:
     return CropLike()([UpsampleField(2)(field), like])
 
 
-def instance_loss(field, moving, fixed, settings: InstanceOptimisation, integrate=None, anatomies=None):
-    """The weighted sum of the terms for each pair, ``(B,)``; the arguments are those of :func:`optimise`."""
+def instance_loss(
+    field: Tensor,
+    moving: Tensor,
+    fixed: Tensor,
+    settings: InstanceOptimisation,
+    integrate: Callable[[Tensor], Tensor] | None = None,
+    anatomies: Sequence[Tensor] | None = None,
+) -> Tensor:
+    """The loss of each pair, the weighted sum of its terms: ``(B,)``. The arguments are those of :func:`optimise`."""
     similarity = similarity_function(settings.similarity, settings.similarity_settings)
     field, field_back = _directions(field)
     u = integrate(field) if integrate else field
@@ -218,13 +248,15 @@ def instance_loss(field, moving, fixed, settings: InstanceOptimisation, integrat
     return tf.add_n([weight * terms[name] for name, weight in settings.weights.items() if weight and name in terms])
 
 
-def _directions(field):
-    """The field ``(B, *S, D)`` and that of the other direction, or None."""
+def _directions(field: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Split ``(B, *S, D)`` or ``(B, *S, 2 D)`` into the field and the field of the other direction, or None."""
     n_axes = field.shape.rank - 2
     return field[..., :n_axes], field[..., n_axes:] if field.shape[-1] > n_axes else None
 
 
-def _alignment(similarity, moving, fixed, u, anatomies):
+def _alignment(
+    similarity: Callable, moving: Tensor, fixed: Tensor, u: Tensor, anatomies: Sequence[Tensor] | None
+) -> dict[str, Tensor]:
     """``similarity`` of the images and, if given, ``anatomy``: one warp of both together costs less than two."""
     if anatomies is None:
         return {"similarity": similarity(warp(moving, u), fixed)}
@@ -232,7 +264,15 @@ def _alignment(similarity, moving, fixed, u, anatomies):
     return {"similarity": similarity(warped[..., :1], fixed), "anatomy": soft_dice(warped[..., 1:], anatomies[1])}
 
 
-def _adam(gradient, mean, square, index, beta_1=0.9, beta_2=0.999, epsilon=1e-8):
+def _adam(
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    index: Tensor,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Adam's step for a learning rate of 1, and its two moments after it; ``index`` counts from 0."""
     n = tf.cast(index + 1, gradient.dtype)
     mean = beta_1 * mean + (1 - beta_1) * gradient

@@ -1,8 +1,9 @@
-"""What happens at the end of an epoch: validate, keep the best nets, log, checkpoint."""
+"""Keras callbacks for the end of an epoch: validate, keep the best networks, log, checkpoint, stop early."""
 
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.runs.files import write_json, write_json_lines
@@ -12,28 +13,28 @@ from deepatlas_tf.training.saving import save_best_weights, taken_by_disk
 
 
 class EpochEnd(keras.callbacks.Callback):
-    """Validates, logs to ``metrics.jsonl`` and TensorBoard, keeps the best nets, saves the checkpoint.
+    """Validates, keeps the best networks, logs to ``metrics.jsonl`` and TensorBoard, and saves a checkpoint.
 
-    In this order, so that a run that is killed at any point resumes from the last whole epoch. The networks that the
-    stage continues are measured before its first step, and are the first that are kept.
+    The checkpoint comes last, so that a run that is killed at any point resumes from the last whole epoch. Networks
+    that an earlier stage has trained are measured before the first step, and are the first that are kept.
 
     Args:
         folder: the folder of the stage.
-        validation: called without arguments, returns a dict of numbers.
-        manager: a ``tf.train.CheckpointManager``.
-        writer: a ``tf.summary`` writer.
-        panels: called with the name of the stage, draws image summaries.
-        selects: whether the best nets are kept, by what validation measures; else the last ones.
-        continued: the names of the nets that an earlier stage has trained.
+        validation: function without arguments that measures the networks and gives the numbers by name.
+        manager: saves the checkpoints.
+        writer: writer of TensorFlow's summaries, for TensorBoard.
+        panels: function that draws pictures for TensorBoard, called with the name of the stage.
+        selects: True keeps the networks of the epoch that was best in validation, False those of the last one.
+        continued: names of the networks that an earlier stage has trained.
     """
 
     def __init__(
         self,
         folder: StageFolder,
-        validation,
-        manager,
-        writer,
-        panels,
+        validation: Callable[[], dict[str, float]],
+        manager: tf.train.CheckpointManager,
+        writer: Any,
+        panels: Callable[[str], None],
         selects: bool = True,
         continued: Collection[str] = (),
     ):
@@ -42,15 +43,15 @@ class EpochEnd(keras.callbacks.Callback):
         self.writer, self.panels, self.selects, self.continued = writer, panels, selects, continued
         self.start, self.rows = {}, []
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.start, self.rows = self.folder.start(), self.folder.metrics()
         if self.selects and not self.rows and not self.folder.start_file.exists():
             self._measure_start()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.started = time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         terms = {name: float(value) for name, value in (logs or {}).items()}
         training_seconds = time.perf_counter() - self.started
         measured = self.validation()
@@ -68,7 +69,7 @@ class EpochEnd(keras.callbacks.Callback):
         if logs is not None:
             logs.update(measured)
 
-    def _measure_start(self):
+    def _measure_start(self) -> None:
         keys = {SELECTED_BY[name] for name in SELECTED_BY if name in self.continued}
         if not keys:
             return
@@ -79,19 +80,19 @@ class EpochEnd(keras.callbacks.Callback):
         with taken_by_disk(self.folder.start_file):
             write_json(self.folder.start_file, self.start)
 
-    def _keep_best(self, measured):
+    def _keep_best(self, measured: Mapping[str, float]) -> None:
         for name, key in SELECTED_BY.items():
             net = self.model.nets.get(name)
             if net is not None and measured.get(key, math.inf) >= best_before(key, self.start, self.rows):
                 save_best_weights(net, self.folder.best_weights(name))
 
-    def _learning_rates(self):
+    def _learning_rates(self) -> dict[str, float]:
         rates = {}
         for name, optimizer in self.model.optimizers_by_net.items():
             rates[f"learning_rate/{name}"] = float(optimizer.learning_rate.numpy())  # a mirrored variable is no number
         return rates
 
-    def _summarise(self, row):
+    def _summarise(self, row: Mapping[str, Any]) -> None:
         stage = self.folder.name
         with self.writer.as_default(step=row["step"]):
             for name, value in row.items():
@@ -102,14 +103,14 @@ class EpochEnd(keras.callbacks.Callback):
 
 
 class EarlyStop(keras.callbacks.Callback):
-    """Ends a stage of which so many epochs have been better in no task; all workers stop together.
+    """Ends a stage when ``patience`` epochs in a row were better in no task; all workers stop together.
 
-    Place it behind the callback that validates.
+    Place it after the callback that validates.
 
     Args:
-        folder: the folder of the stage.
-        patience: how many epochs.
-        value_of_chief: gives every worker what the first one says.
+        folder: the folder of the stage, whose ``metrics.jsonl`` is read.
+        patience: the number of epochs.
+        value_of_chief: function that gives every worker the value of the first one.
     """
 
     def __init__(self, folder: StageFolder, patience: int, value_of_chief: Callable[[bool], int]):
@@ -117,9 +118,9 @@ class EarlyStop(keras.callbacks.Callback):
         self.folder, self.patience, self.value_of_chief = folder, patience, value_of_chief
 
     def is_due(self) -> bool:
-        """Whether the stage is to end here."""
+        """Whether the stage is to end now. All workers have to ask, and get the same answer."""
         without_gain = epochs_without_gain(self.folder.start(), self.folder.metrics())
         return bool(self.value_of_chief(without_gain >= self.patience))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.model.stop_training = self.is_due()

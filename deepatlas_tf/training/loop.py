@@ -1,20 +1,23 @@
-"""The one loop: a run is a tuple of stages, each trained, validated, checkpointed and resumed in the same way."""
+"""Training a run: its stages one after the other, each trained, validated, checkpointed and resumed in the same way."""
 
 import contextlib
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from deepatlas_tf.datasets.alignment import NONE
 from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.keras_stack import keras, tf, versions
 from deepatlas_tf.messages import say
+from deepatlas_tf.methods.base import Method
 from deepatlas_tf.models.networks import networks_dict, networks_from
 from deepatlas_tf.runs.data_record import check_same_data, check_same_grid, data_record, grid_of_networks
 from deepatlas_tf.runs.files import replacing, through_json, write_json
-from deepatlas_tf.runs.folder import RunFolder
+from deepatlas_tf.runs.folder import RunFolder, StageFolder
 from deepatlas_tf.runs.lock import locked
 from deepatlas_tf.runs.selection import SELECTED_BY, best_before, tasks_without_gain
 from deepatlas_tf.scans.nifti import save
@@ -34,19 +37,23 @@ from deepatlas_tf.training.watch import EpochLine, Watch, batch_subjects
 from deepatlas_tf.types import DataError
 
 
-def train_experiment(experiment: Experiment, dataset: DataSet, workdir: Path, strategy=None) -> None:
+def train_experiment(
+    experiment: Experiment, dataset: DataSet, workdir: Path, strategy: tf.distribute.Strategy | None = None
+) -> None:
     """Train every stage that is not finished in ``workdir``, and continue one that was interrupted.
+
+    Stages that need label maps are left out where none is used, and those that need pairs where there is one training
+    subject.
 
     Args:
         experiment: the settings.
         dataset: the scans.
-        workdir: see the README for what is written there; one folder for all workers.
-        strategy: a ``tf.distribute.Strategy`` of :mod:`deepatlas_tf.training.strategy`; None is one device.
+        workdir: folder of the run, the same one for all workers; see the README for what is written there.
+        strategy: what :func:`deepatlas_tf.training.strategy.get_strategy` gave; None is one device.
 
     Raises:
-        DataError: if ``workdir`` holds a run with other settings or on other data, or another process trains in it; if
-            it cannot be written; if the data cannot be drawn from as the stages ask, or no label map is used and every
-            stage needs some, or pairs of which there are none. Where only some stages do, they are left out.
+        DataError: if ``workdir`` holds a run with other settings or on other data, another process trains in it, or it
+            cannot be written; if the data cannot be drawn from as a stage asks; if no stage is left.
     """
     strategy = strategy or tf.distribute.get_strategy()
     chief = is_chief(strategy)
@@ -65,7 +72,7 @@ def train_experiment(experiment: Experiment, dataset: DataSet, workdir: Path, st
         _train_stages(experiment, dataset, workdir, strategy)
 
 
-def _train_stages(experiment: Experiment, dataset: DataSet, workdir: Path, strategy) -> None:
+def _train_stages(experiment: Experiment, dataset: DataSet, workdir: Path, strategy: tf.distribute.Strategy) -> None:
     chief = is_chief(strategy)
     with chief_first(strategy):
         write_settings(experiment, workdir)
@@ -88,8 +95,30 @@ def _train_stages(experiment: Experiment, dataset: DataSet, workdir: Path, strat
         train_stage(stage, experiment, dataset, samples, workdir, strategy)
 
 
-def train_stage(stage: Stage, experiment: Experiment, dataset, validation_samples, workdir: Path, strategy) -> None:
-    """Train one stage from its last checkpoint; the chief leaves the nets that were best on the validation subjects."""
+def train_stage(
+    stage: Stage,
+    experiment: Experiment,
+    dataset: DataSet,
+    validation_samples: Mapping[str, Mapping[str, np.ndarray]],
+    workdir: Path,
+    strategy: tf.distribute.Strategy,
+) -> None:
+    """Train one stage, from its last checkpoint on, and write the networks that were best on the validation subjects.
+
+    All workers take part; the chief alone writes.
+
+    Args:
+        stage: what is trained.
+        experiment: the settings of the run.
+        dataset: the scans.
+        validation_samples: labelled validation samples by subject, NumPy arrays.
+        workdir: folder of the run.
+        strategy: how the devices share the batches.
+
+    Raises:
+        DataError: if the workers do not see the same checkpoints, or something cannot be written.
+        DivergedError: if a term of the loss is no longer finite.
+    """
     folder = RunFolder(workdir).stage(stage.name)
     with strategy.scope():
         method = build_method(stage, experiment.networks, dataset, workdir)
@@ -136,7 +165,7 @@ def train_stage(stage: Stage, experiment: Experiment, dataset, validation_sample
         _say_what_was_not_gained(folder)
 
 
-def _say_what_was_not_gained(folder):
+def _say_what_was_not_gained(folder: StageFolder) -> None:
     start, rows = folder.start(), folder.metrics()
     for task in tasks_without_gain(start, rows):
         key = SELECTED_BY[task]
@@ -146,24 +175,29 @@ def _say_what_was_not_gained(folder):
         )
 
 
-def _measured(stage, dataset, validation_samples, method):
-    """What is measured, and what is drawn, at the end of an epoch."""
+def _measured(
+    stage: Stage, dataset: DataSet, validation_samples: Mapping[str, Mapping[str, np.ndarray]], method: Method
+) -> tuple[Validation, Panels]:
+    """Make what measures the networks of a stage after each epoch, and what draws them."""
     updated = {name: method.nets[name] for turn in set(method.turns) for name in method.nets_of(turn)}
-    sides = tuple(in_domain(validation_samples, dataset.domains, domain) for domain in stage.domains)
+    moving, fixed = (in_domain(tuple(validation_samples), dataset.domains, domain) for domain in stage.domains)
     # Both tasks are measured on the fixed side, which may have no label map
-    validation = Validation(validation_samples, len(dataset.class_names), updated if sides[1] else {}, sides)
-    shown = (registration_pairs(sides[0], 1, sides[1]) or [()])[0]
-    panels = Panels([validation_samples[subject] for subject in shown], method.nets)
+    validation = Validation(validation_samples, len(dataset.class_names), updated if fixed else {}, (moving, fixed))
+    pairs = registration_pairs(moving, 1, fixed)
+    panels = Panels([validation_samples[subject] for subject in (pairs[0] if pairs else ())], method.nets)
     return validation, panels
 
 
 def selects(stage: Stage, experiment: Experiment) -> bool:
-    """Whether the best epoch is kept, not the last: not where only labels that are not to be used could tell."""
+    """Whether the networks of the best epoch are kept, and not those of the last.
+
+    They are, unless the stage is for a domain whose labels are not to be used, so that nothing tells the best epoch.
+    """
     domains = experiment.data.domains
     return not domains or set(stage.domains) == {domains[0]}
 
 
-def _say(chief, text):
+def _say(chief: bool, text: str) -> None:
     if chief:
         say(text)
 
@@ -171,15 +205,16 @@ def _say(chief, text):
 def write_data(dataset: DataSet, used: Sequence[str], folder: RunFolder) -> None:
     """Write ``model.json`` and ``data.json``, or check that those which are there are of the same data.
 
-    Of a run that has networks or checkpoints nothing is written before the check, and nothing that is there again.
+    Where a run has networks or checkpoints already, its files are first compared with the data; then only those that
+    are missing are written.
 
     Args:
         dataset: the scans.
         used: training subjects whose label map is used.
-        folder: of the run.
+        folder: the folder of the run.
 
     Raises:
-        DataError: if the run is on other data.
+        DataError: if the run was begun on other data.
     """
     started, record = folder.is_started(), data_record(dataset, used)
     where = str(folder.path)
@@ -200,7 +235,7 @@ def write_data(dataset: DataSet, used: Sequence[str], folder: RunFolder) -> None
 
 
 def write_settings(experiment: Experiment, workdir: Path) -> None:
-    """Write ``experiment.json``, or check that the one which is there has the same settings."""
+    """Write ``experiment.json``, or raise DataError where there is one with other settings."""
     path = RunFolder(workdir).settings_file
     settings = through_json(settings_dict(experiment))
     if path.exists():
@@ -218,8 +253,8 @@ def write_settings(experiment: Experiment, workdir: Path) -> None:
     write_json(path, {"experiment": settings, "versions": versions(), "git_commit": _git_commit()})
 
 
-def _restore(checkpoint, manager) -> int:
-    """Restore the newest checkpoint, if there is one; the epoch to go on with."""
+def _restore(checkpoint: tf.train.Checkpoint, manager: tf.train.CheckpointManager) -> int:
+    """Restore the newest checkpoint, if there is one; gives the number of the epoch to go on with."""
     if manager.latest_checkpoint is None:
         return 0
     checkpoint.restore(manager.latest_checkpoint).assert_existing_objects_matched()
