@@ -105,33 +105,13 @@ def train_stage(
 ) -> None:
     """Train one stage, from its last checkpoint on, and write the networks that were best on the validation subjects.
 
-    All workers take part; the chief alone writes.
-
-    Args:
-        stage: what is trained.
-        experiment: the settings of the run.
-        dataset: the scans.
-        validation_samples: labelled validation samples by subject, NumPy arrays.
-        workdir: folder of the run.
-        strategy: how the devices share the batches.
-
-    Raises:
-        DataError: if the workers do not see the same checkpoints, or something cannot be written.
-        DivergedError: if a term of the loss is no longer finite.
+    All workers take part; the chief alone writes. ``validation_samples`` are labelled samples by subject, NumPy arrays.
+    Raises DataError where something cannot be written, DivergedError where a term of the loss is no longer finite.
     """
     folder = RunFolder(workdir).stage(stage.name)
     with strategy.scope():
         method = build_method(stage, experiment.networks, dataset, workdir)
-    checkpoint = tf.train.Checkpoint(
-        nets=method.nets, optimizers=method.optimizers_by_net, random=tf.random.get_global_generator()
-    )
-    manager = tf.train.CheckpointManager(checkpoint, str(folder.checkpoints), max_to_keep=2, checkpoint_name="epoch")
-    checkpoint.save_counter  # noqa: B018  made now, by all workers; made when the chief saves, it would wait for them
-    first_epoch = _restore(checkpoint, manager)
-    if first_epoch != value_of_chief(strategy, first_epoch):
-        raise DataError(
-            f"{folder.path} has other checkpoints here than on the first worker: WORKDIR has to be one folder"
-        )
+    manager, first_epoch = _resume(method, folder, strategy)
     chief = is_chief(strategy)
 
     def stream(shard, epoch=first_epoch):
@@ -163,6 +143,30 @@ def train_stage(
     if chief:
         save_nets(method.nets, folder)
         _say_what_was_not_gained(folder)
+
+
+def _resume(
+    method: Method, folder: StageFolder, strategy: tf.distribute.Strategy
+) -> tuple[tf.train.CheckpointManager, int]:
+    """Restore the newest checkpoint of a stage, if there is one.
+
+    Gives what saves the next checkpoints, and the number of the epoch to go on with. Raises DataError where the workers
+    do not see the same checkpoints.
+    """
+    checkpoint = tf.train.Checkpoint(
+        nets=method.nets, optimizers=method.optimizers_by_net, random=tf.random.get_global_generator()
+    )
+    manager = tf.train.CheckpointManager(checkpoint, str(folder.checkpoints), max_to_keep=2, checkpoint_name="epoch")
+    checkpoint.save_counter  # noqa: B018  made now, by all workers; made when the chief saves, it would wait for them
+    first_epoch = 0
+    if manager.latest_checkpoint is not None:
+        checkpoint.restore(manager.latest_checkpoint).assert_existing_objects_matched()
+        first_epoch = int(manager.latest_checkpoint.rsplit("-", 1)[1]) + 1
+    if first_epoch != value_of_chief(strategy, first_epoch):
+        raise DataError(
+            f"{folder.path} has other checkpoints here than on the first worker: WORKDIR has to be one folder"
+        )
+    return manager, first_epoch
 
 
 def _say_what_was_not_gained(folder: StageFolder) -> None:
@@ -251,14 +255,6 @@ def write_settings(experiment: Experiment, workdir: Path) -> None:
             )
         return
     write_json(path, {"experiment": settings, "versions": versions(), "git_commit": _git_commit()})
-
-
-def _restore(checkpoint: tf.train.Checkpoint, manager: tf.train.CheckpointManager) -> int:
-    """Restore the newest checkpoint, if there is one; gives the number of the epoch to go on with."""
-    if manager.latest_checkpoint is None:
-        return 0
-    checkpoint.restore(manager.latest_checkpoint).assert_existing_objects_matched()
-    return int(manager.latest_checkpoint.rsplit("-", 1)[1]) + 1
 
 
 def _git_commit() -> str | None:
