@@ -21,8 +21,12 @@ def plan(scans: ScanSet, summaries: Sequence[ScanSummary]) -> list[str]:
         return []
     having = {one.subject for one in summaries if one.has_label}
     labelled = {split: [s for s in scans.splits[split] if s in having] for split in SPLITS}
-    counts = [f"{len(scans.splits[split])} {split} ({len(labelled[split])} with a label map)" for split in SPLITS]
-    lines = [f"training: {', '.join(counts)}; {_trained(len(scans.splits['train']), len(labelled['train']))}"]
+    counts = [
+        f"{split} {len(scans.splits[split])}"
+        + f" ({len(labelled[split])} with a label map)" * bool(scans.splits[split])
+        for split in SPLITS
+    ]
+    lines = [f"splits: {', '.join(counts)}; {_trained(len(scans.splits['train']), len(labelled['train']))}"]
     missing = not_measured(scans.splits, labelled)
     numbers = _numbers(scans) if having else ""
     return [*lines, *filter(None, (missing, numbers))]

@@ -59,13 +59,13 @@ def test_a_clean_set_is_reported_and_frozen(new_cohort, tmp_path, capsys):
         (
             2,
             3,
-            "training: 5 train (2 with a label map), 0 validation (0 with a label map), 0 test (0 with a label map); "
+            "splits: train 5 (2 with a label map), validation 0, test 0; "
             "segmentation and registration can be trained\nnothing is measured (0 test",
         ),
         (
             8,
             1,
-            "training: 5 train (4 with a label map), 2 validation (2 with a label map), 2 test (2 with a label map)",
+            "splits: train 5 (4 with a label map), validation 2 (2 with a label map), test 2 (2 with a label map); seg",
         ),
         (0, 3, "registration can be trained, segmentation takes a label map\nnothing is measured"),
         (1, 0, "segmentation can be trained, registration takes two scans\nnothing is measured"),
@@ -83,7 +83,7 @@ def test_the_report_begins_with_what_training_would_do(new_cohort, tmp_path, cap
     assert lines in head and "subject" in rest
     assert lines.partition("\n")[0] in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     splits = split_listed(read_listing(path).scans)
-    assert [f"{len(ids)} {split} (" in head for split, ids in splits.items()] == [True] * 3
+    assert [f"{split} {len(ids)}" in head for split, ids in splits.items()] == [True] * 3
 
 
 def test_the_report_says_which_numbers_segment_will_write(new_cohort, tmp_path, capsys):
