@@ -205,18 +205,29 @@ def _fields(moving: Mapping, fixed: Mapping, registrars: Mapping[str, Registrar]
 def _registration_rows(
     moving: Mapping, fixed: Mapping, registrars: Mapping[str, Registrar], dataset: DataSet
 ) -> list[dict]:
-    rows, labelled = [], np.minimum(moving["label_weight"], fixed["label_weight"])
-    for method, u in _fields(moving, fixed, registrars).items():
-        start = {"method": method, "moving": moving["subject"].decode(), "fixed": fixed["subject"].decode()}
-        of_field = regularity(u)
-        if labelled[1:].any():
-            found = _class_rows(start, warp_label(_reference(moving), u), _reference(fixed), labelled, dataset)
-        else:
-            found = [{**start, "class": "", **dict.fromkeys(PER_CLASS, np.nan)}]
-        for row in found:
-            last = {"hausdorff_mm": row.pop("hausdorff_mm")}  # a later column: those before it keep their places
-            rows.append({**row, **of_field, **last})
-    return rows
+    fields = _fields(moving, fixed, registrars)
+    return [row for method, u in fields.items() for row in field_rows(method, moving, fixed, u, dataset)]
+
+
+def field_rows(method: str, moving: Mapping, fixed: Mapping, u: np.ndarray, dataset: DataSet) -> list[dict]:
+    """Measure one displacement field between two scans: its rows of ``registration.csv``, one for each class.
+
+    Args:
+        method: the name in the rows.
+        moving, fixed: samples with ``label (*S,)``, ``label_weight (C,)`` and ``subject``, and ``plain_label`` where
+            the scans are aligned to a reference.
+        u: ``(*S, D)`` in voxels of the grid that is measured on.
+        dataset: its classes and voxel size are used.
+    """
+    start = {"method": method, "moving": moving["subject"].decode(), "fixed": fixed["subject"].decode()}
+    of_field, labelled = regularity(u), np.minimum(moving["label_weight"], fixed["label_weight"])
+    if labelled[1:].any():
+        found = _class_rows(start, warp_label(_reference(moving), u), _reference(fixed), labelled, dataset)
+    else:
+        found = [{**start, "class": "", **dict.fromkeys(PER_CLASS, np.nan)}]
+    for row in found:
+        row |= {**of_field, "hausdorff_mm": row.pop("hausdorff_mm")}  # a later column: others keep their places
+    return found
 
 
 def _class_rows(

@@ -1,0 +1,1 @@
+"""Parts of ``benchmarks/registration_peers.py``; ``folder``, ``settings``, ``tools`` and ``run`` need no TensorFlow."""
