@@ -35,6 +35,7 @@ def made_up_dataset(n=3):
         class_names=CLASS_NAMES,
         spacing=SPACING,
         synthetic=True,
+        subjects={"test": subjects},
         labelled={"test": subjects},
         domains=dict.fromkeys(subjects, ""),
         samples=lambda split: tf.data.Dataset.from_tensor_slices(arrays),
