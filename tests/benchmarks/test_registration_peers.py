@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -162,6 +163,55 @@ def test_a_field_that_is_not_what_the_tool_did_is_refused(out, monkeypatch):
     run.run_method(out, "right or wrong")
     assert "own warped image" in out.failure_file("right or wrong", "right", "validation-000").read_text()
     assert not out.field_file("right or wrong", "right", "validation-000").exists()
+
+
+def test_fields_of_aligned_scans_are_brought_to_the_grid_of_the_peers(tmp_path, monkeypatch):
+    names = {split: tuple(f"{split}{i}" for i in range(2)) for split in ("train", *layout.SPLITS)}
+
+    def samples(split, aligned=False):
+        for index, name in enumerate(names[split]):
+            label = (blob((10, 10 + 2 * index, 8)) > 0.5).astype(np.int32)
+            sample = {"image": blob((10, 10, 8))[..., None], "label": label, "label_weight": np.ones(2, np.float32)}
+            matrix = np.eye(4)
+            matrix[1, 3] = -2 * index  # of the plain grid: the network sees all scans in one place
+            plain = {"plain_label": label, "plain_to_network": matrix} if aligned else {}
+            yield {**sample, **plain, "subject": name.encode()}
+
+    about = {"name": "made_up", "shape": SHAPE, "spacing": SPACING, "class_names": ("background", "blob")}
+    about |= {"synthetic": True, "subjects": names, "labelled": names, "domains": dict.fromkeys(names["test"], "")}
+    plain = SimpleNamespace(**about, alignment="none", samples=lambda split: Listed(samples(split)))
+    aligned = SimpleNamespace(**about, alignment="affine", measured=lambda split: samples(split, aligned=True))
+    run_folder = SimpleNamespace(path=tmp_path / "brains", data=dict, record=dict, model=lambda: grid_of(about))
+    run_folder.settings = lambda: {"evaluation": {"pairs_per_subject": 1}, "data": {}, "seed": 0}
+    registrars = {"identity": lambda moving, fixed: np.zeros((*SHAPE, 3), np.float32)}
+    for name, value in {
+        "dataset_of_run": lambda *_: aligned,
+        "load_dataset": lambda *_, **__: plain,
+        "RunFolder": lambda _: run_folder,
+        "load_predictors": lambda *_: SimpleNamespace(registrars=registrars),
+    }.items():
+        monkeypatch.setattr(ours, name, value)
+    found = layout.PeersFolder(tmp_path / "out")
+    for _ in range(2):  # another run on the same data is added
+        ours.write(tmp_path / "brains", found, ours.Refinement(), {})
+    assert list(found.stored(found.ours_file)) == ["brains: alignment"]
+    dice = {
+        method: score.measure(found, found.about(), method, "ours", "test")["summary"]["dice"]["mean"]
+        for method in ("identity", "brains: alignment")
+    }
+    assert dice["identity"] < 0.8 and dice["brains: alignment"] == 1.0
+
+
+class Listed(list):
+    """In place of a ``tf.data.Dataset``."""
+
+    def __init__(self, samples):
+        super().__init__(samples)
+        self.as_numpy_iterator = self.__iter__
+
+
+def grid_of(about):
+    return {name: list(about[name]) for name in ("class_names", "shape", "spacing")}
 
 
 def test_an_error_is_one_line(out, monkeypatch):
