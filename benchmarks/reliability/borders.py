@@ -1,10 +1,11 @@
 """How much a border around the anatomy changes what a trained network says: Dice with and without it.
 
-    python benchmarks/borders.py runs/demo
-    python benchmarks/borders.py runs/hippo5 --images DATA/imagesTr --labels DATA/labelsTr
+    python benchmarks/reliability/borders.py runs/demo
+    python benchmarks/reliability/borders.py runs/hippo5 --images DATA/imagesTr --labels DATA/labelsTr
 
 Without --images, synthetic knees are drawn that no training has seen, on the run's grid. ``whole`` is the Dice of the
-network on the whole file in one pass, as it was done before scans were cut to their anatomy.
+network on the whole file in one pass, as it was done before scans were cut to their anatomy. Written to
+``benchmarks/results/reliability/borders_<name of the run>.json``.
 """
 
 import argparse
@@ -26,6 +27,7 @@ BORDERS: dict[str, tuple] = {"none": ((0, 0), "black")}
 BORDERS |= {f"{n} {kind}": (n, kind) for n in (4, 8, 16, 32, 64) for kind in ("black", "continued")}
 BORDERS |= {f"off-centre {kind}": (OFF_CENTRE, kind) for kind in ("black", "continued", "noise")}
 BORDERS |= {"16 grey": (16, "grey"), "8 noise": (8, "noise"), "32 noise": (32, "noise")}
+RESULTS = Path(__file__).parents[1] / "results" / "reliability"
 WHOLE_VOXELS = 130**3  # more take too much memory in one pass
 
 
@@ -42,6 +44,7 @@ def main() -> None:
     segment, grid = model.segmenter(), model.grid
     subjects = list(_files(args) if args.images else _knees(grid, args.subjects, args.larger))
     print("| border | Dice | least | whole |\n| --- | ---: | ---: | ---: |")
+    rows = []
     for name, (widths, kind) in BORDERS.items():
         scores, whole = [], []
         for scan, label in subjects:
@@ -51,6 +54,11 @@ def main() -> None:
                 whole.append(_mean_dice(_in_one_pass(segment, grid, padded), target, grid))
         last = f"{np.mean(whole):.3f}" if whole else "-"
         print(f"| {name} | {np.mean(scores):.3f} | {np.min(scores):.3f} | {last} |", flush=True)
+        of_subjects = {"dice": scores, "whole_dice": whole}
+        rows.append({"border": name} | {key: [round(x, 4) for x in found] for key, found in of_subjects.items()})
+    from results import write
+
+    write(RESULTS / f"borders_{args.run.name}.json", {"dataset": model.about["dataset"], "rows": rows})
 
 
 def _knees(grid: Grid, n: int, larger: float) -> Iterator[tuple[Nifti, np.ndarray]]:
