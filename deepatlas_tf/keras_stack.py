@@ -5,10 +5,12 @@ TensorFlow (where ``tf.keras`` would otherwise be Keras 3). Import ``tf``, ``ker
 here.
 """
 
+import importlib
 import importlib.metadata
 import inspect
 import os
 import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -34,10 +36,20 @@ if _NEEDS_TF_KERAS and os.environ.get("TF_USE_LEGACY_KERAS") != "1":
 if not hasattr(inspect, "getargspec"):  # removed in Python 3.11; neurite 0.2 calls it on import
     setattr(inspect, "getargspec", lambda function: inspect.getfullargspec(function)[:4])  # noqa: B010 for mypy
 
+# neurite imports scikit-learn for one function, which would be a fifth of the time of every start. For the time of its
+# import a stand-in takes the place of the module, with a class that is the real one when it is called.
+_PCA_MODULE = "sklearn.decomposition"
+_stand_in: Any = types.ModuleType(_PCA_MODULE)
+_stand_in.PCA = lambda *args, **kwargs: importlib.import_module(_PCA_MODULE).PCA(*args, **kwargs)
+_has_stand_in = sys.modules.setdefault(_PCA_MODULE, _stand_in) is _stand_in
+
 import neurite as ne  # noqa: E402
 import tensorflow as tf  # noqa: E402
 import tensorflow_datasets as tfds  # noqa: E402
 import voxelmorph as vxm  # noqa: E402
+
+if _has_stand_in:
+    del sys.modules[_PCA_MODULE]
 
 keras = tf.keras
 # For a function without Python's ``if`` and ``for`` on tensors, as all are here: AutoGraph converts nothing within it,

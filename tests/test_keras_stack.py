@@ -24,6 +24,7 @@ for name in ("neurite", "tensorflow_datasets", "voxelmorph", "tensorflow"):
     sys.modules[name] = types.ModuleType(name)
 tensorflow = sys.modules["tensorflow"]
 tensorflow.keras = types.ModuleType("keras")
+tensorflow.autograph = types.SimpleNamespace(experimental=types.SimpleNamespace(do_not_convert=None))
 """
 # The module asks sys.modules whether TensorFlow is there already; this finder serves the stand-in later, on import.
 NOT_YET_IMPORTED = """
@@ -41,6 +42,7 @@ sys.meta_path.insert(0, Finder)
 RUN = """
 runpy.run_path({path!r})
 print(os.environ.get("TF_USE_LEGACY_KERAS"), os.environ["VXM_BACKEND"], os.environ["NEURITE_BACKEND"])
+print(os.environ["TF_ENABLE_ONEDNN_OPTS"])
 """
 
 
@@ -48,7 +50,8 @@ def run_stack(tensorflow, imported_before=False, **environment):
     """Run keras_stack.py in a fresh interpreter that believes to have this version of TensorFlow."""
     code = PRELUDE.format(tensorflow=tensorflow)
     code += ("" if imported_before else NOT_YET_IMPORTED) + RUN.format(path=str(KERAS_STACK))
-    kept = {k: v for k, v in os.environ.items() if k not in ("TF_USE_LEGACY_KERAS", "VXM_BACKEND", "NEURITE_BACKEND")}
+    chosen = ("TF_USE_LEGACY_KERAS", "VXM_BACKEND", "NEURITE_BACKEND", "TF_ENABLE_ONEDNN_OPTS")
+    kept = {name: value for name, value in os.environ.items() if name not in chosen}
     return subprocess.run(
         [sys.executable, "-c", code], env={**kept, **environment}, capture_output=True, text=True, timeout=60
     )
@@ -57,12 +60,12 @@ def run_stack(tensorflow, imported_before=False, **environment):
 @pytest.mark.parametrize(("tensorflow", "flag"), [("2.15.1", "None"), ("2.20.0", "1"), ("2.21.0", "1")])
 def test_legacy_keras_is_asked_for_only_where_it_exists(tensorflow, flag):
     result = run_stack(tensorflow)
-    assert result.stdout.split() == [flag, "tensorflow", "tensorflow"], result.stderr
+    assert result.stdout.split() == [flag, "tensorflow", "tensorflow", "1"], result.stderr
 
 
 def test_other_settings_in_the_environment_are_overruled():
     result = run_stack("2.20.0", VXM_BACKEND="pytorch", NEURITE_BACKEND="pytorch", TF_USE_LEGACY_KERAS="0")
-    assert result.stdout.split() == ["1", "tensorflow", "tensorflow"], result.stderr
+    assert result.stdout.split() == ["1", "tensorflow", "tensorflow", "1"], result.stderr
 
 
 def test_tensorflow_imported_before_with_keras_3_is_an_error_that_says_what_to_do():
@@ -114,3 +117,26 @@ def test_tensorflow_imported_after_the_package_has_keras_2():
     environment = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert ".engine." in result.stdout, result.stderr  # a module of Keras 2 that Keras 3 does not have
+
+
+def test_scikit_learn_is_there_for_who_asks():
+    """It is not imported with the package; neurite's function that needs it, and everybody's own import, work."""
+    code = """
+import sys
+from deepatlas_tf.keras_stack import ne
+assert not [name for name in sys.modules if name.partition(".")[0] == "sklearn"]
+import numpy as np
+from neurite.tf.utils import vae
+found = vae.PCA(n_components=1).fit(np.outer(np.arange(5.0), [3.0, 4.0]))
+np.testing.assert_allclose(np.abs(found.components_), [[0.6, 0.8]])
+import sklearn.decomposition
+assert isinstance(found, sklearn.decomposition.PCA)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "1"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "0")])
+def test_onednn_is_on_unless_it_was_set(given, expected):
+    """TensorFlow reads the variable when it is imported."""
+    assert run_stack("2.15.1", **given).stdout.split()[-1] == expected
