@@ -112,19 +112,22 @@ def refiner(net: keras.Model, settings: InstanceOptimisation) -> Callable:
         settings: the loss, and how long.
     """
     head, integrate = split_integration(net)
+    programs: dict[tuple, Callable] = {}  # TensorFlow warns of calls with several sizes, not of several programs
 
     @graph_function
-    def refine(moving, fixed, anatomies):
+    def refine(moving, fixed, *anatomies):
         field = head([moving, fixed], training=False)
         if settings.both_directions:
             field = tf.concat([field, head([fixed, moving], training=False)], axis=-1)
-        field = _directions(optimise(field, moving, fixed, settings, integrate, anatomies))[0]
+        field = _directions(optimise(field, moving, fixed, settings, integrate, anatomies or None))[0]
         return integrate(field) if integrate else field
 
     def register(moving, fixed, anatomies=None):
-        if anatomies is not None:
-            anatomies = tuple(tf.constant(anatomy[None]) for anatomy in anatomies)
-        return refine(tf.constant(moving[None]), tf.constant(fixed[None]), anatomies).numpy()[0]
+        inputs = [tf.constant(array[None]) for array in (moving, fixed, *(anatomies or ()))]
+        sizes = tuple(tuple(tensor.shape) for tensor in inputs)
+        if sizes not in programs:
+            programs[sizes] = refine.get_concrete_function(*inputs)
+        return programs[sizes](*inputs).numpy()[0]
 
     return register
 
