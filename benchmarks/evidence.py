@@ -108,15 +108,20 @@ def over_runs(by_run: dict[str, dict]) -> dict:
 def table(letter: str) -> str:
     """The table in Markdown, and in its last line what is missing."""
     title, runs = TABLES[letter]
-    made, missing = [run for run in runs if is_made(run)], [run.name for run in runs if not is_made(run)]
-    lines = [f"Table {letter}: {title}; {len(made)} of {len(runs)} runs.", ""]
+    made, missing = [run for run in runs if is_made(run)], [run for run in runs if not is_made(run)]
+    lines = [f"**Table {letter}**: {title}."]
     if made:
+        lines += ["", f"Runs: {_named(made)}.", ""]
         lines += ["| task | method | cases | Dice | HD95 mm | folds % | SD log J | against its baseline | p |"]
         lines += ["| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
         lines += [line for task in TASKS for line in task_lines(made, task)]
     if missing:
-        lines += ["", f"Missing: {', '.join(f'`{name}`' for name in missing)}."]
+        lines += ["", f"Missing: {_named(missing)}."]
     return "\n".join(lines)
+
+
+def _named(runs: list[Run]) -> str:
+    return ", ".join(f"`{run.name}`" for run in runs)
 
 
 def task_lines(runs: list[Run], task: str) -> list[str]:

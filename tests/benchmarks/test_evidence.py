@@ -49,28 +49,28 @@ def test_a_table_by_hand(evidence):
         for method in BOTH:
             means[method][index] = dice[method].mean(axis=1)
         write_results(evidence.RESULTS / run.name, {m: {f"s{i}": v for i, v in enumerate(dice[m])} for m in BOTH})
-    first, second = [
-        line.split(" | ") for line in evidence.table("X").splitlines() if BOTH[0] in line or BOTH[1] in line
-    ]
+    lines = evidence.table("X").splitlines()
+    first, second = (next(line for line in lines if f"| {method} |" in line).split(" | ") for method in BOTH)
     for cells, method in ((first, BOTH[0]), (second, BOTH[1])):
         assert cells[2] == "6" and cells[4:7] == ["-"] * 3
         assert cells[3] == f"{means[method].mean():.3f} ± {means[method].mean(axis=1).std(ddof=1):.3f}"
     ours, theirs = (means[method].mean(axis=0) for method in BOTH[::-1])
     assert second[7:] == [f"{(ours - theirs).mean():+.3f}", f"{wilcoxon(ours - theirs).pvalue:.2g} |"]
-    assert "2 of 2 runs" in evidence.table("X") and "Missing" not in evidence.table("X")
+    names = ", ".join(f"`{run.name}`" for run in evidence.TABLES["X"][1])
+    assert f"Runs: {names}." in lines and "Missing" not in evidence.table("X")
 
 
 def test_folds_give_each_subject_once(evidence):
     first, second = evidence.TABLES["X"][1]
     write_results(evidence.RESULTS / first.name, {BOTH[0]: {"a": (0.5, 0.7)}})
     write_results(evidence.RESULTS / second.name, {BOTH[0]: {"b": (0.8, 1.0), "c": (0.8, 0.8)}})
-    (line,) = [line for line in evidence.table("X").splitlines() if BOTH[0] in line]
+    (line,) = [line for line in evidence.table("X").splitlines() if f"| {BOTH[0]} |" in line]
     assert "| 3 | 0.767 ± 0.177 |" in line
 
 
 def test_what_is_missing_is_said(evidence):
-    assert evidence.table("X").splitlines()[0] == "Table X: made up; 0 of 2 runs."
-    assert "Missing: `made-up_1_deepatlas_seed0`, `made-up_1_deepatlas_seed1`." in evidence.table("X")
+    missing = "Missing: `made-up_1_deepatlas_seed0`, `made-up_1_deepatlas_seed1`."
+    assert evidence.table("X").splitlines() == ["**Table X**: made up.", "", missing]
 
 
 def test_it_goes_on_where_it_was_stopped(evidence, monkeypatch, tmp_path, capsys):

@@ -114,6 +114,14 @@ def test_complete_tables_are_what_the_benchmark_prints(monkeypatch):
         assert table.strip() == accuracy.together(names.split()), names
 
 
+def test_evidence_is_what_the_script_prints(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import evidence
+
+    _, tables = (ROOT / "docs" / "evidence.md").read_text("utf-8").split("<!-- python benchmarks/evidence.py table -->")
+    assert tables.strip() == "\n\n".join(map(evidence.table, evidence.TABLES))
+
+
 def test_speed_is_that_of_the_raw_results(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     from side_by_side.table import markdown
