@@ -14,7 +14,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 README, PAGE, LOG = ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "experiments.md"
 FOLDERS = sorted(path.name for path in RESULTS.iterdir() if path.is_dir())
 RUNS = [name for name in FOLDERS if (RESULTS / name / "experiment.json").exists()]
-TIMINGS = {"data", "efficiency", "memory", "profile", "reliability", "speed", "startup"}  # of scripts
+TIMINGS = {"data", "efficiency", "memory", "onednn", "profile", "reliability", "speed", "startup"}  # of scripts
 NAME = re.compile(r"(?P<data>[a-z0-9-]+)_(?P<labels>\d+)_(?P<method>[a-z-]+)(_(?P<variant>[a-z0-9-]+))?")
 NOTHING = "-"
 
