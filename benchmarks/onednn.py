@@ -69,16 +69,15 @@ def main() -> None:
     print(f"| turn, {args.size}^3, 4 classes | oneDNN | TensorFlow | ratio |\n|---|---|---|---:|")
     for row in rows:
         print(f"| {row['turn']} | {row['oneDNN']:.0f} ms | {row['TensorFlow']:.0f} ms | {row['ratio']:.3f} |")
-    if RESULTS:
-        from machine import machine
-        from turns import commit
+    from machine import machine  # imports TensorFlow, which is not to be in this process while others are timed
+    from turns import commit
 
-        from deepatlas_tf.keras_stack import versions
-        from deepatlas_tf.runs.files import write_json
+    from deepatlas_tf.keras_stack import versions
+    from deepatlas_tf.runs.files import write_json
 
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        facts = {"machine": machine(), "versions": versions(), "commit": commit(), "size": args.size}
-        write_json(RESULTS / "turns.json", {**facts, "rows": rows})
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    facts = {"machine": machine(), "versions": versions(), "commit": commit(), "size": args.size}
+    write_json(RESULTS / "turns.json", {**facts, "rows": rows})
 
 
 if __name__ == "__main__":

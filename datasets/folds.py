@@ -24,8 +24,8 @@ def fold_of(dataset: "DataSet", fold: int) -> "DataSet":
     """The data set of a fold, counted from 0; it reads the same records.
 
     Raises:
-        SettingError: if there is no such fold, or another one than 0 of scans that were aligned to a training subject,
-            which would be tested in some fold.
+        SettingError: if there is no such fold; or another one than 0 where scans were aligned to a training subject,
+            which would be tested in some fold, or where subjects without a label map are tested or validated.
     """
     labelled = {split: [s for s in dataset.subjects[split] if s in dataset.labelled[split]] for split in SPLITS}
     ring = [*labelled["test"], *labelled["validation"], *labelled["train"]]
@@ -37,9 +37,11 @@ def fold_of(dataset: "DataSet", fold: int) -> "DataSet":
         return dataset
     if dataset.alignment != NONE:
         raise SettingError("data.fold takes scans that are not aligned: in one of the folds the reference is tested")
+    others = [subject for subject in dataset.subjects["train"] if subject not in labelled["train"]]
+    if len(ring) + len(others) < sum(map(len, dataset.subjects.values())):
+        raise SettingError("data.fold takes splits in which all test and validation subjects have a label map")
     start = min(fold * n_test, len(ring) - n_test)
     turned = ring[start:] + ring[:start]
-    others = [s for split in SPLITS for s in dataset.subjects[split] if s not in ring]
     subjects = {
         "test": tuple(turned[:n_test]),
         "validation": tuple(turned[n_test : n_test + n_validation]),

@@ -7,19 +7,20 @@ label_map = run.segment("new.nii.gz")
 warped, field = run.register("moving.nii.gz", "fixed.nii.gz")
 """
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import nibabel as nib
-import numpy as np
 
 from deepatlas_tf import run
 from deepatlas_tf.apply.fields import field_image, warp_volume
-from deepatlas_tf.apply.register import register_scans
+from deepatlas_tf.apply.files import header_of, stem
+from deepatlas_tf.apply.register import check_of_volumes, read_volume, register_scans
 from deepatlas_tf.apply.segment import segment_scan, with_numbers
 from deepatlas_tf.runs.model import open_model
 from deepatlas_tf.scans import nifti
@@ -69,9 +70,10 @@ class Run:
         Raises:
             DataError: if the scan cannot be used, or there is no such network.
         """
-        source = self._read(scan)
+        with _file_of(scan) as (path, name):
+            source, header = nifti.read_image(path, name, len(self.model.grid.shape)), header_of(path)
         found = segment_scan(self._segmenter(stage), self.model.grid, source)
-        return _image(with_numbers(found.label, self.model.grid.written_numbers), source.affine)
+        return nifti.image_of(with_numbers(found.label, self.model.grid.written_numbers), source.affine, header)
 
     def register(
         self,
@@ -92,23 +94,29 @@ class Run:
             anatomy: by aligning the predictions of the run's segmentation network, too.
 
         Raises:
-            DataError: if a scan cannot be used, or there is no such network.
+            DataError: if a scan cannot be used, the model is one of slices, or there is no such network.
         """
-        source, target = self._read(moving), self._read(fixed)
+        check_of_volumes(self.path, self.model.grid)
+        with _file_of(moving) as (path, name):
+            source = read_volume(path, name)
+        with _file_of(fixed) as (path, name):
+            target, header = read_volume(path, name), header_of(path)
         register = self._registrar(stage, instance_steps, anatomy)
         field = register_scans(register, self.model.grid, source, target).field
         warped = warp_volume(source.volume, source.affine, field)
-        return Registered(_image(warped, target.affine), field_image(field))
+        return Registered(nifti.image_of(warped, target.affine, header), field_image(field, header))
 
-    def _read(self, scan: Scan) -> nifti.Nifti:
-        """The scan, checked as a file is."""
-        n_axes = len(self.model.grid.shape)
-        if not isinstance(scan, nib.spatialimages.SpatialImage):
-            return nifti.read_image(Path(scan), Path(scan).name, n_axes)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "image.nii"
-            nib.save(nib.Nifti1Image(np.asanyarray(scan.dataobj), scan.affine), path)
-            return nifti.read_image(path, "an image in memory", n_axes)
+
+@contextlib.contextmanager
+def _file_of(scan: Scan) -> Iterator[tuple[Path, str]]:
+    """A file of the scan and a name for messages, so that an image in memory is read and checked as a file is."""
+    if not isinstance(scan, nib.spatialimages.SpatialImage):
+        yield Path(scan), stem(Path(scan))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image.nii"
+        nib.save(nib.Nifti1Image.from_image(scan), path)
+        yield path, "image in memory"
 
 
 def train(
@@ -141,12 +149,3 @@ def train(
     folder = None if scans is None else Path(scans)
     own, others = (folder, None) if dataset == "nifti" else (None, folder)
     return Run(run.train(experiment, None if workdir is None else Path(workdir), data_dir=own, manual_dir=others))
-
-
-def _image(volume: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
-    """The volume as ``deepatlas`` writes it; a slice gets the axis and the place that a file would have."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "image.nii"
-        nifti.save(path, volume, affine)
-        image = nib.Nifti1Image.from_filename(path)
-        return nib.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header)

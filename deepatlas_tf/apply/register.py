@@ -140,9 +140,9 @@ class RegistrationOptions:
 
     moving_labels: label map of the moving scan, which is warped too. affine: align the scans first, with SimpleITK.
     instance_steps: the network's field is refined by so many steps for these two scans; anatomy: by aligning the
-    predictions of the run's segmentation network, too. mirror: both scans are of left
-    sides and the model knows right ones; they are mirrored for the network only. stage: of the run, None takes the last
-    that registers. overwrite: replace results that are there.
+    predictions of the run's segmentation network, too. mirror: both scans are of left sides and the model knows right
+    ones; they are mirrored for the network only. stage: of the run, None takes the last that registers. overwrite:
+    replace results that are there.
     """
 
     moving_labels: Path | None = None
@@ -180,13 +180,12 @@ def register_files(
         raise SettingError(f"--affine is not needed: {model} aligns both scans to its reference")
     if options.affine or opened.grid.reference is not None:
         check_simpleitk()
-    if len(opened.grid.shape) != 3:
-        raise DataError(f"{model} is a model of slices: deepatlas register takes volumes")
+    check_of_volumes(opened.path, opened.grid)
     note_on_sides(opened, options.mirror)
     function = opened.registrar(options.stage, options.instance_steps, options.anatomy)
     for path in inputs:
         detail(f"reading {path}")
-    source, target = _read_volume(moving), _read_volume(fixed)
+    source, target = read_volume(moving, stem(moving)), read_volume(fixed, stem(fixed))
     labels = _read_labels(options.moving_labels, moving, source) if options.moving_labels else None
     alignment = _affine(source, target, opened.grid) if options.affine else None
     register = _register_mirrored if options.mirror else register_scans
@@ -197,8 +196,15 @@ def register_files(
     return found
 
 
-def _read_volume(path: Path) -> Nifti:
-    scan = nifti.read_image(path, stem(path))
+def check_of_volumes(model: Path, grid: Grid) -> None:
+    """Raise DataError where a model is one of slices, which cannot be registered here."""
+    if len(grid.shape) != 3:
+        raise DataError(f"{model} is a model of slices: deepatlas register takes volumes")
+
+
+def read_volume(path: Path, subject: str) -> Nifti:
+    """Read a scan to be registered. Raises DataError where it cannot be used, or is one slice."""
+    scan = nifti.read_image(path, subject)
     if min(scan.volume.shape) < 2:
         raise DataError(f"{path} is one slice {scan.volume.shape}: a model of volumes registers volumes only")
     return scan

@@ -120,8 +120,8 @@ def load_predictors(workdir: Path, instance_steps: int = 0, anatomy: bool = Fals
         if "registration" in trained and nets["registration"].exists():
             found.registrars[name] = registrar(load_task_net(folder, name, "registration"))
             if instance_steps and _compares_images(stage):
-                nets = {"instance": None} | ({"anatomy": segmentation_for(folder, name)} if anatomy else {})
-                for kind, segmentation in nets.items():
+                guides = {"instance": None} | ({"anatomy": segmentation_for(folder, name)} if anatomy else {})
+                for kind, segmentation in guides.items():
                     net = load_task_net(folder, name, "registration")
                     refine = refined_registrar(net, stage, instance_steps, segmentation)
                     found.registrars[f"{name}_{kind}"], found.domains[f"{name}_{kind}"] = refine, found.domains[name]

@@ -23,7 +23,7 @@ def epochs_without_gain(start: Mapping[str, float], rows: Sequence[Mapping[str, 
     """How many epochs have passed since one was the best so far in some task; 0 where nothing is measured."""
     since = []
     for key in SELECTED_BY.values():
-        values = [row[key] for row in (start, *rows) if key in row]
+        values = [row[key] for row in (start, *rows) if math.isfinite(row.get(key, math.nan))]
         if values:
             since.append(values[::-1].index(max(values)))
     return min(since, default=0)

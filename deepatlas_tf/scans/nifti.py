@@ -83,11 +83,16 @@ def form_problem(path: Path) -> str | None:
 
 
 def save(path: Path, volume: np.ndarray, affine: np.ndarray, header: nib.Nifti1Header | None = None) -> None:
-    """Write ``volume`` (X, Y, Z, ...) with ``affine`` as both its qform and its sform.
+    """Write what :func:`image_of` makes of these."""
+    nib.save(image_of(volume, affine, header), path)
+
+
+def image_of(volume: np.ndarray, affine: np.ndarray, header: nib.Nifti1Header | None = None) -> nib.Nifti1Image:
+    """The image of ``volume`` (X, Y, Z, ...) with ``affine`` as both its qform and its sform.
 
     ``header`` (of the scan) gives the code of space and the units. A slice (X, Y, ...) with a (3, 3) affine gets back
-    the singleton axis and the affine of ``header``, or lies in the plane z = 0 without one. The data type written is
-    the volume's own, except integers of 64 bits, which many viewers do not read: they become 32 bits where they fit.
+    the singleton axis and the affine of ``header``, or lies in the plane z = 0 without one. The data type is the
+    volume's own, except integers of 64 bits, which many viewers do not read: they become 32 bits where they fit.
     """
     volume = _as_32_bits(volume) if volume.dtype in (np.int64, np.uint64) else volume
     if len(affine) == 3:
@@ -96,7 +101,7 @@ def save(path: Path, volume: np.ndarray, affine: np.ndarray, header: nib.Nifti1H
     image.set_data_dtype(volume.dtype)
     image.header.set_slope_inter(1, 0)
     headers.set_forms(image, affine, header)
-    nib.save(image, path)
+    return image
 
 
 def _open(

@@ -11,10 +11,10 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def onednn(monkeypatch):
+def onednn(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     module = importlib.import_module("onednn")
-    monkeypatch.setattr(module, "RESULTS", None)  # nothing is to be written
+    monkeypatch.setattr(module, "RESULTS", tmp_path / "onednn")
     return module
 
 
@@ -24,6 +24,8 @@ def test_medians_over_the_rounds(onednn, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["onednn.py", "--rounds", "2"])
     onednn.main()
     assert "| registration | 200 ms | 2000 ms | 0.100 |" in capsys.readouterr().out
+    written = json.loads((onednn.RESULTS / "turns.json").read_text())
+    assert written["rows"] == [{"turn": "registration", "oneDNN": 200.0, "TensorFlow": 2000.0, "ratio": 0.1}]
 
 
 def test_each_way_has_its_setting_in_a_process_of_its_own(onednn, monkeypatch):

@@ -1,11 +1,15 @@
 """The package from Python: what it gives is what the commands write."""
 
+import json
+
 import nibabel as nib
 import numpy as np
 import pytest
 
 import deepatlas_tf as da
 from deepatlas_tf.cli import main
+from deepatlas_tf.keras_stack import keras
+from deepatlas_tf.models.segmentation.light import light_unet
 from deepatlas_tf.types import DataError
 
 
@@ -62,10 +66,38 @@ def test_networks_are_loaded_once(run_folder, scans, monkeypatch):
     assert len(loaded) == 1
 
 
+def test_a_slice_keeps_its_place(tmp_path):
+    """Of a model of slices: one in the middle of a volume, from a file and from memory, as the command writes it."""
+    keras.utils.set_random_seed(0)
+    model = {"class_names": ["background", "bone"], "shape": [16, 16], "spacing": [2.0, 2.0], "dataset": "made up"}
+    stage = {"name": "only", "method": "segmentation", "turns": {"segmentation": 1}, "weights": {}, "steps": 80}
+    settings = {"data": {"dataset": "made up"}, "stages": [{**stage, "epochs": 1}]}
+    for name, content in (("experiment.json", {"experiment": settings}), ("model.json", model)):
+        (tmp_path / name).write_text(json.dumps(content))
+    (tmp_path / "only" / "nets").mkdir(parents=True)
+    light_unet((16, 16), 2, (4, 4)).save(tmp_path / "only" / "nets" / "segmentation.keras")
+    affine = np.diag([2.0, 2.0, 3.0, 1.0])
+    affine[:3, 3] = 5, -7, 41
+    noise = np.random.default_rng(0).normal(100, 9, (20, 18, 1)).astype(np.float32)
+    path = tmp_path / "slice.nii.gz"
+    nib.save(nib.Nifti1Image(noise, affine), path)
+    assert main(["segment", str(path), "--model", str(tmp_path), "-o", str(tmp_path / "out"), "-q"]) == 0
+    written, run = nib.load(tmp_path / "out" / path.name), da.Run(tmp_path)
+    for scan in (path, nib.Nifti1Image(noise, affine)):
+        found = run.segment(scan)
+        np.testing.assert_allclose(found.affine, written.affine, atol=1e-5)
+        np.testing.assert_allclose(found.affine, affine, atol=1e-5)
+        np.testing.assert_array_equal(values(found), values(written))
+    with pytest.raises(DataError, match="is a model of slices: deepatlas register takes volumes"):
+        run.register(path, path)
+
+
 def test_bad_images_are_named(run_folder, tmp_path):
     run = da.Run(run_folder)
     with pytest.raises(DataError, match="constant"):
         run.segment(nib.Nifti1Image(np.zeros((20, 20, 20), np.float32), np.eye(4)))
+    with pytest.raises(DataError, match="one slice"):
+        run.register(*[nib.Nifti1Image(np.random.default_rng(0).normal(9, 1, (20, 20, 1)), np.eye(4))] * 2)
     with pytest.raises(DataError, match="nowhere.nii"):
         run.segment(tmp_path / "nowhere.nii")
     with pytest.raises(DataError, match="neither the folder of a run"):

@@ -1,5 +1,7 @@
 """Cross-validation of a prepared data set: who is tested when, and that the records are theirs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -69,9 +71,16 @@ def test_no_such_fold(load, fold):
         load(fold)
 
 
+def test_folds_of_subjects_that_are_tested_without_a_label_map(load):
+    """As those of a domain without labels, whose folds are counted."""
+    data = load(0)
+    tested = data.subjects["test"][0]
+    unlabelled = {**data.labelled, "test": tuple(s for s in data.labelled["test"] if s != tested)}
+    with pytest.raises(SettingError, match="all test and validation subjects have a label map"):
+        fold_of(dataclasses.replace(data, labelled=unlabelled, subjects=data.subjects), 1)
+
+
 def test_aligned_scans_have_one_fold(load):
-    pytest.importorskip("SimpleITK")
-    aligned = fold_of(load(0), 0)
-    object.__setattr__(aligned, "alignment", "rigid")
+    aligned = dataclasses.replace(load(0), alignment="rigid")
     with pytest.raises(SettingError, match="data.fold takes scans that are not aligned"):
         fold_of(aligned, 1)

@@ -122,6 +122,27 @@ def test_evidence_is_what_the_script_prints(monkeypatch):
     assert tables.strip() == "\n\n".join(map(evidence.table, evidence.TABLES))
 
 
+def test_numbers_in_sentences():
+    """Those of the first run of the evidence, and of the convolutions, are the raw results'."""
+    run = "phantom-knee_3_deepatlas_seed0"
+    forward, refined = (mean(run, f"deepatlas{kind}", "registration") for kind in ("", "_anatomy"))
+    assert f"synthetic knees go from {forward}\nto {refined}, without a fold" in README.read_text("utf-8")
+    assert float(mean(run, "deepatlas_anatomy", "registration", "folds_percent")) == 0
+    text = (ROOT / "docs" / "evidence.md").read_text("utf-8")
+    start, images, anatomy = (
+        mean(run, f"registration_unsupervised{kind}", "registration") for kind in ("", "_instance", "_anatomy")
+    )
+    assert f"from {start} to {images}, and the segmentation network's\nanatomy to {anatomy}, without a fold" in text
+    baseline, joint = (mean(run, name, "segmentation") for name in ("segmentation_baseline", "deepatlas"))
+    old = [mean(run[: -len("_seed0")], name, "segmentation") for name in ("segmentation_baseline", "deepatlas")]
+    assert f"gave {old[0]} and {old[1]} in place of {baseline} and {joint}" in text.replace("\n", " ")
+    rows = {row["turn"]: row for row in kept("onednn", "turns.json")["rows"]}
+    installing = (ROOT / "docs" / "install.md").read_text("utf-8")
+    one, other = rows["registration"], rows["segmentation"]
+    assert f"takes {one['oneDNN']:.0f} ms in place of {one['TensorFlow'] / 1000:.1f} s" in installing
+    assert f"turn {other['oneDNN'] / 1000:.1f} s in place of {other['TensorFlow'] / 1000:.1f} s" in installing
+
+
 def test_speed_is_that_of_the_raw_results(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     from side_by_side.table import markdown
