@@ -39,7 +39,7 @@ def draw(result: dict, path: Path) -> None:
         axes.axhline(before, color="#999999", linestyle="--", linewidth=1, label="no registration")
         axes.set_xlabel("seconds a pair, two cores")
         axes.set_ylabel("mean Dice")
-        axes.set_title(_title(result))
+        axes.set_title(_title(result).replace(": ", ":\n"), fontsize=10)
         figure.legend(loc="outside right upper", fontsize=7)
 
 

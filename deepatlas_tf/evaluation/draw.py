@@ -71,7 +71,11 @@ def _registrations(predictors: Predictors, dataset: DataSet, split: str) -> tupl
 
 
 def _draw_curves(run: RunFolder, name: str) -> list[Path]:
-    rows = {stage.name: found for stage in run.stages() if (found := stage.metrics())}
+    rows = {}
+    for stage in run.stages():
+        epochs, start = stage.metrics(), stage.start()
+        if epochs:
+            rows[stage.name] = [*epochs, *([{"step": 0, **start}] if start else [])]
     if not rows:
         return []
     path = run.figures / "training_curves.png"

@@ -87,7 +87,7 @@ def training_curves(path: Path, stages: Mapping[str, list[dict]], title: str) ->
 
     Args:
         path: where the PNG is written.
-        stages: the rows of ``metrics.jsonl``, by stage.
+        stages: the rows of ``metrics.jsonl`` in any order, by stage; what was measured at the start is at step 0.
         title: text above the figure.
     """
     curves = {stage: _curves(rows) for stage, rows in stages.items()}
@@ -117,6 +117,7 @@ def _curves(rows: Sequence[Mapping]) -> dict[str, dict[str, str]]:
 
 
 def _plot_curves(axis: Axes, name: str, keys: Mapping[str, str], rows: Sequence[Mapping]) -> None:
+    rows = sorted(rows, key=lambda row: row["step"])
     marker = "." if len(rows) <= 40 else None
     for key, line in keys.items():
         steps = [row["step"] for row in rows if key in row]

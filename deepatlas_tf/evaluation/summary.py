@@ -1,6 +1,7 @@
 """The numbers of an evaluated run: the means of the CSV rows, and the table that compares the methods."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ PER_PAIR = ("folds_percent", "sdlogj")
 MOST_FOLDS_PERCENT = 5.0
 FIRST = ("identity", "alignment", "segmentation_baseline", "registration_unsupervised", "registration_weak")
 LAST = ("deepatlas",)
+REFINED = re.compile(r"_(instance|anatomy)(?= \(|$)")  # at the end of a name, before the domains that it may tell
 # Heading, task, measure and digits after the point
 COLUMNS = (
     ("segmentation Dice", "segmentation", "dice", 3),
@@ -23,11 +25,16 @@ COLUMNS = (
 
 
 def method_order(methods: Iterable[str]) -> list[str]:
-    """Sort names of methods, each once: baselines first, ``deepatlas`` last, the others between as they come."""
-    given = list(dict.fromkeys(methods))
-    first = [name for name in FIRST if name in given]
-    last = [name for name in LAST if name in given]
-    return first + [name for name in given if name not in FIRST + LAST] + last
+    """Sort names of methods, each once: baselines first, ``deepatlas`` last, the others between as they come.
+
+    Registrations of a stage that were refined for each pair follow that of the stage.
+    """
+    stage_of = {name: REFINED.sub("", name) for name in methods}
+    stages = list(dict.fromkeys(stage_of.values()))
+    first = [name for name in FIRST if name in stages]
+    last = [name for name in LAST if name in stages]
+    order = first + [name for name in stages if name not in FIRST + LAST] + last
+    return sorted(stage_of, key=lambda name: order.index(stage_of[name]))
 
 
 def summarise_rows(segmentation_rows: list[dict], registration_rows: list[dict], class_names: Sequence[str]) -> dict:

@@ -6,7 +6,8 @@ import pytest
 from matplotlib.image import imread
 from scipy import ndimage
 
-from deepatlas_tf.evaluation.draw import draw
+from deepatlas_tf.evaluation import figures
+from deepatlas_tf.evaluation.draw import draw, draw_training
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.phantoms.knee import CLASS_NAMES, knee
 from deepatlas_tf.runs.predict import Predictors
@@ -163,3 +164,13 @@ def test_a_registration_without_labels_has_no_boxes(tmp_path):
     evaluation = made_up_evaluation({"deepatlas": threshold}, {"deepatlas": made_up_field(1)}, ())
     evaluation.registration_rows = [{"method": "deepatlas", "class": "", "dice": float("nan")}]
     assert [path.stem for path in draw(tmp_path, evaluation, dataset)] == ["training_curves", *REGISTRATION[1:]]
+
+
+def test_curves_begin_with_what_the_stage_started_from(tmp_path, monkeypatch):
+    made_up_run(tmp_path)
+    (tmp_path / "deepatlas" / "start.json").write_text('{"val_registration_dice": 0.45}')
+    shown = {}
+    monkeypatch.setattr(figures, "training_curves", lambda path, rows, title: shown.update(rows))
+    draw_training(tmp_path, made_up_dataset((64, 48), (2.0, 2.5)))
+    assert shown["deepatlas"][-1] == {"step": 0, "val_registration_dice": 0.45} and len(shown["deepatlas"]) == 13
+    assert len(shown["registration_unsupervised"]) == 12  # whose network was new

@@ -30,6 +30,7 @@ def test_curves_show_the_rows(drawn):
         {"epoch": 0, "step": 10, "registration/loss": 3.0, "learning_rate/registration": 1e-3, "seconds": 2.0},
         {"epoch": 1, "step": 20, "registration/loss": 2.0, "val_segmentation_dice": 0.6, "val_registration_dice": 0.7},
         {"epoch": 2, "step": 30, "registration/loss": 1.0, "val_segmentation_dice": 0.8, "val_folds_percent": 0.1},
+        {"step": 0, "val_segmentation_dice": 0.5},
     ]
     figures.training_curves("x.png", {"deepatlas": rows, "baseline": rows[:1]}, "Training (made up, synthetic)")
     (figure,) = drawn
@@ -40,7 +41,7 @@ def test_curves_show_the_rows(drawn):
     (loss,) = axes["registration: loss"].lines
     np.testing.assert_array_equal(loss.get_xydata(), [[10, 3], [20, 2], [30, 1]])
     dices = {line.get_label(): line.get_xydata().tolist() for line in axes["validation Dice"].lines}
-    assert dices == {"segmentation": [[20, 0.6], [30, 0.8]], "registration": [[20, 0.7]]}
+    assert dices == {"segmentation": [[0, 0.5], [20, 0.6], [30, 0.8]], "registration": [[20, 0.7]]}
     assert [axis.get_title() for axis in figure.subfigs[1].axes if axis.axison] == ["registration: loss"]
 
 

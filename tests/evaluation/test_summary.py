@@ -89,6 +89,23 @@ def test_a_failed_write_leaves_the_old_file(rows, tmp_path):
 def test_method_order():
     given = ["deepatlas", "b", "registration_weak", "a", "segmentation_baseline", "b", "identity"]
     assert method_order(given) == ["identity", "segmentation_baseline", "registration_weak", "b", "a", "deepatlas"]
+    refined = [
+        "deepatlas",
+        "b (t1 to t2)",
+        "deepatlas_anatomy",
+        "identity",
+        "b_instance (t1 to t2)",
+        "registration_weak",
+    ]
+    assert method_order([*refined, "registration_weak_instance"]) == [
+        "identity",
+        "registration_weak",
+        "registration_weak_instance",
+        "b (t1 to t2)",
+        "b_instance (t1 to t2)",
+        "deepatlas",
+        "deepatlas_anatomy",
+    ]
 
 
 def test_table(rows):
