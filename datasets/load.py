@@ -84,7 +84,7 @@ class DataSet:
 
     def records(self, split: str) -> tf.data.Dataset:
         """The records that the samples come from, with all that is stored: affine, spacing, source_file, ..."""
-        if split not in self.builder.info.splits:  # it has no subjects
+        if not self.subjects[split]:  # nor need TFDS know of such a split
             return self.records("train").take(0)
         # one file at a time keeps the order; TFDS would cache small data sets whole
         reading = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1, skip_prefetch=True)
@@ -106,6 +106,7 @@ def load_dataset(
     manual_dir: PathLike | None = None,
     workdir: PathLike | None = None,
     fold: int = 0,
+    folds: int = 0,
     **grid: Any,
 ) -> DataSet:
     """The data set, prepared first where ``data_dir`` does not hold it. Only ``hippocampus`` can be downloaded.
@@ -118,6 +119,7 @@ def load_dataset(
             prepared must have been made of them.
         workdir: of a run; your own scans are kept there, in ``data``, unless ``manual_dir`` names them.
         fold: of a cross-validation, see :mod:`deepatlas_tf.datasets.folds`; 0 is the splits as they were prepared.
+        folds: how many there are; 0 for as many as the test split makes.
         grid: ``shape``, ``spacing``: the network's grid (voxels; mm); None is the default. ``n_subjects``: only for
             synthetic data. ``alignment``: ``none``, ``rigid`` or ``affine``, see ``deepatlas_tf.datasets.alignment``.
 
@@ -132,7 +134,7 @@ def load_dataset(
         builder = _own_scans(data_dir, manual_dir, workdir, grid)
     else:
         builder = prepared_builder(name, data_dir, manual_dir, **grid)
-    return fold_of(data_set(name, builder), fold)
+    return fold_of(data_set(name, builder), fold, folds)
 
 
 def data_set(name: str, builder: tfds.core.DatasetBuilder) -> DataSet:

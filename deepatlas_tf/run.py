@@ -51,9 +51,7 @@ def train(
         DataError: what :func:`~deepatlas_tf.datasets.load.load_dataset` and
             :func:`~deepatlas_tf.training.loop.train_experiment` raise.
     """
-    name = experiment.data.dataset
-    own_scans = manual_dir or data_dir if name == "nifti" else None
-    workdir = workdir or Path("runs") / (own_scans.stem if own_scans else name.replace("/", "_"))
+    workdir = workdir or default_workdir(experiment.data.dataset, data_dir, manual_dir)
     distribution = get_strategy(strategy)
     with lost_workers():
         with chief_first(distribution):  # which prepares the data set, if that is to be done
@@ -65,6 +63,12 @@ def train(
             if is_chief(distribution):
                 _finish(dataset, workdir, experiment.evaluation.pairs_per_subject)
     return workdir
+
+
+def default_workdir(dataset: str, data_dir: Path | None, manual_dir: Path | None) -> Path:
+    """Where a run goes that is given no folder: ``runs/DATASET``, of your own scans ``runs/NAME`` of their file."""
+    own_scans = manual_dir or data_dir if dataset == "nifti" else None
+    return Path("runs") / (own_scans.stem if own_scans else dataset.replace("/", "_"))
 
 
 def _finish(dataset: DataSet, workdir: Path, pairs_per_subject: int) -> None:
@@ -127,6 +131,7 @@ def load_data(
         n_subjects=data.n_subjects,
         alignment=data.alignment,
         fold=data.fold,
+        folds=data.folds,
         workdir=workdir,
     )
 
@@ -167,8 +172,7 @@ def make_experiment(
     of_data = [] if labels is None else [f"data.labels={labels}"]
     of_data += [assignment for assignment in settings if assignment.startswith("data.")]
     experiment = _with_settings(experiment, of_data)  # a recipe may depend on them
-    known = method in {stage.method for stage in experiment.stages}
-    recipe = None if known else recipe_of(method)
+    recipe = recipe_of(method, experiment)
     if recipe:
         experiment = get_recipe(recipe)(experiment, tiny)
     if recipe != method:
@@ -178,10 +182,12 @@ def make_experiment(
     return _with_settings(experiment, [*of_data, *others])  # over what a recipe chose
 
 
-def recipe_of(method: str) -> str | None:
-    """The recipe of this name, or the first one with a stage of the method; None where there is none."""
+def recipe_of(method: str, experiment: Experiment) -> str | None:
+    """The recipe of this name; or the first one with a stage of the method, if the experiment has none; else None."""
     if method in recipe_names():
         return method
+    if method in {stage.method for stage in experiment.stages}:
+        return None
     example = get_experiment("phantom_knee/t1_t2")  # with two domains, which some recipes ask for
     made = {name: get_recipe(name)(example).stages for name in recipe_names()}
     return next((name for name, stages in made.items() if method in {stage.method for stage in stages}), None)

@@ -21,7 +21,7 @@ ROWS = [
     {"export"},
     {"experiments", "recipes"},
     {"run"},
-    {"report", "trained"},
+    {"report", "trained", "cross_validation"},
     {"commands"},
     {"cli", "tfx_pipeline"},
     {"train", "__main__"},

@@ -49,15 +49,27 @@ def add_arguments(train: argparse.ArgumentParser) -> None:
         metavar="P",
         help="mixed_bfloat16 or mixed_float16: the networks compute in 16 bits, all else in 32. default: float32",
     )
+    train.add_argument(
+        "--folds",
+        type=int,
+        metavar="K",
+        help="cross-validation: K runs in WORKDIR/fold_0, ..., each labelled subject tested in one, as many as there "
+        "are leave one out; segment and register take WORKDIR as one model",
+    )
     train.add_argument("--tiny", action="store_true", help="a very short run that shows that everything works")
 
 
 def run(args: argparse.Namespace) -> None:
     """Everything from the scans to the pictures."""
-    from deepatlas_tf.run import make_experiment, train  # TensorFlow takes seconds to import: not for --help
+    from deepatlas_tf.cross_validation import cross_validate  # TensorFlow takes seconds to import: not for --help
+    from deepatlas_tf.run import make_experiment, train
 
     experiment = make_experiment(**experiment_options(args))
-    train(experiment, args.workdir, data_dir=args.data_dir, manual_dir=args.manual_dir, strategy=args.strategy)
+    places = {name: getattr(args, name) for name in ("workdir", "data_dir", "manual_dir", "strategy")}
+    if args.folds is None:
+        train(experiment, **places)
+    else:
+        cross_validate(experiment, args.folds, **places)
 
 
 def experiment_options(args: argparse.Namespace) -> dict[str, Any]:

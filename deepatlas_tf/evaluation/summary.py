@@ -104,7 +104,11 @@ def remarks(summary: dict) -> list[str]:
 
 def comparison_table(summary: dict) -> str:
     """The means as aligned plain text: one line for each method, ``-`` where a measure does not apply."""
-    rows = _cells(summary)
+    return aligned_columns(_cells(summary))
+
+
+def aligned_columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as plain text under their heading, the first row: the first column to the left, others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [_join(row, widths, "  ").rstrip() for row in rows]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

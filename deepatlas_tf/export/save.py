@@ -8,6 +8,7 @@ from deepatlas_tf.export.card import metadata, model_card
 from deepatlas_tf.export.graph import Served
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.messages import say
+from deepatlas_tf.runs.ensemble import Ensemble
 from deepatlas_tf.runs.files import write_json
 from deepatlas_tf.runs.folder import TASKS
 from deepatlas_tf.runs.model import METADATA, REFERENCE, Reference, TrainedModel, open_model
@@ -25,6 +26,8 @@ def export_folder(
     The arguments and errors are those of :func:`export_run`; DataError too where ``run_folder`` is no run.
     """
     run = open_model(run_folder)
+    if isinstance(run, Ensemble):
+        raise DataError(f"{run_folder} is a cross-validation: give the folder of one of its folds")
     if not isinstance(run, TrainedModel):
         raise DataError(f"{run_folder} is already an exported model: give the folder of a run")
     folder = export_run(run, output, version, stage, overwrite)

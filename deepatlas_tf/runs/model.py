@@ -8,6 +8,7 @@ from deepatlas_tf.datasets.alignment import NONE, parse
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.messages import detail, say
 from deepatlas_tf.runs.checks import checked_model
+from deepatlas_tf.runs.ensemble import Ensemble, fold_folders
 from deepatlas_tf.runs.files import read_json
 from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.runs.predict import (
@@ -144,11 +145,14 @@ class ExportedModel:
         return self.signatures[name]
 
 
-def open_model(path: Path) -> TrainedModel | ExportedModel:
-    """A run (it has ``experiment.json``), a SavedModel, or a folder of its versions, of which the newest is taken.
+def open_model(path: Path) -> TrainedModel | ExportedModel | Ensemble:
+    """A run (it has ``experiment.json``), a cross-validation (``folds.json``), a SavedModel, or a folder of versions.
 
-    Raises DataError where it is none of these.
+    Of versions the newest is taken. Raises DataError where it is none of these.
     """
+    folds = fold_folders(path)
+    if folds:
+        return Ensemble(path, [TrainedModel(fold) for fold in folds])
     folder = RunFolder(path)
     if folder.settings_file.exists():
         if not folder.model_file.exists():
@@ -164,7 +168,7 @@ def open_model(path: Path) -> TrainedModel | ExportedModel:
     return ExportedModel(found)
 
 
-def note_on_sides(model: TrainedModel | ExportedModel, mirror: bool) -> None:
+def note_on_sides(model: TrainedModel | ExportedModel | Ensemble, mirror: bool) -> None:
     """Say that left scans have to be mirrored, where those of training were and these are not."""
     if model.about.get("left_mirrored") and not mirror:
         say("this model knows right sides only, left ones were mirrored in training: pass --mirror for left ones")

@@ -1,6 +1,7 @@
 """Which networks of a stage are kept: those that were best on the validation subjects, each in its own task.
 
-The networks that a stage starts from are the first candidates, so that no stage leaves worse ones than it was given.
+The networks that a stage starts from are the first candidates, so that no stage leaves worse ones than it was given. So
+is a new registration network: no registration at all, or a classical one, is better than one that training has spoilt.
 """
 
 import math

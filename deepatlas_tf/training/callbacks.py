@@ -16,7 +16,8 @@ class EpochEnd(keras.callbacks.Callback):
     """Validates, keeps the best networks, logs to ``metrics.jsonl`` and TensorBoard, and saves a checkpoint.
 
     The checkpoint comes last, so that a run that is killed at any point resumes from the last whole epoch. Networks
-    that an earlier stage has trained are measured before the first step, and are the first that are kept.
+    that an earlier stage has trained are measured before the first step, and are the first that are kept; so is a new
+    registration network, which begins as no registration at all or as a classical one.
 
     Args:
         folder: the folder of the stage.
@@ -70,7 +71,8 @@ class EpochEnd(keras.callbacks.Callback):
             logs.update(measured)
 
     def _measure_start(self) -> None:
-        keys = {SELECTED_BY[name] for name in SELECTED_BY if name in self.continued}
+        candidates = {"registration", *self.continued} & set(self.model.nets)
+        keys = {SELECTED_BY[name] for name in candidates if name in SELECTED_BY}
         if not keys:
             return
         self.start = {key: value for key, value in self.validation().items() if key in keys}

@@ -24,6 +24,7 @@ class Data:
     n_subjects: how many subjects a synthetic data set draws; None takes its default.
     labels: how many training subjects keep their label map; None for all.
     fold: which subjects are tested and validated, see :mod:`deepatlas_tf.datasets.folds`; 0 is the data set's splits.
+    folds: how many folds there are; 0 for as many as the data set's test split makes.
     alignment: ``none``, or how scans are aligned to a reference before the networks see them, see
         :mod:`deepatlas_tf.datasets.alignment`.
     domains: for a method between two domains, their names (A, B); then only labels of A are used.
@@ -36,6 +37,7 @@ class Data:
     n_subjects: int | None = None
     labels: int | None = None
     fold: int = 0
+    folds: int = 0
     alignment: str = "none"
     domains: tuple[str, ...] = ()
     memory_gib: float = 2.0

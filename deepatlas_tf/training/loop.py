@@ -245,7 +245,8 @@ def write_settings(experiment: Experiment, workdir: Path) -> None:
     if path.exists():
         found = RunFolder(workdir).settings()
         found["networks"] = through_json(networks_dict(networks_from(found.get("networks", {}))))  # with all settings
-        found["data"] = {"alignment": NONE, "fold": 0, **found["data"]}  # runs of before there were these settings
+        earlier = {"alignment": NONE, "fold": 0, "folds": 0}  # of runs of before there were these settings
+        found["data"] = earlier | found["data"]
         found["stages"] = [{"patience": 0, **stage} for stage in found["stages"]]
         different = [key for key in settings if settings[key] != found.get(key)]
         if different:

@@ -71,6 +71,25 @@ def test_no_such_fold(load, fold):
         load(fold)
 
 
+@pytest.mark.parametrize("n_folds", [2, 3, 5, 8])
+def test_so_many_folds_as_asked_for(load, n_folds):
+    folds = [load(fold, folds=n_folds) for fold in range(n_folds)]
+    tested = [s for fold in folds for s in fold.subjects["test"]]
+    assert sorted(tested) == sorted(set(IDS) - UNLABELLED)  # each once
+    sizes = [len(fold.subjects["test"]) for fold in folds]
+    assert max(sizes) - min(sizes) <= 1
+    for fold in folds:
+        assert sorted(sum(fold.subjects.values(), ())) == IDS and fold.labelled["train"]
+        for split, subjects in fold.subjects.items():
+            assert [s["subject"].decode() for s in _read(fold, split)] == list(subjects)
+
+
+@pytest.mark.parametrize("n_folds", [-1, 1, 9])
+def test_a_number_of_folds_that_cannot_be(load, n_folds):
+    with pytest.raises(SettingError, match=r"hippocampus has 8 subject\(s\) with a label map, which make 2 to 8 folds"):
+        load(0, folds=n_folds)
+
+
 def test_folds_of_subjects_that_are_tested_without_a_label_map(load):
     """As those of a domain without labels, whose folds are counted."""
     data = load(0)

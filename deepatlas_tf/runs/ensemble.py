@@ -1,0 +1,63 @@
+"""A cross-validation as one model: the networks of its folds together, and the file that names them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deepatlas_tf.runs.files import read_json
+from deepatlas_tf.types import DataError
+
+if TYPE_CHECKING:
+    from deepatlas_tf.runs.model import TrainedModel
+
+FOLDS = "folds.json"
+
+
+def fold_folders(path: Path) -> list[Path]:
+    """The folders of the folds of a finished cross-validation; none where ``path`` is something else.
+
+    Raises DataError where its ``folds.json`` is damaged.
+    """
+    file = path / FOLDS
+    if not file.is_file():
+        return []
+    content = read_json(file)
+    names = content.get("folds") if isinstance(content, dict) else None
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) and n == Path(n).name for n in names):
+        raise DataError(f"{file} does not name the folds of a cross-validation: run its training command again")
+    return [path / name for name in names]
+
+
+class Ensemble:
+    """The runs of all folds, with the functions of a :class:`~deepatlas_tf.runs.model.TrainedModel`.
+
+    A segmentation is the mean of the runs' probabilities, a registration that of their displacement fields.
+
+    Args:
+        path: folder of the cross-validation.
+        models: the runs, of one grid and the same classes.
+    """
+
+    def __init__(self, path: Path, models: Sequence["TrainedModel"]):
+        self.path, self.models = path, models
+        self.about, self.grid = models[0].about, models[0].grid
+
+    def segmenter(self, stage: str | None = None) -> Callable:
+        """A function ``image (*S, 1) -> class probabilities (*S, C)``, NumPy in and out, for any size."""
+        return _mean([model.segmenter(stage) for model in self.models])
+
+    def registrar(self, stage: str | None = None, instance_steps: int = 0, anatomy: bool = False) -> Callable:
+        """A function ``moving (*S, 1), fixed (*S, 1) -> u (*S, D)`` in voxels, NumPy in and out, for any size.
+
+        instance_steps, anatomy: as for one run; each field is refined before the mean is taken.
+        """
+        return _mean([model.registrar(stage, instance_steps, anatomy) for model in self.models])
+
+
+def _mean(functions: Sequence[Callable]) -> Callable:
+    def mean(*images: np.ndarray) -> np.ndarray:
+        return sum(function(*images) for function in functions) / np.float32(len(functions))
+
+    return mean
