@@ -91,12 +91,18 @@ def to_batch(image: nib.Nifti1Image) -> np.ndarray:
     return np.asarray(image.dataobj, np.float32)[None, ..., None]
 
 
-def save_labels(labels: np.ndarray, grid: nib.Nifti1Image, scan: nib.Nifti1Image, path: Path) -> None:
-    """Write labels (1, X, Y, Z), which lie on ``grid``, on the scan's own grid; nearest neighbours."""
-    on_grid = nib.Nifti1Image(labels[0].astype(np.uint8), grid.affine)
+def save_labels(labels: np.ndarray, grid: nib.Nifti1Image, scan: nib.Nifti1Image, path: Path, metadata: dict) -> None:
+    """Write labels (1, X, Y, Z), which lie on ``grid``, on the scan's own grid; nearest neighbours.
+
+    The numbers are those of the label files that the model was trained on, as ``deepatlas segment`` writes them.
+    """
+    on_grid = nib.Nifti1Image(labels[0].astype(np.int16), grid.affine)
     on_scan = resample_from_to(on_grid, (scan.shape[:3], scan.affine), order=0)
-    result = nib.Nifti1Image(np.asarray(on_scan.dataobj, np.uint8), scan.affine, scan.header)
-    result.set_data_dtype(np.uint8)
+    numbers = metadata.get("class_numbers") or range(len(metadata["class_names"]))
+    kind = next(kind for kind in (np.uint8, np.uint16, np.int32) if max(numbers) <= np.iinfo(kind).max)
+    volume = np.array(list(numbers), kind)[np.asarray(on_scan.dataobj, int)]
+    result = nib.Nifti1Image(volume, scan.affine, scan.header)
+    result.set_data_dtype(kind)
     result.set_sform(scan.affine, 1)
     result.set_qform(scan.affine, 1)  # programs that read the one and those that read the other see the same place
     result.header["cal_min"] = result.header["cal_max"] = 0

@@ -41,7 +41,7 @@ def main() -> None:
     scan, metadata = read_scan(args.scan), read_metadata(args.metadata)
     grid = to_model_grid(scan, metadata)
     labels = segment_grid(lambda image: segment(args.server, args.model, image), grid, metadata)
-    save_labels(labels, grid, scan, args.labels)
+    save_labels(labels, grid, scan, args.labels, metadata)
 
 
 if __name__ == "__main__":

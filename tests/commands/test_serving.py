@@ -117,7 +117,7 @@ def _check_client(script, server, exported, scan, signatures):
         return signatures["segment_rescaled"](image=tf.constant(image))["labels"].numpy()
 
     labels = segment_grid(served, grid, read_metadata(metadata))
-    save_labels(labels, grid, image, scan.with_name("expected.nii"))
+    save_labels(labels, grid, image, scan.with_name("expected.nii"), read_metadata(metadata))
     expected = np.asarray(nib.load(scan.with_name("expected.nii")).dataobj)
     assert len(np.unique(expected)) == 3
     np.testing.assert_array_equal(np.asarray(found.dataobj), expected)
@@ -133,6 +133,18 @@ def test_rest_client(rest_server, exported, scans, signatures):
     server, paths = rest_server
     _check_client("rest_client.py", server, exported, scans["oblique"], signatures)
     assert paths == ["/v1/models/knee:predict"]
+
+
+@pytest.mark.parametrize(("numbers", "kind"), [(None, np.uint8), ([0, 17, 4], np.uint8), ([0, 17, 70000], np.int32)])
+def test_the_clients_write_the_numbers_of_the_label_files(numbers, kind, tmp_path):
+    labels = np.random.default_rng(0).integers(0, 3, (1, 5, 4, 3))
+    scan = nib.Nifti1Image(np.zeros((5, 4, 3), np.float32), np.diag([2.0, 2.0, 3.0, 1.0]))
+    about = {"class_names": ["background", "a", "b"], "class_numbers": numbers}
+    save_labels(labels, scan, scan, tmp_path / "labels.nii.gz", about)
+    found = nib.load(tmp_path / "labels.nii.gz")
+    expected = np.vectorize(dict(enumerate(numbers or range(3))).get)(labels[0])
+    assert found.get_data_dtype() == kind
+    np.testing.assert_array_equal(np.asarray(found.dataobj), expected)
 
 
 @pytest.mark.parametrize("name", ["flipped", "permuted", "oblique", "training"])
