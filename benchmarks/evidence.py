@@ -53,19 +53,42 @@ def seeds(name: str, *options: str, scans: bool = True) -> list[Run]:
 BRAINS = ("--dataset", "brains", "--labels")
 HIPPOCAMPUS = ("--dataset", "hippocampus", "--labels")
 AT_2_MM = ("--set", "data.shape=(80,104,80)", "--set", "data.spacing=(2.0,2.0,2.0)")
+PAPER = ("--method", "deepatlas_paper")
 TABLES = {
-    "A1": ("hippocampus, 1 label", seeds("hippocampus_1_deepatlas", *HIPPOCAMPUS, "1")),
-    "A5": ("hippocampus, 5 labels", seeds("hippocampus_5_deepatlas", *HIPPOCAMPUS, "5")),
+    "A1": (
+        "hippocampus, 1 label",
+        [
+            *seeds("hippocampus_1_deepatlas", *HIPPOCAMPUS, "1"),
+            *seeds("hippocampus_1_deepatlas-paper", *HIPPOCAMPUS, "1", *PAPER),
+        ],
+    ),
+    "A5": (
+        "hippocampus, 5 labels",
+        [
+            *seeds("hippocampus_5_deepatlas", *HIPPOCAMPUS, "5"),
+            *seeds("hippocampus_5_deepatlas-paper", *HIPPOCAMPUS, "5", *PAPER),
+        ],
+    ),
     "A20": ("hippocampus, 20 labels", [Run("hippocampus_20_deepatlas", (*HIPPOCAMPUS, "20"))]),
     "A150": ("hippocampus, all labels", [Run("hippocampus_150_deepatlas", (*HIPPOCAMPUS, "150"))]),
     "B": (
         "brains at 3.3 mm, 1 label, four folds: each subject is tested once",
-        [Run(f"brains_1_deepatlas_fold{i}", (*BRAINS, "1", "--set", f"data.fold={i}")) for i in range(4)],
+        [
+            Run(f"brains_1_{name}_fold{i}", (*BRAINS, "1", *method, "--set", f"data.fold={i}"))
+            for name, method in (("deepatlas", ()), ("deepatlas-paper", PAPER))
+            for i in range(4)
+        ],
     ),
     "B3": ("brains at 3.3 mm, 3 labels", [Run("brains_3_deepatlas", (*BRAINS, "3"))]),
     "B13": ("brains at 3.3 mm, all labels", [Run("brains_13_deepatlas", (*BRAINS, "13"))]),
     "C": ("brains at 2 mm, 1 label", [Run("brains_1_deepatlas_2mm", (*BRAINS, "1", *AT_2_MM))]),
-    "F": ("synthetic knees of the demo, 3 labels", seeds("phantom-knee_3_deepatlas", "--labels", "3", scans=False)),
+    "F": (
+        "synthetic knees of the demo, 3 labels",
+        [
+            *seeds("phantom-knee_3_deepatlas", "--labels", "3", scans=False),
+            *seeds("phantom-knee_3_deepatlas-paper", "--labels", "3", *PAPER, scans=False),
+        ],
+    ),
 }
 
 

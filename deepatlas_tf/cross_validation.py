@@ -41,11 +41,14 @@ def cross_validate(
         The folder of the cross-validation.
 
     Raises:
-        SettingError: if the experiment is of one fold already, or there are fewer labelled subjects than folds.
+        SettingError: if the experiment is of one fold already, there are fewer labelled subjects than folds, or it is
+            for several machines.
         DataError: what :func:`~deepatlas_tf.run.train` raises.
     """
     if experiment.data.fold or experiment.data.folds:
         raise SettingError("--folds trains all folds: leave data.fold and data.folds as they are")
+    if strategy == "multi_worker":
+        raise SettingError("--folds trains on one machine: give each fold to the workers by data.fold and data.folds")
     if n_folds < 2:
         raise SettingError(f"--folds {n_folds}: 2 folds are the fewest")
     workdir = workdir or default_workdir(experiment.data.dataset, data_dir, manual_dir)

@@ -43,7 +43,7 @@ def test_a_run_leaves_what_is_promised(work):
         assert list((work / stage / "checkpoints").glob("epoch-*"))
         assert list((work / stage / "nets").glob("*.keras"))
     assert {p.name for p in (work / "deepatlas" / "nets").iterdir()} == {"registration.keras", "segmentation.keras"}
-    assert len(list((work / "figures").glob("*.png"))) == 7
+    assert len(list((work / "figures").glob("*.png"))) == 9
     assert list((work / "tensorboard").iterdir())
     segmentation = _rows(work / "evaluation" / "segmentation.csv")
     registration = _rows(work / "evaluation" / "registration.csv")

@@ -83,6 +83,7 @@ def test_its_networks_are_one_model(trained, tmp_path, capsys):
     [
         (["--folds", "4"], "data.folds=4: nifti has 3 subject(s) with a label map, which make 2 to 3 folds"),
         (["--folds", "1"], "--folds 1: 2 folds are the fewest"),
+        (["--folds", "2", "--strategy", "multi_worker"], "--folds trains on one machine"),
         (["--folds", "2", "--set", "data.fold=1"], "leave data.fold and data.folds as they are"),
     ],
 )
@@ -94,7 +95,7 @@ def test_folds_that_cannot_be(trained, tmp_path, capsys, options, message):
 
 
 def test_a_damaged_list_of_folds_is_named(tmp_path):
-    for content in ("[]", '{"folds": ["../other"]}', '{"folds": []}', "{"):
+    for content in ("[]", '{"folds": ["../other"]}', '{"folds": [".."]}', '{"folds": []}', "{"):
         (tmp_path / "folds.json").write_text(content)
         with pytest.raises(DataError, match="folds.json"):
             open_model(tmp_path)

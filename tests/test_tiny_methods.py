@@ -50,7 +50,7 @@ def test_every_method_is_a_stage_of_what_is_trained():
     for name, (dataset, *_) in TRAINED.items():
         trained |= {stage.method for stage in get_recipe(name)(get_experiment(dataset, tiny=True), tiny=True).stages}
     assert trained == set(method_names())
-    assert set(recipe_names()) - set(TRAINED) == {"mean_teacher", "one_shot"}
+    assert set(recipe_names()) - set(TRAINED) == {"deepatlas_paper", "mean_teacher", "one_shot", "voxelmorph"}
 
 
 @pytest.mark.slow

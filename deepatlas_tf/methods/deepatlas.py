@@ -40,6 +40,14 @@ Warped labels teach the segmentation network the errors of the registration too 
   ``exp(-|e / 2|^2 - r^2)``, with the inverse-consistency error ``e`` of ``R(I_m, I_f)`` and ``R(I_f, I_m)`` in voxels
   and the residual ``r`` of the images in standard deviations, see :mod:`deepatlas_tf.losses.confidence`.
 
+Where a stage has pseudo masks (``pseudo_from``), their class probabilities ``Q_k`` take the place of the predictions in
+the anatomies, and are what the segmentation network learns of images without a label, beside the labels:
+
+    A(k) = w_k onehot(L_k) + (1 - w_k) Q_k,      w_sp sum_k (1 - w_k) L_sp(S(I_k), Q_k)
+
+``Q_k`` is the mean of what both networks say, the predictions and labels that are warped, whose errors differ: see
+:mod:`deepatlas_tf.training.pseudo`. It stays as it is for the whole stage.
+
 With ``registration_confidence`` the anatomy term of the registration turn is weighted, voxel by voxel, by the
 confidence of the segmentation network, ``(q_m o (id + u)) q_f``, where ``q_k`` is 1 for labelled classes and ``max(0, 1
 - H)`` for the others, with the entropy ``H`` of ``A(k)`` in bits: where the network is not sure, it does not pull. No
@@ -150,7 +158,10 @@ class DeepAtlas(Method):
         return Anatomy(side["label"], probabilities, labelled)
 
     def _anatomy(self, side: Sample) -> Tensor:
-        prediction = self.nets["segmentation"](side["image"], training=False)
+        if "soft_label" in side:
+            prediction = side["soft_label"]
+        else:
+            prediction = self.nets["segmentation"](side["image"], training=False)
         return mix(side["label"], side["label_weight"], prediction)
 
     def _confident_anatomy_term(self, pair: Pair, u: Tensor) -> Tensor:
@@ -162,24 +173,40 @@ class DeepAtlas(Method):
 
     def segmentation_terms(self, pair: Pair) -> dict[str, Tensor]:
         """Terms of the segmentation turn for each pair, ``(B,)``; the registration network is frozen."""
-        if self.segmentation_pairs == "aligned":
-            of_parts = [part.terms() for part in self._aligned_parts(pair)]
-            return {name: tf.add_n([terms[name] for terms in of_parts]) for name in TERMS}
-        return self._terms_of_both(pair, *self._field(pair))
+        aligned = self.segmentation_pairs == "aligned"
+        parts = self._aligned_parts(pair) if aligned else [Part(partial(self._terms_of_both, pair, *self._field(pair)))]
+        of_parts = [part.terms() for part in [*parts, *self._pseudo_parts(pair)]]
+        return {name: tf.add_n([terms[name] for terms in of_parts]) for name in TERMS}
 
     def parts(self, turn: str, data: Pair) -> Sequence[Part]:
         """The terms of the segmentation turn one image after the other, wherever the labels allow it."""
         if turn != "segmentation":
             return super().parts(turn, data)
+        return [*self._label_parts(data), *self._pseudo_parts(data)]
+
+    def _label_parts(self, data: Pair) -> list[Part]:
         if self.segmentation_pairs == "aligned":
             return self._aligned_parts(data)
         field = self._field(data)
         sides = [partial(self._terms_of_side, data, side, *field) for side in SIDES]
         if not self.partial_labels:
-            return [Part(terms) for terms in sides]
+            return list(map(Part, sides))
         together = is_partial(data)
         both = Part(partial(self._terms_of_both, data, *field), needed=together)
         return [both, *(Part(terms, needed=tf.logical_not(together)) for terms in sides)]
+
+    def _pseudo_parts(self, pair: Pair) -> list[Part]:
+        """The terms of the pseudo masks, of each image for the classes that are not labelled; none without masks."""
+
+        def pseudo(side: Sample) -> dict[str, Tensor]:
+            mask = side["soft_label"]
+            known = tf.reduce_sum(mask, axis=-1, keepdims=True)  # 0 where a gate has emptied the mask
+            prediction = self.nets["segmentation"](side["image"], training=True)
+            losses = dice_and_cross_entropy(prediction, mask, 1 - side["label_weight"], known)
+            return _by_name(tf.concat([tf.zeros_like(losses), losses], axis=0))
+
+        sides = [pair[side] for side in SIDES if "soft_label" in pair[side]]
+        return [Part(partial(pseudo, side), needed=tf.reduce_any(side["label_weight"] < 1)) for side in sides]
 
     def _terms_of_both(self, pair: Pair, u: Tensor, voxel_weight: Tensor | None) -> dict[str, Tensor]:
         # in two calls, which is faster than one of both

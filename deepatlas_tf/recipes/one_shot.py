@@ -33,6 +33,7 @@ def recipe(experiment: Experiment, tiny: bool = False) -> Experiment:
     joint = dataclasses.replace(
         stages_of(experiment, "deepatlas")[-1],
         name="deepatlas",
+        pseudo_from={},
         start_from={"registration": registration.name, "segmentation": semi.name},
     )
     data = dataclasses.replace(experiment.data, labels=1)

@@ -29,8 +29,11 @@ def recipe(experiment: Experiment, tiny: bool = False) -> Experiment:
 
 
 def alone(experiment: Experiment, net: str) -> Stage:
-    """A stage in which DeepAtlas trains one net: the experiment's own, else its joint stage without the other turns."""
+    """A stage in which DeepAtlas trains one net: the experiment's own, else its joint stage without the other turns.
+
+    It has no pseudo masks, so that its teacher is the other network.
+    """
     stages = stages_of(experiment, "deepatlas")
     turns = {name: int(name == net) for name in stages[-1].turns}
     own = [stage for stage in stages if stage.turns == turns]
-    return dataclasses.replace((own or stages)[-1], turns=turns)
+    return dataclasses.replace((own or stages)[-1], turns=turns, pseudo_from={})

@@ -12,13 +12,13 @@ import dataclasses
 
 from deepatlas_tf.models.registration.pyramid import Pyramid
 from deepatlas_tf.models.segmentation.light import Light
-from deepatlas_tf.recipes import n_axes, stages_of
+from deepatlas_tf.recipes import n_axes, voxelmorph
 from deepatlas_tf.recipes.mean_teacher import SUPERVISED, with_baseline
 from deepatlas_tf.training.experiment import Experiment, Stage
 
 ROUNDS, ROUNDS_TINY = 10, 2
 DROPOUT = 0.1
-PRETRAINING = 3  # times the steps of the experiment: the masks are no better than the warped labels
+PRETRAINING = 3  # times the steps of VoxelMorph: the masks are no better than the warped labels
 VOLUME_RATE = 3e-4  # of the registration turns: the pyramid has no normalisation, and in 3D it diverges at 1e-3
 
 
@@ -38,7 +38,7 @@ def recipe(experiment: Experiment, tiny: bool = False) -> Experiment:
         registration=Pyramid(),
     )
     baseline, teacher = with_baseline(experiment)
-    pretrained = _registration(stages_of(experiment, "voxelmorph")[0])
+    pretrained = _registration(voxelmorph.recipe(experiment).stages[0])
     rounds = _rounds(baseline, pretrained, ROUNDS_TINY if tiny else ROUNDS)
     stages = (baseline, pretrained, teacher, *rounds)
     if n_axes(experiment.data) == 3:
@@ -61,6 +61,8 @@ def _registration(unsupervised: Stage) -> Stage:
         method="uniseg_reg",
         turns={"registration": 1, "segmentation": 0},
         weights={},
+        similarity="ncc",
+        similarity_settings={},
         steps=PRETRAINING * unsupervised.steps,
     )
 

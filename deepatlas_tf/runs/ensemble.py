@@ -25,7 +25,8 @@ def fold_folders(path: Path) -> list[Path]:
         return []
     content = read_json(file)
     names = content.get("folds") if isinstance(content, dict) else None
-    if not isinstance(names, list) or not names or not all(isinstance(n, str) and n == Path(n).name for n in names):
+    valid = isinstance(names, list) and all(isinstance(n, str) and n == Path(n).name and n != ".." for n in names)
+    if not valid or not names:
         raise DataError(f"{file} does not name the folds of a cross-validation: run its training command again")
     return [path / name for name in names]
 

@@ -23,8 +23,8 @@ class Data:
     shape, spacing: the network's grid in voxels and its voxel size in mm; None takes the data set's default.
     n_subjects: how many subjects a synthetic data set draws; None takes its default.
     labels: how many training subjects keep their label map; None for all.
-    fold: which subjects are tested and validated, see :mod:`deepatlas_tf.datasets.folds`; 0 is the data set's splits.
-    folds: how many folds there are; 0 for as many as the data set's test split makes.
+    fold, folds: which subjects are tested, of how many parts of them; 0, 0 is the data set's splits, see
+        :mod:`deepatlas_tf.datasets.folds`.
     alignment: ``none``, or how scans are aligned to a reference before the networks see them, see
         :mod:`deepatlas_tf.datasets.alignment`.
     domains: for a method between two domains, their names (A, B); then only labels of A are used.
@@ -70,6 +70,8 @@ class Stage:
     settings: the method's own settings, which its docstring explains.
     pseudo_from: the earlier stages whose ``registration`` and ``segmentation`` networks make a soft pseudo mask of each
         unlabelled image, from which this stage learns. pseudo_gate: the least probability of a voxel that is used.
+    pseudo_warped: the part that warped label maps have in a mask, predictions the rest; None: the best in validation.
+    pseudo_instance_steps: of instance optimisation, for each registration of a label map.
     """
 
     name: str
@@ -91,6 +93,8 @@ class Stage:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     pseudo_from: Mapping[str, str] = dataclasses.field(default_factory=dict)
     pseudo_gate: float = 0.0
+    pseudo_warped: float | None = 0.5
+    pseudo_instance_steps: int = 0
 
     def __post_init__(self) -> None:
         """Write out what was left to the method's defaults, so that every setting can be seen and set."""
@@ -110,31 +114,30 @@ class Stage:
             raise SettingError(f"stage {self.name}: {self.method} has no setting {unknown[0]}")
         turns = {turn: (self.turns or cls.default_turns).get(turn, 0) for turn in weights}
         rates = {turn: self.learning_rates.get(turn, 1e-3) for turn in weights}
-        complete = {"weights": weights, "turns": turns, "learning_rates": rates}
-        complete["settings"] = {**cls.default_settings, **self.settings}
-        for name, value in complete.items():
+        settings = {**cls.default_settings, **self.settings}
+        for name, value in (("weights", weights), ("turns", turns), ("learning_rates", rates), ("settings", settings)):
             object.__setattr__(self, name, value)
         self._check()
 
     def _check(self) -> None:
+        stage = f"stage {self.name}"
         try:
             similarity_function(self.similarity, self.similarity_settings)
         except ValueError as error:
-            raise SettingError(f"stage {self.name}: {error}") from None
+            raise SettingError(f"{stage}: {error}") from None
         for name, choices in method_class(self.method).setting_choices.items():
             if self.settings[name] not in choices:
-                known = " or ".join(map(repr, choices))
-                raise SettingError(f"stage {self.name}: {name} is {known}, not {self.settings[name]!r}")
+                raise SettingError(f"{stage}: {name} is {' or '.join(map(repr, choices))}, not {self.settings[name]!r}")
         if min(self.steps, self.epochs, self.batch_size) < 1 or sum(self.turns.values()) < 1:
-            raise SettingError(f"stage {self.name}: steps, epochs, batch_size and the sum of turns must be at least 1")
+            raise SettingError(f"{stage}: steps, epochs, batch_size and the sum of turns must be at least 1")
         if self.patience < 0:
-            raise SettingError(f"stage {self.name}: patience is a number of epochs, 0 for never")
+            raise SettingError(f"{stage}: patience is a number of epochs, 0 for never")
+        if not 0 <= (self.pseudo_warped or 0) <= 1:
+            raise SettingError(f"{stage}: pseudo_warped is between 0 and 1, or None")
         if self.pseudo_from and set(self.pseudo_from) != {"registration", "segmentation"}:
-            raise SettingError(
-                f"stage {self.name}: pseudo_from takes a stage for each of registration and segmentation"
-            )
+            raise SettingError(f"{stage}: pseudo_from takes a stage for each of registration and segmentation")
         if len(self.domains) != 2 or (self.domains[0] is None) != (self.domains[1] is None):
-            raise SettingError(f"stage {self.name}: domains are two names (moving, fixed), or (None, None)")
+            raise SettingError(f"{stage}: domains are two names (moving, fixed), or (None, None)")
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -193,13 +196,12 @@ class Experiment:
             return self
         needed = {stage.name for stage in self.stages if stage.method == method}
         for stage in reversed(self.stages):
-            if stage.name in needed:
-                needed |= set(stage.sources)
+            needed |= set(stage.sources) if stage.name in needed else set()
         return dataclasses.replace(self, stages=tuple(s for s in self.stages if s.name in needed))
 
     def tiny(self) -> "Experiment":
         """A copy with narrow networks and eight steps in each stage, to see quickly that everything works."""
-        stages = tuple(dataclasses.replace(stage, steps=8, epochs=2) for stage in self.stages)
+        stages = tuple(dataclasses.replace(stage, steps=8, epochs=2, pseudo_instance_steps=0) for stage in self.stages)
         return dataclasses.replace(self, stages=stages, networks=self.networks.tiny())
 
     def scaled(self, factor: float) -> "Experiment":
@@ -257,8 +259,8 @@ def _replace(node: Any, keys: Sequence[str], value: Any, assignment: str) -> Any
     if not keys:
         return _converted(node, value, assignment)
     children = _children(node)
-    if keys[0] == "*" and _is_stages(node):
-        return tuple(_replace(stage, keys[1:], value, assignment) for stage in node)
+    if keys[0] == "*" and isinstance(node, tuple) and children:
+        return tuple(_replace(each, keys[1:], value, assignment) for each in node)
     if keys[0] not in children:
         near = difflib.get_close_matches(keys[0], children, n=3, cutoff=0.4) or list(children)
         raise SettingError(f"--set {assignment}: there is no {keys[0]!r} here; near: {', '.join(near) or 'nothing'}")
@@ -269,6 +271,8 @@ def _replace(node: Any, keys: Sequence[str], value: Any, assignment: str) -> Any
         return tuple(child if stage.name == keys[0] else stage for stage in node)
     if isinstance(node, Mapping):
         return {**node, keys[0]: child}
+    if isinstance(node, Stage) and keys[0] == "similarity" and child != node.similarity:
+        return dataclasses.replace(node, similarity=child, similarity_settings={})  # they were those of the other one
     return dataclasses.replace(node, **{keys[0]: child})
 
 
@@ -277,11 +281,8 @@ def _children(node: Any) -> dict[str, Any]:
         return {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
     if isinstance(node, Mapping):
         return dict(node)
-    return {stage.name: stage for stage in node} if _is_stages(node) else {}
-
-
-def _is_stages(node: Any) -> bool:
-    return isinstance(node, tuple) and bool(node) and isinstance(node[0], Stage)
+    stages = node if isinstance(node, tuple) else ()
+    return {stage.name: stage for stage in stages if isinstance(stage, Stage)}
 
 
 def _converted(old: Any, value: Any, assignment: str) -> Any:

@@ -247,7 +247,9 @@ def write_settings(experiment: Experiment, workdir: Path) -> None:
         found["networks"] = through_json(networks_dict(networks_from(found.get("networks", {}))))  # with all settings
         earlier = {"alignment": NONE, "fold": 0, "folds": 0}  # of runs of before there were these settings
         found["data"] = earlier | found["data"]
-        found["stages"] = [{"patience": 0, **stage} for stage in found["stages"]]
+        found["stages"] = [
+            {"patience": 0, "pseudo_warped": 0.5, "pseudo_instance_steps": 0, **stage} for stage in found["stages"]
+        ]
         different = [key for key in settings if settings[key] != found.get(key)]
         if different:
             raise DataError(

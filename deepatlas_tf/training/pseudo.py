@@ -1,16 +1,22 @@
 """Soft pseudo masks of images without a label: what two trained networks agree on (UniSegReg, arXiv 2502.03229).
 
-    Q = 1/10 [S(I) + sum_{j=1..4} T_j^-1 S(T_j I) + sum_{j=1..5} A(s_j) o (id + R(I_{s_j}, I))]
+    Q = (1 - b) 1/5 [S(I) + sum_{j=1..4} T_j^-1 S(T_j I)] + b 1/5 sum_{j=1..5} A(s_j) o (id + R(I_{s_j}, I))
 
 ``T_j`` is a rotation of up to 20 degrees in one plane, or a shift of up to 10 % of each axis, in voxels; ``s_j`` are
-five labelled subjects, drawn without repetition as far as there are five. The anatomy ``A`` of a source is its label,
-which ``S`` completes where only some classes are labelled.
+five labelled subjects, drawn without repetition as far as there are five. With ``pseudo_instance_steps`` of the stage
+each field is refined for its two images first (:mod:`deepatlas_tf.runs.instance`). The anatomy ``A`` of a source is
+its label, which ``S`` completes where only some classes are labelled.
+
+``b`` is 1/2 in the paper (``pseudo_warped`` of the stage). Which of the two parts is the better one depends on the data
+and the number of labels; with None ``b`` is the one of ``PARTS`` whose masks of the validation subjects are best.
 
 Every mask follows from its own seed, and its file appears whole: an interrupted stage goes on with the masks that are
 missing, to the same result. ``quality.csv`` is written last, and says that all are there.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,13 +24,14 @@ import numpy as np
 
 from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.messages import say
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.models.build import load_net
 from deepatlas_tf.ops.labels import mix
 from deepatlas_tf.ops.warp import warp
 from deepatlas_tf.runs.files import replacing, write_rows
-from deepatlas_tf.runs.folder import net_path
-from deepatlas_tf.runs.predict import registrar, segmenter
+from deepatlas_tf.runs.folder import TASKS, net_path
+from deepatlas_tf.runs.predict import refined_registrar, registrar, segmenter
 from deepatlas_tf.streams.pairs import hide_labels
 from deepatlas_tf.streams.pseudo_masks import STEPS, encode, mask_path, read_mask
 from deepatlas_tf.streams.subjects import read_samples
@@ -34,6 +41,8 @@ from deepatlas_tf.types import DataError
 
 ROTATION_DEGREES, SHIFT = 20.0, 0.1
 N_MOTIONS, N_SOURCES = 4, 5
+PARTS = (0.0, 0.25, 0.5, 0.75)  # that warped label maps may have in a mask
+HALF = 0.5  # that they have where no validation subject can tell
 
 
 class Motion(NamedTuple):
@@ -46,6 +55,24 @@ class Motion(NamedTuple):
     axes: tuple[int, int]
     degrees: float
     shift: tuple[float, ...]
+
+
+class Parts(NamedTuple):
+    """The two parts of a mask, class probabilities (*S, C) each: the mean prediction, the mean warped label map."""
+
+    predicted: np.ndarray
+    warped: np.ndarray
+
+    def mask(self, warped: float) -> np.ndarray:
+        """The mask in which the warped label maps have this part."""
+        return (1 - warped) * self.predicted + np.float32(warped) * self.warped
+
+
+class Measured(NamedTuple):
+    """part: that warped label maps have in the masks. rows: of ``quality.csv``, of the validation subjects."""
+
+    part: float
+    rows: list[dict]
 
 
 class TeacherNets(NamedTuple):
@@ -86,53 +113,90 @@ def write_pseudo_masks(
     labelled = used_labels(dataset, experiment)
     if not labelled:
         raise DataError(f"stage {stage.name}: pseudo masks need at least one labelled subject; see --labels")
-    nets = TeacherNets(
-        segmenter(load_net(net_path(workdir, stage.pseudo_from["segmentation"], "segmentation"))),
-        registrar(load_net(net_path(workdir, stage.pseudo_from["registration"], "registration"))),
-    )
+    nets = teacher_nets(stage, experiment, workdir)
     samples = hide_labels(dataset.samples("train"), labelled)
     sources = list(read_samples(samples, labelled).values())
-    rows, seed = [], stage_seed(stage, experiment)
+    seed = stage_seed(stage, experiment)
+    measured = measure_masks(stage, validation_samples, dataset.class_names, partial(mask_parts, sources, nets), seed)
+    rows = []
     for index, sample in enumerate(samples.as_numpy_iterator()):
         if sample["label_weight"].min() == 1:
             continue
         subject = sample["subject"].decode()
         path = mask_path(folder, subject)
         if not path.exists():
-            mask = encode(pseudo_mask(sample["image"], sources, nets, np.random.default_rng((seed, 0, index))))
+            parts = mask_parts(sources, nets, sample["image"], np.random.default_rng((seed, 0, index)))
             with replacing(path) as temporary, temporary.open("wb") as file:
-                np.savez_compressed(file, soft_label=mask)
+                np.savez_compressed(file, soft_label=encode(parts.mask(measured.part)))
         rows += quality(subject, "train", read_mask(folder, subject) / STEPS, dataset.class_names)
-    for index, (subject, sample) in enumerate(validation_samples.items()):
-        mask = pseudo_mask(sample["image"], sources, nets, np.random.default_rng((seed, 1, index)))
-        rows += quality(subject, "validation", mask, dataset.class_names, sample)
-    write_rows(folder / "quality.csv", rows)
+    write_rows(folder / "quality.csv", [*rows, *measured.rows])
 
 
-def pseudo_mask(
-    image: np.ndarray, sources: Sequence[Mapping], nets: TeacherNets, rng: np.random.Generator
-) -> np.ndarray:
-    """The soft pseudo mask of an image: class probabilities ``(*S, C)`` float32.
+def teacher_nets(stage: Stage, experiment: Experiment, workdir: Path) -> TeacherNets:
+    """The networks that make the masks of a stage, of the earlier stages that it names."""
+    names = stage.pseudo_from
+    segmentation, registration = (load_net(net_path(workdir, names[task], task)) for task in TASKS)
+    if not stage.pseudo_instance_steps:
+        return TeacherNets(segmenter(segmentation), registrar(registration))
+    source = next(earlier for earlier in experiment.stages if earlier.name == names["registration"])
+    refined = refined_registrar(registration, dataclasses.asdict(source), stage.pseudo_instance_steps)
+    return TeacherNets(segmenter(segmentation), refined)
 
-    They are the mean of ten maps: the prediction for the image, those for four moved copies of it, moved back, and the
+
+def measure_masks(
+    stage: Stage,
+    samples: Mapping[str, Mapping[str, np.ndarray]],
+    class_names: Sequence[str],
+    make: Callable[[np.ndarray, np.random.Generator], Parts],
+    seed: int,
+) -> Measured:
+    """Measure the masks of the validation subjects, and choose the part of warped label maps by them where it is None.
+
+    Args:
+        stage: its ``pseudo_warped`` is the part; None takes the best of ``PARTS``, and ``HALF`` without subjects.
+        samples: labelled samples by subject, NumPy arrays.
+        class_names: background included.
+        make: gives the parts of the mask of an image ``(*S, 1)``.
+        seed: of the draws.
+    """
+    rows = {part: [] for part in (PARTS if stage.pseudo_warped is None else (stage.pseudo_warped,))}
+    for index, (subject, sample) in enumerate(samples.items()):
+        parts = make(sample["image"], np.random.default_rng((seed, 1, index)))
+        for part, found in rows.items():
+            found += quality(subject, "validation", parts.mask(part), class_names, sample)
+    scores = {part: [row["dice"] for row in found if not np.isnan(row["dice"])] for part, found in rows.items()}
+    if stage.pseudo_warped is not None:
+        part = stage.pseudo_warped
+    else:
+        part = max(scores, key=lambda part: np.mean(scores[part])) if scores[HALF] else HALF
+        say(f"[{stage.name}] pseudo masks: {part:.0%} of a mask are warped label maps, the rest predictions")
+    return Measured(part, rows[part])
+
+
+def mask_parts(sources: Sequence[Mapping], nets: TeacherNets, image: np.ndarray, rng: np.random.Generator) -> Parts:
+    """The parts of the soft pseudo mask of an image, class probabilities ``(*S, C)`` float32.
+
+    One is the mean prediction for the image and for four moved copies of it, moved back; the other one that of the
     label maps of five other subjects, registered to the image.
 
     Args:
-        image: ``(*S, 1)`` in [0, 1].
         sources: labelled samples of other subjects, NumPy arrays.
         nets: the two networks.
+        image: ``(*S, 1)`` in [0, 1].
         rng: draws the motions and the subjects.
     """
     shape = image.shape[:-1]
-    maps = [nets.segment(image)]
+    predicted = [nets.segment(image)]
     for motion in [draw_motion(shape, rng) for _ in range(N_MOTIONS)]:
         there, back = displacement(shape, motion), displacement(shape, inverse(motion))
-        maps.append(_warp(nets.segment(_warp(image, there)), back))
-    for index in draw_sources(len(sources), rng):
+        predicted.append(_warp(nets.segment(_warp(image, there)), back))
+    drawn = draw_sources(len(sources), rng)
+    warped = {}
+    for index in dict.fromkeys(drawn):  # a source may be drawn several times
         source = sources[index]
         u = nets.register(source["image"], image)
-        maps.append(_warp(_anatomy(source, nets.segment), u))
-    return np.mean(maps, axis=0)
+        warped[index] = _warp(_anatomy(source, nets.segment), u)
+    return Parts(np.mean(predicted, axis=0), np.mean([warped[index] for index in drawn], axis=0))
 
 
 def draw_motion(shape: Sequence[int], rng: np.random.Generator) -> Motion:

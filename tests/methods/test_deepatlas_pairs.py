@@ -278,10 +278,10 @@ def test_two_replicas_agree_with_one():
 @pytest.mark.parametrize("dataset", ["hippocampus", "brains"])
 def test_the_settings_are_those_of_a_stage(dataset):
     experiment = get_experiment(dataset)
-    assert experiment.stages[-1].settings == {"segmentation_pairs": "paper", "registration_confidence": False}
-    for text in ("segmentation_pairs=aligned", "registration_confidence=True"):
+    assert experiment.stages[-1].settings == {"segmentation_pairs": "aligned", "registration_confidence": False}
+    for text in ("segmentation_pairs=paper", "registration_confidence=True"):
         experiment = set_value(experiment, f"stages.deepatlas.settings.{text}")
-    assert experiment.stages[-1].settings == {"segmentation_pairs": "aligned", "registration_confidence": True}
+    assert experiment.stages[-1].settings == {"segmentation_pairs": "paper", "registration_confidence": True}
 
 
 def test_other_pairs_are_refused():

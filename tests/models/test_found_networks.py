@@ -78,7 +78,8 @@ def test_settings_survive_json(kind, name):
 
 
 def test_a_network_is_chosen_by_its_name_and_keeps_what_both_have():
-    experiment = set_value(get_experiment("hippocampus"), "networks.registration.encoder=(8, 16)")
+    experiment = set_value(get_experiment("hippocampus"), "networks.registration=voxelmorph")
+    experiment = set_value(experiment, "networks.registration.encoder=(8, 16)")
     experiment = set_value(experiment, "networks.registration=cascade")
     experiment = set_value(experiment, "networks.registration.factors=(2, 1)")
     assert experiment.networks.registration == Cascade(encoder=(8, 16), factors=(2, 1))
@@ -96,11 +97,11 @@ def test_a_network_is_chosen_by_its_name_and_keeps_what_both_have():
             "networks.registration=voxelmorf",
             "'cascade', 'learned_demons', 'pyramid', 'voxelmorph' or a .keras file, not 'voxelmorf'",
         ),
-        ("networks.registration.width=3", "there is no 'width' here"),
+        ("networks.registration.widths=3", "there is no 'widths' here"),
         ("networks.segmentation.dropout=much", "a float is needed"),
         (
             "networks.pyramid_widths=(4, 4)",
-            "it is networks.registration.widths now, which .* of registration voxelmorph does not have",
+            "it is networks.registration.widths now, which .* of registration learned_demons does not have",
         ),
     ],
 )
@@ -124,7 +125,7 @@ def test_what_no_network_has_is_refused(assignment, message):
     ],
 )
 def test_names_of_earlier_versions_still_work(old, new):
-    start = get_experiment("phantom_knee")
+    start = set_value(get_experiment("phantom_knee"), "networks.registration=voxelmorph")
     expected = start
     for assignment in new:
         expected = set_value(expected, f"networks.{assignment}")

@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 
 from deepatlas_tf.experiments import experiment_names, get_experiment
+from deepatlas_tf.models.registration.cascade import Cascade
 from deepatlas_tf.models.registration.pyramid import Pyramid
+from deepatlas_tf.models.registration.voxelmorph import VoxelMorphRegistration
 from deepatlas_tf.recipes import get_recipe, recipe_names
 from deepatlas_tf.run import make_experiment
 from deepatlas_tf.runs.predict import trained_nets
@@ -81,15 +83,24 @@ def baseline_rate(experiment):
     return stage.learning_rates["segmentation"]
 
 
+@pytest.mark.parametrize("dataset", ["hippocampus", "brains"])
+def test_semi_deepatlas_and_one_shot_have_the_joint_stage_without_masks(dataset):
+    joint = get_experiment(dataset).stages[-1]
+    assert joint.pseudo_from
+    stages = get_recipe("semi_deepatlas")(get_experiment(dataset)).stages[2:]
+    stages += get_recipe("one_shot")(get_experiment(dataset)).stages[2:]
+    for stage in stages:
+        assert not stage.pseudo_from and stage.similarity == joint.similarity
+
+
 def test_semi_deepatlas_takes_the_tuned_stage_where_there_is_one():
     base = {name: get_experiment(name) for name in ("hippocampus", "brains")}
     made = {name: get_recipe("semi_deepatlas")(experiment).stages[2:] for name, experiment in base.items()}
     segmentation, registration = made["hippocampus"]
-    assert registration.steps == base["hippocampus"].stages[3].steps == 1500
+    assert registration.steps == base["hippocampus"].stages[3].steps == 400
     assert segmentation.steps == base["hippocampus"].stages[4].steps == 1200
-    segmentation, registration = made["brains"]
-    assert dict(segmentation.learning_rates) == dict(base["brains"].stages[2].learning_rates)
-    assert segmentation.weights == base["brains"].stages[2].weights
+    for stage in made["brains"]:  # which has the joint stage alone
+        assert stage.steps == base["brains"].stages[2].steps and stage.weights == base["brains"].stages[2].weights
 
 
 @pytest.mark.parametrize("dataset", experiment_names())
@@ -106,7 +117,32 @@ def test_one_shot_has_the_chain_of_the_paper(dataset):
     assert trained_nets(dataclasses.asdict(joint)) == {"registration", "segmentation"}
 
 
+@pytest.mark.parametrize("dataset", experiment_names())
+def test_voxelmorph_is_its_u_net_under_the_losses_of_the_experiment(dataset):
+    base, made = get_experiment(dataset), made_by("voxelmorph", dataset=dataset)
+    own = [stage for stage in base.stages if stage.method == "voxelmorph"]
+    assert made.networks == dataclasses.replace(base.networks, registration="voxelmorph")
+    assert made.stages == (dataclasses.replace(own[0], steps=10 * own[0].steps, learning_rates={}), *own[1:])
+    assert dict(made.stages[0].learning_rates) == {"registration": 1e-3}
+
+
+@pytest.mark.parametrize("dataset", experiment_names())
+def test_deepatlas_paper_has_the_published_network_losses_and_turns(dataset):
+    base, made = get_experiment(dataset), made_by("deepatlas_paper", dataset=dataset)
+    segmentation, registration, joint = made.stages
+    assert [stage.name for stage in (registration, joint)] == ["registration_paper", "deepatlas_paper"]
+    assert segmentation == base.stages[0] and made.networks.registration == VoxelMorphRegistration()
+    assert not registration.start_from and not registration.weights["registration"]["anatomy"]
+    assert dict(joint.start_from) == {"registration": registration.name, "segmentation": segmentation.name}
+    assert dict(joint.turns) == {"registration": 20, "segmentation": 1}
+    assert joint.steps == sum(stage.steps for stage in base.stages if stage.method == "deepatlas")
+    assert joint.settings["segmentation_pairs"] == "paper" and not joint.settings["registration_confidence"]
+    for stage in (registration, joint):
+        assert stage.similarity == "ncc" and stage.weights["registration"]["smoothness"] == 1
+
+
 def test_what_is_asked_for_counts_more_than_the_recipe():
+    assert made_by("voxelmorph", settings=["networks.registration=cascade"]).networks.registration == Cascade()
     assert made_by("one_shot").data.labels == 1
     assert made_by("one_shot", labels=2).data.labels == 2
     assert made_by("one_shot", settings=["data.labels=3"]).data.labels == 3
@@ -120,7 +156,7 @@ def test_tiny_and_settings_reach_the_stages():
     assert tiny.stages[-1].pseudo_gate == 0.7 and tiny.data.labels == 2
     changed = made_by("mean_teacher", settings=["stages.mean_teacher.settings.decay=0.5"], steps_scale=0.5)
     assert dict(changed.stages[-1].settings) == {"decay": 0.5, "ramp": 0.3, "noise": 0.03}
-    assert changed.stages[-1].steps == 360
+    assert changed.stages[-1].steps == 1200
 
 
 def test_what_does_not_fit_is_named():

@@ -19,12 +19,21 @@ def test_settings_of_every_depth_can_be_set():
     experiment = set_value(experiment, "networks.segmentation=voxelmorph")
     experiment = set_value(experiment, "stages.registration-weak.steps=7")
     stages = {stage.name: stage for stage in experiment.stages}
-    assert stages["deepatlas"].weights["registration"] == {"similarity": 1.0, "smoothness": 1.0, "anatomy": 2.0}
+    assert stages["deepatlas"].weights["registration"] == {"similarity": 1.0, "smoothness": 0.05, "anatomy": 2.0}
     assert isinstance(stages["deepatlas"].weights["registration"]["anatomy"], float)
     assert stages["deepatlas"].turns == {"registration": 20, "segmentation": 1}
     assert stages["registration_weak"].steps == 7
     assert experiment.data.spacing == (2, 2.5, 3) and experiment.networks.segmentation == VoxelMorphSegmentation()
     assert get_experiment("phantom_knee").data.spacing is None  # the original is untouched
+
+
+def test_another_similarity_takes_its_own_settings():
+    experiment = get_experiment("phantom_knee")
+    same = set_value(experiment, "stages.deepatlas.similarity=local_ncc")
+    assert same == experiment and dict(same.stages[-1].similarity_settings) == {"window": 7}
+    other = set_value(experiment, "stages.deepatlas.similarity=mind_ssc")
+    assert other.stages[-1].similarity == "mind_ssc" and dict(other.stages[-1].similarity_settings) == {}
+    assert other.stages[:-1] == experiment.stages[:-1]
 
 
 def test_a_setting_of_all_stages():
@@ -88,7 +97,7 @@ def test_one_method_keeps_what_it_starts_from():
 
 def test_steps_are_scaled():
     experiment = get_experiment("phantom_knee").scaled(0.1)
-    assert [stage.steps for stage in experiment.stages] == [36, 50, 20, 40, 24]
+    assert [stage.steps for stage in experiment.stages] == [120, 10, 10, 20, 30]
     assert all(stage.steps >= stage.epochs for stage in get_experiment("phantom_knee").scaled(0).stages)
 
 

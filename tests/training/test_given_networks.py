@@ -103,14 +103,15 @@ def test_a_damaged_file_is_named(tmp_path):
 @pytest.mark.parametrize("registration", ["cascade", "pyramid"])
 def test_only_voxelmorphs_network_is_diffeomorphic(registration):
     """In whichever order the two are asked for."""
+    start = set_value(get_experiment("phantom_knee"), "networks.registration=voxelmorph")
     settings = ["networks.diffeomorphic=True", f"networks.registration={registration}"]
     for first, second, message in (
         (settings[0], settings[1], "has no setting 'diffeomorphic', which is on"),
         (settings[1], settings[0], f"networks.registration.diffeomorphic now, .* {registration}"),
     ):
-        experiment = set_value(get_experiment("phantom_knee"), first)
+        experiment = set_value(start, first)
         with pytest.raises(SettingError, match=message) as error:
             set_value(experiment, second)
         assert "\n" not in str(error.value)
-    experiment = set_value(get_experiment("phantom_knee"), "networks.diffeomorphic=True")
+    experiment = set_value(start, "networks.diffeomorphic=True")
     assert experiment.networks.registration.diffeomorphic

@@ -32,7 +32,11 @@ def _experiment():
     """One DeepAtlas stage of 8 steps in 2 epochs, with augmentation."""
     tiny = get_experiment("phantom_knee", tiny=True)
     stage = dataclasses.replace(
-        tiny.stages[-1], start_from={}, augmentation=Augmentation(), turns={"registration": 2, "segmentation": 1}
+        tiny.stages[-1],
+        start_from={},
+        pseudo_from={},
+        augmentation=Augmentation(),
+        turns={"registration": 2, "segmentation": 1},
     )
     return dataclasses.replace(tiny, stages=(stage,))
 
@@ -41,7 +45,7 @@ def _only(name):
     """One stage of the tiny experiment, as its first."""
     tiny = get_experiment("phantom_knee", tiny=True)
     (stage,) = (stage for stage in tiny.stages if stage.name == name)
-    return dataclasses.replace(tiny, stages=(dataclasses.replace(stage, start_from={}),))
+    return dataclasses.replace(tiny, stages=(dataclasses.replace(stage, start_from={}, pseudo_from={}),))
 
 
 def _weights(workdir):

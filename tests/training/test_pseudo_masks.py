@@ -9,8 +9,19 @@ from scipy.ndimage import gaussian_filter, map_coordinates, rotate, shift
 from deepatlas_tf.cli import main
 from deepatlas_tf.streams.pseudo_masks import read_mask
 from deepatlas_tf.training import pseudo
-from deepatlas_tf.training.pseudo import TeacherNets, draw_motion, draw_sources, pseudo_mask, quality
+from deepatlas_tf.training.experiment import Stage
+from deepatlas_tf.training.pseudo import (
+    PARTS,
+    Parts,
+    TeacherNets,
+    draw_motion,
+    draw_sources,
+    mask_parts,
+    measure_masks,
+    quality,
+)
 
+CLASSES = ("background", "bone", "cartilage")
 SHAPES = {"2D": (14, 12), "3D": (9, 10, 8)}
 
 
@@ -57,7 +68,7 @@ def test_the_mask_is_the_mean_of_ten_maps(dimension):
         }
         for i, weight in enumerate([(1, 1, 1), (1, 1, 1), (0, 1, 0)])
     ]
-    found = pseudo_mask(image, sources, TeacherNets(segment, register), np.random.default_rng(7))
+    found = mask_parts(sources, TeacherNets(segment, register), image, np.random.default_rng(7))
 
     rng = np.random.default_rng(7)  # the same draws
     motions = [draw_motion(shape, rng) for _ in range(4)]
@@ -74,8 +85,36 @@ def test_the_mask_is_the_mean_of_ten_maps(dimension):
         grid = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")) + np.moveaxis(u, -1, 0)
         maps.append(np.stack([map_coordinates(one_hot[..., c], grid, order=1, mode="nearest") for c in range(3)], -1))
     assert len(maps) == 10
-    np.testing.assert_allclose(found, np.mean(maps, axis=0), atol=2e-4)
-    np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
+    np.testing.assert_allclose(found.mask(0.5), np.mean(maps, axis=0), atol=2e-4)
+    more = 0.25 * np.mean(maps[:5], axis=0) + 0.75 * np.mean(maps[5:], axis=0)
+    np.testing.assert_allclose(found.mask(0.75), more, atol=2e-4)
+    np.testing.assert_allclose(found.mask(0.25).sum(-1), 1, atol=1e-5)
+
+
+def chosen_stage(part):
+    return Stage(name="s", method="deepatlas", steps=1, pseudo_warped=part)
+
+
+@pytest.mark.parametrize("wrong", [0.35, 0.6, 0.85])
+def test_the_part_that_is_best_in_validation(wrong):
+    """Half of the voxels are right where less than ``wrong`` is warped, and half where more than ``wrong - 0.2`` is."""
+    label = np.array([1, 2] * 8)
+    sure, other = np.eye(3)[label], np.eye(3)[3 - label]
+    first = np.arange(16) < 8
+    little = wrong - 0.2  # the most probable class changes where (1 - b) p = b q
+    predicted = np.where(first[:, None], wrong * sure, little * other)
+    warped = np.where(first[:, None], (1 - wrong) * other, (1 - little) * sure)
+    samples = {"s": {"image": None, "label": label, "label_weight": np.ones(3)}}
+    (expected,) = [part for part in PARTS if little < part < wrong]
+    found = measure_masks(chosen_stage(None), samples, CLASSES, lambda image, rng: Parts(predicted, warped), 0)
+    assert found.part == expected
+    mask = Parts(predicted, warped).mask(expected)
+    assert str(found.rows) == str(quality("s", "validation", mask, CLASSES, samples["s"]))
+
+
+@pytest.mark.parametrize(("wanted", "part"), [(None, 0.5), (0.3, 0.3), (0.0, 0.0)])
+def test_without_validation_subjects_a_part_is_not_chosen(wanted, part):
+    assert measure_masks(chosen_stage(wanted), {}, CLASSES, None, 0) == (part, [])
 
 
 @pytest.mark.parametrize("dimension", SHAPES)
@@ -119,7 +158,7 @@ def test_a_tiny_run_interrupted_in_the_masks_and_resumed(tmp_path, monkeypatch):
     data = ["--set", "data.shape=(24, 24)", "--set", "data.spacing=(5, 5)", "--data-dir", str(tmp_path / "data")]
     work = tmp_path / "work"
     command = ["train", "--tiny", "--method", "uniseg_reg", "--workdir", str(work), *data]
-    made, finish = [], pseudo.pseudo_mask
+    made, finish = [], pseudo.mask_parts
 
     def stop_at_the_third(*args):
         made.append(1)
@@ -128,7 +167,7 @@ def test_a_tiny_run_interrupted_in_the_masks_and_resumed(tmp_path, monkeypatch):
         return finish(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pseudo, "pseudo_mask", stop_at_the_third)
+        patch.setattr(pseudo, "mask_parts", stop_at_the_third)
         assert main(command) == 130
     folder = work / "uniseg_reg_1" / "pseudo"
     half = _files(folder)

@@ -11,10 +11,10 @@ from deepatlas_tf.training.experiment import Data, set_value
 from deepatlas_tf.training.loop import train_experiment
 
 SETTINGS = [
-    "stages.registration_unsupervised.steps=1200",
-    "stages.semi_deepatlas.steps=900",
-    "stages.deepatlas.steps=480",
-    "stages.deepatlas.weights.segmentation.anatomy=1.0",
+    "stages.segmentation_baseline.steps=360",
+    "stages.registration_unsupervised.steps=60",
+    "stages.semi_deepatlas.steps=100",
+    "stages.deepatlas.steps=240",
 ]
 
 

@@ -47,7 +47,7 @@ def train_jointly(folder, workdir, strategy=None):
     tiny = get_experiment("phantom_knee", tiny=True)
     turns = {"registration": 2, "segmentation": 1}
     stage = dataclasses.replace(
-        tiny.stages[-1], start_from={}, turns=turns, batch_size=2, augmentation=Augmentation(), epochs=1
+        tiny.stages[-1], start_from={}, pseudo_from={}, turns=turns, batch_size=2, augmentation=Augmentation(), epochs=1
     )
     train_experiment(dataclasses.replace(tiny, stages=(stage,)), dataset, Path(workdir), strategy)
 

@@ -75,8 +75,8 @@ def test_what_is_not_measured_is_said_in_one_line(labelled, subjects, said, caps
 
 
 def test_supervised_terms_count_where_they_are_weighted_and_trained():
-    stage = next(stage for stage in get_experiment("brains").stages if stage.name == "semi_deepatlas")
-    stage = dataclasses.replace(stage, labelled_fraction=(None, None))
+    stage = next(stage for stage in get_experiment("brains").stages if stage.name == "deepatlas")
+    stage = dataclasses.replace(stage, labelled_fraction=(None, None), pseudo_from={})
     assert needs_labels(stage)
     assert not needs_labels(dataclasses.replace(stage, turns={"registration": 1, "segmentation": 0}))
     assert not needs_labels(dataclasses.replace(stage, weights={"segmentation": {"anatomy": 1.0}}))
