@@ -109,7 +109,7 @@ def test_every_run_is_an_experiment_and_has_a_name_of_its_own(monkeypatch):
     from deepatlas_tf.cli import _parser
 
     runs = [run for _, runs in evidence.TABLES.values() for run in runs]
-    assert len({run.name for run in runs}) == len(runs) == 18
+    assert len({run.name for run in runs}) == len(runs) == 31
     for run in runs:
         args = _parser().parse_args(["train", *run.options])
         made = make_experiment(args.dataset, args.method, labels=args.labels, seed=args.seed, settings=args.set)
