@@ -119,7 +119,8 @@ def test_samples_to_be_measured_know_the_way_to_the_network(aligned):
 @pytest.fixture(scope="module")
 def run(aligned, tmp_path_factory):
     """The folder of a run on aligned scans, its networks untrained."""
-    folder, experiment = tmp_path_factory.mktemp("runs") / "run", make_experiment("nifti", tiny=True)
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    experiment = make_experiment("nifti", tiny=True, settings=["networks.registration=voxelmorph"])
     write_settings(experiment, folder)
     write_data(aligned, aligned.labelled["train"], RunFolder(folder))
     for stage, kind in (("registration_unsupervised", "registration"), ("segmentation_baseline", "segmentation")):
