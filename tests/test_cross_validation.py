@@ -101,6 +101,13 @@ def test_a_damaged_list_of_folds_is_named(tmp_path):
             open_model(tmp_path)
 
 
+@pytest.mark.parametrize("command", [["evaluate"], ["report", "-o", "page.html"]])
+def test_what_is_of_one_run_asks_for_a_fold(command, tmp_path, capsys):
+    (tmp_path / "folds.json").write_text('{"folds": ["fold_0"]}')
+    assert main([command[0], str(tmp_path), *command[1:]]) == 1
+    assert f"{tmp_path} is a cross-validation: give the folder of one of its folds\n" in capsys.readouterr().err
+
+
 def test_scores_of_folds_by_hand():
     def of(dice, hd95):
         return {"a": {"segmentation": {"dice": {"mean": dice}, "hd95_mm": {"mean": hd95}}}}

@@ -12,6 +12,7 @@ from deepatlas_tf.runs.checks import (
     checked_summary,
     checked_table,
 )
+from deepatlas_tf.runs.ensemble import FOLDS
 from deepatlas_tf.runs.files import read_json, read_json_lines, read_rows
 from deepatlas_tf.types import DataError
 
@@ -176,6 +177,8 @@ class RunFolder:
     def record(self) -> dict:
         """The content of ``experiment.json``: settings, versions and git commit."""
         if not self.settings_file.is_file():
+            if (self.path / FOLDS).is_file():
+                raise DataError(f"{self.path} is a cross-validation: give the folder of one of its folds")
             raise DataError(f"{self.path} is not the folder of a run: it has no experiment.json")
         return read_json(self.settings_file)
 

@@ -152,6 +152,18 @@ def test_numbers_in_sentences():
     both = [mean(name, "deepatlas", "registration") for name in (old, other)]
     refined = mean(other, "deepatlas_anatomy", "registration")
     assert f"its registration {both[0]} and {both[1]}, and {refined} refined with anatomy" in line
+    brains, page = "brains_1_deepatlas_masks", PAGE.read_text("utf-8").replace("\n", " ")
+    for folder, task, against in (
+        (brains, "segmentation", "segmentation_baseline"),
+        (brains, "registration", "registration_unsupervised"),
+        (run, "segmentation", "segmentation_baseline"),
+        (run, "registration", "registration_unsupervised"),
+    ):
+        gain = kept(folder, "comparison.json")[task][against]
+        cases = f"{gain['better_in']} {'subjects' if task == 'segmentation' else 'pairs'}, p = {gain['p']:.2g})"
+        assert cases in page and f"{gain['difference']:+.3f}" in page, (folder, task)
+    masks = kept(brains, "training.json")["pseudo_masks"]["deepatlas"]["dice"]
+    assert f"masks of the validation subjects have a Dice of {masks:.3f}" in page
     rows = {row["turn"]: row for row in kept("onednn", "turns.json")["rows"]}
     installing = (ROOT / "docs" / "install.md").read_text("utf-8")
     one, other = rows["registration"], rows["segmentation"]

@@ -7,9 +7,13 @@ import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates, rotate, shift
 
 from deepatlas_tf.cli import main
+from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.models.registration.voxelmorph import registration_net
+from deepatlas_tf.models.segmentation.light import light_unet
+from deepatlas_tf.runs.instance import InstanceOptimisation, optimise
 from deepatlas_tf.streams.pseudo_masks import read_mask
 from deepatlas_tf.training import pseudo
-from deepatlas_tf.training.experiment import Stage
+from deepatlas_tf.training.experiment import Data, Experiment, Stage
 from deepatlas_tf.training.pseudo import (
     PARTS,
     Parts,
@@ -115,6 +119,32 @@ def test_the_part_that_is_best_in_validation(wrong):
 @pytest.mark.parametrize(("wanted", "part"), [(None, 0.5), (0.3, 0.3), (0.0, 0.0)])
 def test_without_validation_subjects_a_part_is_not_chosen(wanted, part):
     assert measure_masks(chosen_stage(wanted), {}, CLASSES, None, 0) == (part, [])
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_registration_for_a_mask_is_refined_under_the_loss_of_its_stage(steps, tmp_path):
+    """By so many steps as the stage says; 0 is what the network says."""
+    registration = Stage(
+        name="first", method="voxelmorph", steps=1, similarity="local_ncc", similarity_settings={"window": 5}
+    )
+    teachers = {"registration": "first", "segmentation": "first"}
+    stage = Stage(name="s", method="deepatlas", steps=1, pseudo_from=teachers, pseudo_instance_steps=steps)
+    nets = {
+        "registration": registration_net((12, 14), (4, 4), (4, 4, 4)),
+        "segmentation": light_unet((12, 14), 3, (4, 8)),
+    }
+    (tmp_path / "first" / "nets").mkdir(parents=True)
+    for name, net in nets.items():
+        net.save(tmp_path / "first" / "nets" / f"{name}.keras", save_format="keras")
+    experiment = Experiment("e", Data("phantom_knee"), (registration, stage))
+    made = pseudo.teacher_nets(stage, experiment, tmp_path)
+    moving, fixed = smooth((12, 14), 0), smooth((12, 14), 1)
+    field = nets["registration"]([moving[None], fixed[None]]).numpy()
+    settings = InstanceOptimisation(steps, similarity="local_ncc", similarity_settings={"window": 5})
+    expected = optimise(tf.constant(field), tf.constant(moving[None]), tf.constant(fixed[None]), settings)
+    np.testing.assert_allclose(made.register(moving, fixed), expected[0], atol=1e-4)
+    assert bool(steps) == (np.abs(expected - field).max() > 0.01)
+    np.testing.assert_allclose(made.segment(moving), nets["segmentation"](moving[None])[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("dimension", SHAPES)
