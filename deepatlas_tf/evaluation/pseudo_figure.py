@@ -99,18 +99,23 @@ def pseudo_masks(
 
 
 def pseudo_quality(path: Path, rounds: Mapping[str, list[dict]], title: str) -> None:
-    """Draw confidence and Dice of the masks over the rounds, and against each other in the last round.
+    """Draw confidence and Dice of the masks over the rounds, where there are several, and against each other.
+
+    The second picture is of the last round.
 
     Args:
         path: where the PNG is written.
         rounds: the rows of ``pseudo/quality.csv`` of each stage that made masks, in order.
         title: text above the figure.
     """
-    with figure_file(path, 8.5, 3.8) as figure:
+    n_panels = min(2, len(rounds))
+    with figure_file(path, 4.25 * n_panels, 3.8) as figure:
         figure.suptitle(title)
-        over_rounds, last = figure.subplots(1, 2)
-        _over_rounds(over_rounds, rounds)
+        *over_rounds, last = figure.subplots(1, n_panels, squeeze=False)[0]
+        for axis in over_rounds:
+            _over_rounds(axis, rounds)
         _against_each_other(last, list(rounds.values())[-1])
+        last.set_title("validation subjects, last round" if over_rounds else "validation subjects")
 
 
 def _over_rounds(axis: Axes, rounds: Mapping[str, list[dict]]) -> None:
@@ -136,7 +141,6 @@ def _against_each_other(axis: Axes, rows: list[dict]) -> None:
         axis.plot([r["confidence"] for r in own], [r["dice"] for r in own], "o", markersize=4, label=spoken(name))
     axis.set_xlabel("mean confidence of the class")
     axis.set_ylabel("Dice of the pseudo mask")
-    axis.set_title("validation subjects, last round")
     if 0 < len(measured) and len(dict.fromkeys(row["class"] for row in measured)) <= 10:
         axis.legend(fontsize=8)
 

@@ -10,7 +10,7 @@ from matplotlib.image import imread
 
 from deepatlas_tf.evaluation import pseudo_figure
 from deepatlas_tf.evaluation.plane import Plane
-from deepatlas_tf.evaluation.pseudo_figure import Masked, draw_pseudo, pseudo_masks
+from deepatlas_tf.evaluation.pseudo_figure import Masked, draw_pseudo, pseudo_masks, pseudo_quality
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.phantoms.knee import CLASS_NAMES, knee
 from deepatlas_tf.runs.files import write_rows
@@ -85,16 +85,31 @@ def test_what_is_not_there_is_not_drawn(tmp_path):
     assert draw_pseudo(RunFolder(tmp_path), dataset, "knees") == []
 
 
-@pytest.mark.parametrize("dimension", GRIDS)
-def test_the_map_is_the_probability_of_the_most_probable_class(dimension, tmp_path, monkeypatch):
-    figures = []
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that are drawn, in place of files."""
+    kept = []
 
     @contextlib.contextmanager
     def keep(path, width, height):
-        figures.append(Figure(figsize=(width, height), layout="constrained"))
-        yield figures[-1]
+        kept.append(Figure(figsize=(width, height), layout="constrained"))
+        yield kept[-1]
 
     monkeypatch.setattr(pseudo_figure, "figure_file", keep)
+    return kept
+
+
+@pytest.mark.parametrize(("n", "titles"), [(1, ["validation subjects"]), (3, ["", "validation subjects, last round"])])
+def test_one_round_is_no_curve(n, titles, figures, tmp_path):
+    row = {"subject": "knee0", "split": "validation", "class": "femur", "confidence": 0.8, "dice": 0.7}
+    pseudo_quality(tmp_path / "x.png", {f"round{i}": [row] for i in range(n)}, "t")
+    axes = figures[0].axes
+    assert [axis.get_title() for axis in axes] == titles
+    assert [line.get_xydata().tolist() for line in axes[-1].lines] == [[[0.8, 0.7]]]
+
+
+@pytest.mark.parametrize("dimension", GRIDS)
+def test_the_map_is_the_probability_of_the_most_probable_class(dimension, tmp_path, figures):
     dataset = MadeUp(*GRIDS[dimension])
     subjects = [
         Masked(f"knee{i}", dataset.knees[i][0].reshape(*GRIDS[dimension][0], 1), dataset.mask(i)) for i in (0, 3)
