@@ -4,7 +4,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-from scipy.ndimage import map_coordinates
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.methods.base import Part
@@ -44,22 +43,6 @@ def as_dataset(pair):
     return tf.data.Dataset.from_tensors(pair).repeat()
 
 
-def np_warp(image, u):
-    grid = np.stack(np.meshgrid(*map(np.arange, image.shape[:-1]), indexing="ij"))
-    location = grid + np.moveaxis(u, -1, 0)
-    channels = [map_coordinates(image[..., c], location, order=1, mode="nearest") for c in range(image.shape[-1])]
-    return np.stack(channels, axis=-1)
-
-
-def np_soft_dice(p, q):
-    p, q = (x.reshape(-1, N_CLASSES)[:, 1:] for x in (p, q))
-    return 1 - np.mean(2 * (p * q).sum(0) / (p.sum(0) + q.sum(0)))
-
-
-def np_cross_entropy(p, q):
-    return -np.mean((q * np.log(np.maximum(p, 1e-7))).sum(-1))
-
-
 def by_hand(method, pair):
     """For each example: images, field, predictions and one-hot labels in NumPy."""
     moving, fixed = (tf.nest.map_structure(np.asarray, pair[side]) for side in ("moving", "fixed"))
@@ -91,7 +74,7 @@ def traced(request):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_four_cases_of_the_paper(traced, case):
+def test_the_four_cases_of_the_paper(traced, case, by_numpy):
     """Xu & Niethammer 2019: the manual label where there is one, else the prediction; no term for two predictions."""
     method, segmentation_terms, shape = traced
     has_moving, has_fixed = CASES[case]
@@ -99,24 +82,24 @@ def test_the_four_cases_of_the_paper(traced, case):
     registration = {k: v.numpy() for k, v in method.registration_terms(pair).items()}
     segmentation = {k: v.numpy() for k, v in segmentation_terms(pair).items()}
     for b, (image_m, image_f, u, p_m, p_f, y_m, y_f) in enumerate(by_hand(method, pair)):
-        warped_image = np_warp(image_m, u)
+        warped_image = by_numpy.warp(image_m, u)
         similarity = 1 - np.corrcoef(warped_image.ravel(), image_f.ravel())[0, 1]
         moving_anatomy, fixed_anatomy = (y_m if has_moving else p_m), (y_f if has_fixed else p_f)
-        warped = np_warp(moving_anatomy, u)
-        dice = np_soft_dice(warped, fixed_anatomy)
+        warped = by_numpy.warp(moving_anatomy, u)
+        dice = by_numpy.soft_dice(warped, fixed_anatomy)
         np.testing.assert_allclose(registration["similarity"][b], similarity, atol=1e-4)
         np.testing.assert_allclose(registration["anatomy"][b], dice, atol=1e-4)
         np.testing.assert_allclose(segmentation["anatomy"][b], 0 if case == "none" else dice, atol=1e-4)
-        entropy = {"moving": np_cross_entropy(p_f, warped), "fixed": np_cross_entropy(warped, y_f)}
+        entropy = {"moving": by_numpy.cross_entropy(p_f, warped), "fixed": by_numpy.cross_entropy(warped, y_f)}
         np.testing.assert_allclose(segmentation["anatomy_cross_entropy"][b], entropy.get(case, 0), rtol=1e-3, atol=1e-5)
-        supervised = has_moving * np_soft_dice(p_m, y_m) + has_fixed * np_soft_dice(p_f, y_f)
+        supervised = has_moving * by_numpy.soft_dice(p_m, y_m) + has_fixed * by_numpy.soft_dice(p_f, y_f)
         np.testing.assert_allclose(segmentation["supervised"][b], supervised, atol=1e-4)
-        entropies = has_moving * np_cross_entropy(p_m, y_m) + has_fixed * np_cross_entropy(p_f, y_f)
+        entropies = has_moving * by_numpy.cross_entropy(p_m, y_m) + has_fixed * by_numpy.cross_entropy(p_f, y_f)
         np.testing.assert_allclose(segmentation["supervised_cross_entropy"][b], entropies, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_class_that_is_not_labelled_comes_from_the_prediction_and_is_not_supervised(shape):
+def test_a_class_that_is_not_labelled_comes_from_the_prediction_and_is_not_supervised(shape, by_numpy):
     """The moving map holds class 1 only, the fixed one class 2 only; no term may see where 0 hides the others."""
     method = DeepAtlas(**nets(shape))
     method.compile(weights={"segmentation": dict.fromkeys(DeepAtlas.default_weights["segmentation"], 1.0)})
@@ -132,7 +115,7 @@ def test_a_class_that_is_not_labelled_comes_from_the_prediction_and_is_not_super
             anatomy = np.zeros_like(p)
             anatomy[..., others] = p[..., others] / p[..., others].sum(-1, keepdims=True)
             anatomies.append(np.where(y[..., [kept]] > 0, y, anatomy))
-        dice = np_soft_dice(np_warp(anatomies[0], u), anatomies[1])  # each class is labelled on one side
+        dice = by_numpy.soft_dice(by_numpy.warp(anatomies[0], u), anatomies[1])  # each class is labelled on one side
         np.testing.assert_allclose(terms["anatomy"][b], dice, atol=1e-4)
         supervised = sum(_dice_of(p, y, c) / 2 for p, y, c in ((p_m, y_m, 1), (p_f, y_f, 2)))
         np.testing.assert_allclose(terms["supervised"][b], supervised, atol=1e-4)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.ndimage import map_coordinates
 
 from deepatlas_tf.keras_stack import graph_function, keras, tf
 from deepatlas_tf.methods.deepatlas import DeepAtlas
@@ -43,21 +42,6 @@ def predicted(method, pair):
     return method.nets["segmentation"](pair["fixed"]["image"]).numpy()
 
 
-def np_warp(image, u):
-    grid = np.stack(np.meshgrid(*map(np.arange, image.shape[:-1]), indexing="ij")) + np.moveaxis(u, -1, 0)
-    channels = [map_coordinates(image[..., c], grid, order=1, mode="nearest") for c in range(image.shape[-1])]
-    return np.stack(channels, axis=-1)
-
-
-def np_soft_dice(p, q):
-    p, q = (x.reshape(-1, N_CLASSES)[:, 1:] for x in (p, q))
-    return 1 - np.mean(2 * (p * q).sum(0) / (p.sum(0) + q.sum(0)))
-
-
-def np_cross_entropy(p, q):
-    return -np.mean((q * np.log(np.maximum(p, 1e-7))).sum(-1))
-
-
 def make_method(shape, **settings):
     keras.utils.set_random_seed(0)
     registration = registration_net(shape, (4, 4), (4, 4, 4))
@@ -70,7 +54,7 @@ def make_method(shape, **settings):
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_mask_is_the_anatomy_of_an_image_without_a_label(shape, compiled):
+def test_the_mask_is_the_anatomy_of_an_image_without_a_label(shape, compiled, by_numpy):
     """In the registration turn, where the segmentation network has nothing to say then."""
     pair, method = make_pair(shape, 0), make_method(shape)
     method.nets["segmentation"] = None
@@ -78,17 +62,20 @@ def test_the_mask_is_the_anatomy_of_an_image_without_a_label(shape, compiled):
     found = function(tensors(pair))["anatomy"]
     u = method.nets["registration"]([pair["moving"]["image"], pair["fixed"]["image"]]).numpy()
     labels, masks = np.eye(N_CLASSES)[pair["moving"]["label"]], pair["fixed"]["soft_label"]
-    expected = [np_soft_dice(np_warp(label, field), mask) for label, field, mask in zip(labels, u, masks, strict=True)]
+    expected = [
+        by_numpy.soft_dice(by_numpy.warp(label, field), mask)
+        for label, field, mask in zip(labels, u, masks, strict=True)
+    ]
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("pairs", ["paper", "aligned"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_images_without_a_label_are_learned_by_their_masks(shape, pairs):
+def test_images_without_a_label_are_learned_by_their_masks(shape, pairs, by_numpy):
     """Beside what is learned without masks; the labelled side has nothing of its own."""
     pair, method = make_pair(shape, 0), make_method(shape, segmentation_pairs=pairs)
     plain, more = (method.segmentation_terms(tensors(p)) for p in (without_masks(pair), pair))
-    for name, of in (("supervised", np_soft_dice), ("supervised_cross_entropy", np_cross_entropy)):
+    for name, of in (("supervised", by_numpy.soft_dice), ("supervised_cross_entropy", by_numpy.cross_entropy)):
         expected = list(map(of, predicted(method, pair), pair["fixed"]["soft_label"]))
         np.testing.assert_allclose(more[name] - plain[name], expected, atol=1e-4)
     for name in ("anatomy", "anatomy_cross_entropy"):
@@ -96,7 +83,7 @@ def test_images_without_a_label_are_learned_by_their_masks(shape, pairs):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_voxels_that_a_gate_has_emptied_teach_nothing(shape):
+def test_voxels_that_a_gate_has_emptied_teach_nothing(shape, by_numpy):
     """The rest counts as by hand, the Dice of a class as much as the part of it that is known."""
     pair, method = make_pair(shape, 0, emptied=True), make_method(shape, segmentation_pairs="aligned")
     found = method._pseudo_parts(tensors(pair))[1].terms()
@@ -107,7 +94,7 @@ def test_voxels_that_a_gate_has_emptied_teach_nothing(shape):
     dice = 2 * (p * q).sum(axes) / (p + q).sum(axes)
     known = (p + q).sum(axes) / (whole + q).sum(axes)
     np.testing.assert_allclose(found["supervised"], (known * (1 - dice))[:, 1:].mean(-1), atol=1e-4)
-    entropies = list(map(np_cross_entropy, predicted(method, pair), masks))
+    entropies = list(map(by_numpy.cross_entropy, predicted(method, pair), masks))
     np.testing.assert_allclose(found["supervised_cross_entropy"], entropies, atol=1e-4)
 
 
