@@ -41,8 +41,7 @@ from deepatlas_tf.types import DataError
 
 ROTATION_DEGREES, SHIFT = 20.0, 0.1
 N_MOTIONS, N_SOURCES = 4, 5
-PARTS = (0.0, 0.25, 0.5, 0.75)  # that warped label maps may have in a mask
-HALF = 0.5  # that they have where no validation subject can tell
+PARTS = (0.5, 0.0, 0.25, 0.75)  # that warped label maps may have in a mask; the first where nothing can be measured
 
 
 class Motion(NamedTuple):
@@ -153,7 +152,7 @@ def measure_masks(
     """Measure the masks of the validation subjects, and choose the part of warped label maps by them where it is None.
 
     Args:
-        stage: its ``pseudo_warped`` is the part; None takes the best of ``PARTS``, and ``HALF`` without subjects.
+        stage: its ``pseudo_warped`` is the part; None takes the best of ``PARTS``, the first without subjects.
         samples: labelled samples by subject, NumPy arrays.
         class_names: background included.
         make: gives the parts of the mask of an image ``(*S, 1)``.
@@ -164,11 +163,13 @@ def measure_masks(
         parts = make(sample["image"], np.random.default_rng((seed, 1, index)))
         for part, found in rows.items():
             found += quality(subject, "validation", parts.mask(part), class_names, sample)
-    scores = {part: [row["dice"] for row in found if not np.isnan(row["dice"])] for part, found in rows.items()}
-    if stage.pseudo_warped is not None:
-        part = stage.pseudo_warped
-    else:
-        part = max(scores, key=lambda part: np.mean(scores[part])) if scores[HALF] else HALF
+
+    def score(part: float) -> float:
+        found = [row["dice"] for row in rows[part] if not np.isnan(row["dice"])]
+        return float(np.mean(found)) if found else -np.inf
+
+    part = max(rows, key=score)
+    if stage.pseudo_warped is None:
         say(f"[{stage.name}] pseudo masks: {part:.0%} of a mask are warped label maps, the rest predictions")
     return Measured(part, rows[part])
 
