@@ -1,11 +1,13 @@
 """Keras layers that the networks share: warping, integration, normalisation, dropout, padding and upsampling."""
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deepatlas_tf.keras_stack import keras, tf, vxm
 from deepatlas_tf.ops.compiled import compiled
+from deepatlas_tf.ops.filters import cut
 from deepatlas_tf.ops.interpolation import sizes
 from deepatlas_tf.ops.velocity import integrate
 from deepatlas_tf.ops.warp import warp
@@ -220,20 +222,7 @@ class UpsampleField(keras.layers.Layer):
         self.factor = factor
 
     def call(self, field: Tensor) -> Tensor:
-        for axis in range(1, field.shape.rank - 1):
-            field = self._interpolate(field, axis)
-        return self.factor * field
-
-    def _interpolate(self, field: Tensor, axis: int) -> Tensor:
-        n = tf.shape(field)[axis]
-        fine = tf.cast(tf.range(n * self.factor), tf.float32)
-        position = (fine - (self.factor - 1) / 2) / self.factor
-        position = tf.clip_by_value(position, 0.0, tf.cast(n - 1, tf.float32))
-        lower = tf.cast(position, tf.int32)
-        weight = position - tf.cast(lower, tf.float32)
-        weight = tf.reshape(weight, [-1] + [1] * (field.shape.rank - 1 - axis))  # along the axis, for all channels
-        upper = tf.minimum(lower + 1, n - 1)
-        return (1 - weight) * tf.gather(field, lower, axis=axis) + weight * tf.gather(field, upper, axis=axis)
+        return _upsampled(field, self.factor)
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         spatial = [None if n is None else n * self.factor for n in input_shape[1:-1]]
@@ -241,6 +230,23 @@ class UpsampleField(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "factor": self.factor}
+
+
+@compiled
+def _upsampled(field: Tensor, factor: int) -> Tensor:
+    """What :class:`UpsampleField` gives: along each axis, ``factor`` means of neighbours for each voxel."""
+    for axis in range(field.shape.rank - 2):
+        wide = tf.concat([cut(field, axis, 0, 1), field, cut(field, axis, -1, None)], axis=axis + 1)
+        means = []
+        for index in range(factor):
+            weight, before = math.modf((index - (factor - 1) / 2) / factor + 1)  # of the voxel after this one, in wide
+            start = int(before)
+            first, second = (cut(wide, axis, i, i - 2 or None) for i in (start, start + 1))
+            means.append((1 - weight) * first + weight * second)
+        shape = sizes(field)
+        shape[axis + 1] *= factor
+        field = tf.reshape(tf.stack(means, axis=axis + 2), shape)
+    return factor * field
 
 
 def _normalise_and_activate(x: Tensor, scale: Tensor, offset: Tensor, epsilon: float, leak: float) -> Tensor:

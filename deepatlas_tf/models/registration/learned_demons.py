@@ -32,6 +32,7 @@ from deepatlas_tf.models.layers import CropLike, LeakyReLU, PadToMultiple, Spati
 from deepatlas_tf.models.network import Interface, Network
 from deepatlas_tf.models.upsampling import convolution
 from deepatlas_tf.ops.filters import box_sum, cut
+from deepatlas_tf.ops.interpolation import along, sizes
 from deepatlas_tf.types import Tensor
 
 STEPS = (6, 4, 3)
@@ -54,6 +55,7 @@ class LearnedDemons(Network):
         return dataclasses.replace(self, steps=(1, 1), width=4)
 
 
+_one_program = tf.function(jit_compile=True, autograph=False)  # traced once for each level, not for each step
 _register = keras.utils.register_keras_serializable("deepatlas_tf")
 
 
@@ -70,11 +72,7 @@ class LocalNormalisation(keras.layers.Layer):
         self.window = window
 
     def call(self, image: Tensor) -> Tensor:
-        image = tf.stop_gradient(image)
-        count = box_sum(tf.ones_like(image), self.window)
-        mean = box_sum(image, self.window) / count
-        variance = tf.maximum(box_sum(image * image, self.window) / count - mean * mean, 0.0)
-        return tf.stop_gradient((image - mean) * tf.math.rsqrt(variance + 1e-3))
+        return _normalised(tf.stop_gradient(image), self.window)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "window": self.window}
@@ -92,11 +90,7 @@ class DemonsForce(keras.layers.Layer):
         super().__init__(**{**kwargs, "dtype": "float32"})
 
     def call(self, inputs: Sequence[Tensor]) -> Tensor:
-        warped, fixed = (tf.stop_gradient(image) for image in inputs)
-        d = (fixed - warped)[..., None]  # (B, *S, C, 1)
-        g = (_central_differences(warped) + _central_differences(fixed)) / 2  # (B, *S, C, D)
-        size = tf.reduce_sum(g * g, axis=[-2, -1]) + tf.reduce_sum(d * d / 4 + 0.02, axis=[-2, -1])
-        return tf.stop_gradient(tf.reduce_sum(d * g, axis=-2) / size[..., None])
+        return _force(*map(tf.stop_gradient, inputs))
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         first = tf.TensorShape(input_shape[0])
@@ -189,6 +183,31 @@ def _smoothing(force_and_before: Sequence[Tensor], n_axes: int, name: str) -> Te
     identity = np.eye(n_axes)
     layer.set_weights([np.concatenate([GAIN * gaussian * identity, MOMENTUM * one * identity], axis=-2)])
     return smoothed
+
+
+@_one_program
+def _normalised(image: Tensor, window: int) -> Tensor:
+    mean = _box_mean(image, window)
+    variance = tf.maximum(_box_mean(image * image, window) - mean * mean, 0.0)
+    return (image - mean) * tf.math.rsqrt(variance + 1e-3)
+
+
+def _box_mean(x: Tensor, window: int) -> Tensor:
+    """Mean of the voxels of ``(B, *S, C)`` in the cube around each, of those that are in the image."""
+    x, half = box_sum(x, window), window // 2
+    for axis, size in enumerate(sizes(x)[1:-1], start=1):
+        place = tf.range(size)
+        count = tf.minimum(place, half) + 1 + tf.minimum(size - 1 - place, half)
+        x /= tf.reshape(tf.cast(count, x.dtype), along(axis, x.shape.rank, -1))
+    return x
+
+
+@_one_program
+def _force(warped: Tensor, fixed: Tensor) -> Tensor:
+    d = (fixed - warped)[..., None]  # (B, *S, C, 1)
+    g = (_central_differences(warped) + _central_differences(fixed)) / 2  # (B, *S, C, D)
+    size = tf.reduce_sum(g * g, axis=[-2, -1]) + tf.reduce_sum(d * d / 4 + 0.02, axis=[-2, -1])
+    return tf.reduce_sum(d * g, axis=-2) / size[..., None]
 
 
 def _central_differences(image: Tensor) -> Tensor:
