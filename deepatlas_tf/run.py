@@ -93,6 +93,7 @@ def evaluate(
     *,
     instance_steps: int = 0,
     anatomy: bool = False,
+    atlases: int = 0,
     data_dir: Path | None = None,
     manual_dir: Path | None = None,
 ) -> Evaluation:
@@ -103,11 +104,12 @@ def evaluate(
         split: ``"train"``, ``"validation"`` or ``"test"``.
         instance_steps: if not 0, registrations refined for each pair by so many steps are measured too.
         anatomy: and those for which the predictions of the run's segmentation network are aligned as well.
+        atlases: if not 0, segmentations with the first so many label maps of training as atlases are measured too.
         data_dir, manual_dir: as for :func:`train`.
     """
     dataset = dataset_of_run(workdir, data_dir, manual_dir)
     pairs_per_subject = RunFolder(workdir).settings()["evaluation"]["pairs_per_subject"]
-    return measure_and_draw(dataset, workdir, split, pairs_per_subject, instance_steps, anatomy)
+    return measure_and_draw(dataset, workdir, split, pairs_per_subject, instance_steps, anatomy, atlases)
 
 
 def dataset_of_run(workdir: Path, data_dir: Path | None = None, manual_dir: Path | None = None) -> DataSet:
@@ -200,9 +202,10 @@ def measure_and_draw(
     pairs_per_subject: int,
     instance_steps: int = 0,
     anatomy: bool = False,
+    atlases: int = 0,
 ) -> Evaluation:
     """Measure and draw a run, and print the table and where the pictures are."""
-    evaluation = measure(workdir, dataset, split, pairs_per_subject, instance_steps, anatomy)
+    evaluation = measure(workdir, dataset, split, pairs_per_subject, instance_steps, anatomy, atlases)
     pictures = draw(workdir, evaluation, dataset, split)
     labelled = len(dataset.labelled[split])
     subjects = f"{labelled} subjects" if labelled else f"{len(dataset.subjects[split])} subjects without a label map"

@@ -10,7 +10,7 @@ warped, field = run.register("moving.nii.gz", "fixed.nii.gz")
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,10 +18,12 @@ from typing import NamedTuple
 import nibabel as nib
 
 from deepatlas_tf import run
+from deepatlas_tf.apply.atlases import check_refined, read_atlas
 from deepatlas_tf.apply.fields import field_image, warp_volume
 from deepatlas_tf.apply.files import header_of, stem
 from deepatlas_tf.apply.register import check_of_volumes, read_volume, register_scans
 from deepatlas_tf.apply.segment import segment_scan, with_numbers
+from deepatlas_tf.runs.atlases import Atlas, with_atlases
 from deepatlas_tf.runs.model import open_model
 from deepatlas_tf.scans import nifti
 
@@ -60,20 +62,38 @@ class Run:
         """The classes, ``background`` first."""
         return self.model.grid.class_names
 
-    def segment(self, scan: Scan, *, stage: str | None = None) -> nib.Nifti1Image:
+    def segment(
+        self,
+        scan: Scan,
+        *,
+        stage: str | None = None,
+        atlases: Sequence[tuple[Scan, Scan]] = (),
+        instance_steps: int = 0,
+    ) -> nib.Nifti1Image:
         """The label map of a scan (X, Y, Z), with the numbers that ``deepatlas segment`` writes.
 
         Args:
             scan: a file, or an image in memory.
             stage: of the run; None takes the last that segments.
+            atlases: (image, label map) of scans that vote with the network, see :mod:`deepatlas_tf.runs.atlases`.
+            instance_steps: the registration of each atlas is refined by so many steps.
 
         Raises:
-            DataError: if the scan cannot be used, or there is no such network.
+            DataError: if the scan or an atlas cannot be used, or there is no such network.
         """
+        check_refined(atlases, instance_steps)
+        segment = self._segmenter(stage)
+        if atlases:
+            register = self._registrar(self.model.registration_beside(stage), instance_steps, False)
+            segment = with_atlases(segment, register, [self._atlas(*files) for files in atlases])
         with _file_of(scan) as (path, name):
             source, header = nifti.read_image(path, name, len(self.model.grid.shape)), header_of(path)
-        found = segment_scan(self._segmenter(stage), self.model.grid, source)
+        found = segment_scan(segment, self.model.grid, source, windows=not atlases)
         return nifti.image_of(with_numbers(found.label, self.model.grid.written_numbers), source.affine, header)
+
+    def _atlas(self, image: Scan, label: Scan) -> Atlas:
+        with _file_of(image) as (path, name), _file_of(label) as (label_path, _):
+            return read_atlas(path, label_path, self.model.grid, name)
 
     def register(
         self,

@@ -49,6 +49,16 @@ def covering_transform(scan: Nifti, grid: Grid, other: Nifti | None = None) -> G
     return GridTransform(scan.affine, scan.volume.shape, shape, grid.spacing)
 
 
+def check_window(transform: GridTransform, grid: Grid) -> None:
+    """Raise DataError where a scan, by its transform, is larger than the training grid, which atlases lie on."""
+    if tuple(transform.shape) != tuple(grid.shape):
+        large, known = (" x ".join(map(str, shape)) for shape in (transform.shape, grid.shape))
+        raise DataError(
+            f"it takes {large} voxels of the network's grid, and atlases are registered on {known}: crop it to its "
+            "anatomy, or do without --atlas"
+        )
+
+
 def _check_size(scan: Nifti, grid: Grid) -> None:
     transform = GridTransform(scan.affine, scan.volume.shape, grid.shape, grid.spacing)
     finest, voxels = max(transform.factors), math.prod(extent(scan, grid))

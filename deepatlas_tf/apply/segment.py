@@ -10,14 +10,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from deepatlas_tf.apply.atlases import check_refined, read_atlas
 from deepatlas_tf.apply.components import keep_largest
-from deepatlas_tf.apply.files import check_outputs, find_scans, header_of, save, stem, writing
+from deepatlas_tf.apply.files import check_outputs, check_scan, find_scans, header_of, save, stem, writing
 from deepatlas_tf.apply.foreground import Region
-from deepatlas_tf.apply.grids import anatomy, cropped, mirrored, network_transform
+from deepatlas_tf.apply.grids import anatomy, check_window, cropped, mirrored, network_transform
 from deepatlas_tf.apply.windows import apply_in_windows
 from deepatlas_tf.messages import detail, progress, say
 from deepatlas_tf.metrics.blocks import by_blocks
-from deepatlas_tf.runs.model import Grid, note_on_sides, open_model
+from deepatlas_tf.runs.atlases import with_atlases
+from deepatlas_tf.runs.ensemble import Ensemble
+from deepatlas_tf.runs.model import ExportedModel, Grid, TrainedModel, note_on_sides, open_model
+from deepatlas_tf.runs.predict import Segmenter
 from deepatlas_tf.scans import nifti
 from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.scans.intensity import rescale
@@ -32,7 +36,9 @@ class Segmentation(NamedTuple):
     probabilities: np.ndarray | None
 
 
-def segment_scan(segment: Callable, grid: Grid, scan: Nifti, keep_probabilities: bool = False) -> Segmentation:
+def segment_scan(
+    segment: Callable, grid: Grid, scan: Nifti, keep_probabilities: bool = False, windows: bool = True
+) -> Segmentation:
     """Segment a scan: cropped to its anatomy, rescaled, at the voxel size of training, through the network, and back.
 
     Where the scans of training were aligned to a reference, so is this one. One that is larger than the training grid
@@ -46,6 +52,7 @@ def segment_scan(segment: Callable, grid: Grid, scan: Nifti, keep_probabilities:
         grid: that the network was trained on.
         scan: volume and affine.
         keep_probabilities: they need four bytes a voxel and class.
+        windows: False refuses a scan that is larger than the training grid, as ``segment`` takes no window of one.
 
     Raises:
         DataError: the network's result is not finite, the scan's voxels are too many for it, or it cannot be aligned.
@@ -53,6 +60,8 @@ def segment_scan(segment: Callable, grid: Grid, scan: Nifti, keep_probabilities:
     region = anatomy(scan, grid)
     part = cropped(scan, region)
     transform = network_transform(part, grid)
+    if not windows:
+        check_window(transform, grid)
     image = transform.image_to_network(rescale(part.volume))[..., None]
     probabilities = apply_in_windows(segment, image, grid.shape)
     if not np.isfinite(probabilities).all():
@@ -104,7 +113,9 @@ class SegmentationOptions:
     probabilities: write ``NAME_probabilities.nii.gz`` (X, Y, Z, C) too. keep_largest: each class keeps its largest
     connected component only, of the label map; the probabilities stay as they are. mirror: the scans are of left sides
     and the model knows right ones; they are mirrored for the network only. stage: of the run, None takes the last that
-    segments. overwrite: replace results that are there.
+    segments. overwrite: replace results that are there. atlases: (image, label map) of scans that vote with the
+    network, see :mod:`deepatlas_tf.runs.atlases`; with ``mirror`` they are of left sides, too. instance_steps: their
+    registrations are refined by so many steps for each scan.
     """
 
     probabilities: bool = False
@@ -112,6 +123,8 @@ class SegmentationOptions:
     mirror: bool = False
     stage: str | None = None
     overwrite: bool = False
+    atlases: Sequence[tuple[Path, Path]] = ()
+    instance_steps: int = 0
 
 
 def segment_files(
@@ -129,15 +142,17 @@ def segment_files(
         The scans that failed, and why. Each is named on stderr and does not stop the others.
 
     Raises:
-        DataError: the model cannot be used, an output cannot be written, or there is no scan.
+        DataError: the model or an atlas cannot be used, an output cannot be written, or there is no scan.
+        SettingError: there is nothing to register atlases by, or ``instance_steps`` without atlases.
     """
     options = options or SegmentationOptions()
-    scans = find_scans(paths)
+    check_refined(options.atlases, options.instance_steps)
+    scans, atlases = find_scans(paths), [check_scan(path) for pair in options.atlases for path in pair]
     results, volumes = [output / scan.name for scan in scans], output / "volumes.csv"
     extra = [_probabilities_path(result) for result in results] if options.probabilities else []
-    check_outputs([*results, *extra, volumes, output / "labels.csv"], options.overwrite, inputs=scans)
+    check_outputs([*results, *extra, volumes, output / "labels.csv"], options.overwrite, inputs=[*scans, *atlases])
     opened = open_model(model)
-    function, names = opened.segmenter(options.stage), opened.grid.class_names
+    function, names = _segmenter(opened, options), opened.grid.class_names
     note_on_sides(opened, options.mirror)
     _write_table(output / "labels.csv", ["label", "name"], zip(opened.grid.written_numbers, names, strict=True))
     rows: list[list[str]] = []
@@ -156,12 +171,22 @@ def segment_files(
     return failed
 
 
+def _segmenter(opened: TrainedModel | ExportedModel | Ensemble, options: SegmentationOptions) -> Segmenter:
+    """The function of the model, with the atlases where there are some."""
+    segment = opened.segmenter(options.stage)
+    if not options.atlases:
+        return segment
+    register = opened.registrar(opened.registration_beside(options.stage), options.instance_steps)
+    found = [read_atlas(image, label, opened.grid, stem(image), options.mirror) for image, label in options.atlases]
+    return with_atlases(segment, register, found)
+
+
 def _segment_file(function: Callable, grid: Grid, scan: Path, result: Path, options: SegmentationOptions) -> list[str]:
     """Write the label map, and the probabilities if asked for; return the row of ``volumes.csv``."""
     detail(f"reading {scan}")
     source = nifti.read_image(scan, stem(scan), len(grid.shape))
     shown = mirrored(source) if options.mirror else source  # voxels keep their places, so the result lies on the scan
-    found, header = segment_scan(function, grid, shown, options.probabilities), header_of(scan)
+    found, header = segment_scan(function, grid, shown, options.probabilities, not options.atlases), header_of(scan)
     label = keep_largest(found.label) if options.keep_largest else found.label
     if found.probabilities is not None:
         save(_probabilities_path(result), found.probabilities, source.affine, header)

@@ -6,6 +6,7 @@ from pathlib import Path
 EXAMPLES = """\
   deepatlas evaluate runs/hippo5 --split validation
   deepatlas evaluate runs/hippo5 --instance-steps 100 --anatomy
+  deepatlas evaluate runs/hippo5 --atlases 5
 """
 
 
@@ -25,6 +26,13 @@ def add_arguments(evaluate: argparse.ArgumentParser) -> None:
         action="store_true",
         help="and refined by what the run's segmentation network predicts for both scans of a pair, too",
     )
+    evaluate.add_argument(
+        "--atlases",
+        type=int,
+        default=0,
+        metavar="N",
+        help="measure segmentations in which N label maps of training, registered to the scan, vote, too",
+    )
     evaluate.add_argument("--data-dir", type=Path, help="as for train")
     evaluate.add_argument("--manual-dir", type=Path, help="as for train")
 
@@ -34,4 +42,5 @@ def run(args: argparse.Namespace) -> None:
     from deepatlas_tf.run import evaluate  # TensorFlow takes seconds to import: not for --help
 
     data = {"data_dir": args.data_dir, "manual_dir": args.manual_dir}
-    evaluate(args.workdir, args.split, instance_steps=args.instance_steps, anatomy=args.anatomy, **data)
+    more = {"instance_steps": args.instance_steps, "anatomy": args.anatomy, "atlases": args.atlases}
+    evaluate(args.workdir, args.split, **more, **data)

@@ -14,6 +14,7 @@ EXAMPLES = """\
   deepatlas segment knee.nii.gz --model runs/oai_knee -o segmented
   deepatlas segment scans/ --model exported/knee --probabilities -o segmented
   deepatlas segment scans/ --model runs/oai_knee --keep-largest -o segmented
+  deepatlas segment scans/ --model runs/oai_knee --atlas a.nii.gz a_labels.nii.gz -o segmented
 """
 
 
@@ -38,7 +39,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mirror",
         action="store_true",
-        help="the scans are of left sides, and the model knows right ones: mirrored for the network only",
+        help="the scans (and atlases) are of left sides, and the model knows right ones: mirrored for the network only",
+    )
+    parser.add_argument(
+        "--atlas",
+        nargs=2,
+        action="append",
+        default=[],
+        type=Path,
+        dest="atlases",
+        metavar=("IMAGE", "LABEL"),
+        help="a scan and its label map with the numbers of labels.csv, which is registered to each scan and votes with "
+        "the segmentation network; may be given several times; the scans must fit into the training grid",
+    )
+    parser.add_argument(
+        "--instance-steps", type=int, default=0, metavar="N", help="refine the registration of each --atlas by N steps"
     )
     parser.add_argument("--stage", metavar="NAME", help="of the run; default: the last that segments")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there")

@@ -15,12 +15,14 @@ from deepatlas_tf.messages import progress, say
 from deepatlas_tf.metrics.deformation import regularity
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.metrics.surface import surface_metrics
+from deepatlas_tf.runs.atlases import Atlas, voting
 from deepatlas_tf.runs.data_record import check_not_trained_on, check_same_grid
 from deepatlas_tf.runs.files import write_json, write_rows
-from deepatlas_tf.runs.folder import RunFolder
+from deepatlas_tf.runs.folder import TASKS, RunFolder
 from deepatlas_tf.runs.predict import IDENTITY, Predictors, Registrar, load_predictors, warp_label
+from deepatlas_tf.streams.subjects import read_samples
 from deepatlas_tf.training.unlabelled import registered_subjects, say_unlabelled
-from deepatlas_tf.types import DataError
+from deepatlas_tf.types import DataError, SettingError
 
 ALIGNMENT = "alignment"  # the method of the rows of an alignment to a reference alone
 
@@ -42,6 +44,7 @@ def evaluate(
     pairs_per_subject: int = 1,
     instance_steps: int = 0,
     anatomy: bool = False,
+    atlases: int = 0,
 ) -> Evaluation:
     """Measure the finished stages of a run; writes ``evaluation/{segmentation,registration}.csv`` and ``summary.json``.
 
@@ -61,26 +64,27 @@ def evaluate(
             pair by so many steps on the images, see :mod:`deepatlas_tf.runs.instance`.
         anatomy: ``<stage>_anatomy`` is measured too, for which the predictions of the run's segmentation network are
             aligned as well.
+        atlases: if not 0, ``<stage>_atlases`` is measured too, the segmentation of each stage with the first so many
+            label maps of training as atlases, see :mod:`deepatlas_tf.runs.atlases`. Their registrations are refined by
+            ``instance_steps``, on the images.
 
     Raises:
         DataError: if no stage of the run is finished, or there is nothing in the split to be measured; if the run has
             other classes or another grid, or was trained on subjects of the split.
-        SettingError: if there is no registration to be refined.
+        SettingError: if there is no registration to be refined; fewer atlases, none to register them, several domains.
     """
-    _check_data(RunFolder(workdir), dataset, split)
+    folder = RunFolder(workdir)
+    _check_data(folder, dataset, split)
+    samples = _atlases(folder, dataset, atlases)
     predictors = load_predictors(workdir, instance_steps, anatomy)
+    if samples:
+        predictors = voting(workdir, predictors, samples, refined=bool(instance_steps))
     evaluation = Evaluation(predictors)
     if not has_cases(dataset.subjects, dataset.labelled, split, registers=len(predictors.registrars) > 1):
         raise DataError(f"no subject of the {split} split of {dataset.name} has a label map to compare with")
     say_unlabelled(dataset, split, [domain for between in predictors.domains.values() for domain in between])
     _add_rows(evaluation, dataset, split, pairs_per_subject)
-    evaluation.summary = summarise_rows(
-        evaluation.segmentation_rows, evaluation.registration_rows, dataset.class_names[1:]
-    )
-    folder = RunFolder(workdir)
-    write_rows(folder.table_file("segmentation"), evaluation.segmentation_rows)
-    write_rows(folder.table_file("registration"), evaluation.registration_rows)
-    write_json(folder.summary_file, evaluation.summary)
+    _summarise(evaluation, dataset, folder)
     return evaluation
 
 
@@ -100,6 +104,15 @@ def _add_rows(evaluation: Evaluation, dataset: DataSet, split: str, pairs_per_su
             evaluation.registration_rows += _registration_rows(moving, fixed, registrars, dataset)
 
 
+def _summarise(evaluation: Evaluation, dataset: DataSet, folder: RunFolder) -> None:
+    """Add the summary of the rows, and write all."""
+    rows = evaluation.segmentation_rows, evaluation.registration_rows
+    evaluation.summary = summarise_rows(*rows, dataset.class_names[1:])
+    for task, found in zip(TASKS, rows, strict=True):
+        write_rows(folder.table_file(task), found)
+    write_json(folder.summary_file, evaluation.summary)
+
+
 def _check_data(folder: RunFolder, dataset: DataSet, split: str) -> None:
     """Raise DataError where the networks are for another grid, or were trained on subjects of the split."""
     if folder.model_file.exists():
@@ -107,6 +120,27 @@ def _check_data(folder: RunFolder, dataset: DataSet, split: str) -> None:
     recorded = folder.data()
     if recorded:
         check_not_trained_on(recorded, dataset.subjects[split], split, str(folder.path))
+
+
+def _atlases(folder: RunFolder, dataset: DataSet, n: int) -> list[Atlas]:
+    """The first ``n`` training subjects whose label map the run used."""
+    if n < 0:
+        raise SettingError(f"--atlases takes a number of label maps, not {n}")
+    if not n:
+        return []
+    if len(set(dataset.domains.values())) > 1:
+        raise SettingError(f"--atlases takes scans of one domain, and {dataset.name} has several")
+    recorded = folder.data()
+    if recorded is None:
+        raise DataError(f"{folder.path} has no data.json: run its training command again, which adds it")
+    used = recorded["used_labels"]
+    if n > len(used):
+        raise SettingError(f"--atlases {n}: {folder.path} was trained with {len(used)} label maps only")
+    found = read_samples(dataset.samples("train"), used[:n])
+    missing = [subject for subject in used[:n] if subject not in found]
+    if missing:
+        raise DataError(f"--atlases: {missing[0]} is no training subject any more: give the splits of training")
+    return [Atlas.of_sample(found[subject]) for subject in used[:n]]
 
 
 def _registration_tasks(

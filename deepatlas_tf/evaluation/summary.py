@@ -11,7 +11,9 @@ PER_PAIR = ("folds_percent", "sdlogj")
 MOST_FOLDS_PERCENT = 5.0
 FIRST = ("identity", "alignment", "segmentation_baseline", "registration_unsupervised", "registration_weak")
 LAST = ("deepatlas",)
-REFINED = re.compile(r"_(instance|anatomy)(?= \(|$)")  # at the end of a name, before the domains that it may tell
+DERIVED = re.compile(
+    r"_(instance|anatomy|atlases)(?= \(|$)"
+)  # at the end of a name, before the domains that it may tell
 # Heading, task, measure and digits after the point
 COLUMNS = (
     ("segmentation Dice", "segmentation", "dice", 3),
@@ -27,9 +29,9 @@ COLUMNS = (
 def method_order(methods: Iterable[str]) -> list[str]:
     """Sort names of methods, each once: baselines first, ``deepatlas`` last, the others between as they come.
 
-    Registrations of a stage that were refined for each pair follow that of the stage.
+    Registrations of a stage that were refined for each pair, and its segmentation with atlases, follow the stage.
     """
-    stage_of = {name: REFINED.sub("", name) for name in methods}
+    stage_of = {name: DERIVED.sub("", name) for name in methods}
     stages = list(dict.fromkeys(stage_of.values()))
     first = [name for name in FIRST if name in stages]
     last = [name for name in LAST if name in stages]

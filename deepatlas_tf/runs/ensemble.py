@@ -56,6 +56,10 @@ class Ensemble:
         """
         return _mean([model.registrar(stage, instance_steps, anatomy) for model in self.models])
 
+    def registration_beside(self, stage: str | None = None) -> str:
+        """The stage whose registration networks are used beside the segmentation of ``stage``, as for one run."""
+        return self.models[0].registration_beside(stage)
+
 
 def _mean(functions: Sequence[Callable]) -> Callable:
     def mean(*images: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from deepatlas_tf.runs.predict import (
     load_task_net,
     refined_registrar,
     registrar,
+    registration_beside,
     segmentation_for,
     segmenter,
     trained_nets,
@@ -109,6 +110,16 @@ class TrainedModel:
         segmentation = any_size(segmentation_for(self.folder, settings["name"])) if anatomy else None
         return refined_registrar(net, settings, instance_steps, segmentation)
 
+    def registration_beside(self, stage: str | None = None) -> str:
+        """The stage whose registration network is used beside the segmentation of ``stage``: itself, or the last.
+
+        ``stage`` is as for :meth:`segmenter`. Raises SettingError where no finished stage registers images.
+        """
+        found = registration_beside(self.folder, self.stage_of("segmentation", stage) or "")
+        if found is None:
+            raise SettingError(f"--atlas: no finished stage of {self.path} has learned to register images")
+        return found
+
 
 class ExportedModel:
     """A SavedModel written by ``deepatlas export``, with the functions that a :class:`TrainedModel` has."""
@@ -134,6 +145,9 @@ class ExportedModel:
             raise SettingError("--instance-steps needs the folder of the run: an exported model has no loss")
         function = self._signature("register", stage)
         return lambda m, f: function(moving=tf.constant(m[None]), fixed=tf.constant(f[None]))["displacement"].numpy()[0]
+
+    def registration_beside(self, stage: str | None = None) -> None:
+        """None, for the one registration network that an exported model may have."""
 
     def _signature(self, task: str, stage: str | None) -> Callable:
         if stage is not None:

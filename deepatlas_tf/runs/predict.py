@@ -84,7 +84,7 @@ def refined_registrar(
 
 
 def warp_image(image: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """Warp ``(*S, 1)`` by ``u (*S, D)`` in voxels, linearly."""
+    """Warp an image or class probabilities ``(*S, C)`` by ``u (*S, D)`` in voxels, linearly."""
     return warp(tf.constant(image[None]), tf.constant(u[None])).numpy()[0]
 
 
@@ -149,6 +149,22 @@ def segmentation_for(folder: RunFolder, stage: str) -> keras.Model:
         if folder.stage(name).net("segmentation").exists():
             return load_task_net(folder, name, "segmentation")
     raise SettingError(f"--anatomy needs a segmentation network, and {folder.path} has none that is finished")
+
+
+def registration_beside(folder: RunFolder, stage: str) -> str | None:
+    """The stage whose registration network is used beside the segmentation network of ``stage``.
+
+    It is the stage itself where it has learned to register images, else the last of the run that has; None where no
+    finished stage has.
+    """
+    found = [
+        s["name"]
+        for s in folder.settings()["stages"]
+        if "registration" in trained_nets(s)
+        and _compares_images(s)
+        and folder.stage(s["name"]).net("registration").exists()
+    ]
+    return stage if stage in found else (found[-1] if found else None)
 
 
 def load_task_net(folder: RunFolder, stage: str, task: str) -> keras.Model:

@@ -23,15 +23,13 @@ from typing import NamedTuple
 import numpy as np
 
 from deepatlas_tf.datasets.load import DataSet
-from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.messages import say
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.models.build import load_net
-from deepatlas_tf.ops.labels import mix
-from deepatlas_tf.ops.warp import warp
+from deepatlas_tf.runs.atlases import Atlas, warped_anatomy
 from deepatlas_tf.runs.files import replacing, write_rows
 from deepatlas_tf.runs.folder import TASKS, net_path
-from deepatlas_tf.runs.predict import refined_registrar, registrar, segmenter
+from deepatlas_tf.runs.predict import refined_registrar, registrar, segmenter, warp_image
 from deepatlas_tf.streams.pairs import hide_labels
 from deepatlas_tf.streams.pseudo_masks import STEPS, encode, mask_path, read_mask
 from deepatlas_tf.streams.subjects import read_samples
@@ -190,13 +188,11 @@ def mask_parts(sources: Sequence[Mapping], nets: TeacherNets, image: np.ndarray,
     predicted = [nets.segment(image)]
     for motion in [draw_motion(shape, rng) for _ in range(N_MOTIONS)]:
         there, back = displacement(shape, motion), displacement(shape, inverse(motion))
-        predicted.append(_warp(nets.segment(_warp(image, there)), back))
+        predicted.append(warp_image(nets.segment(warp_image(image, there)), back))
     drawn = draw_sources(len(sources), rng)
     warped = {}
     for index in dict.fromkeys(drawn):  # a source may be drawn several times
-        source = sources[index]
-        u = nets.register(source["image"], image)
-        warped[index] = _warp(_anatomy(source, nets.segment), u)
+        warped[index] = warped_anatomy(Atlas.of_sample(sources[index]), nets.segment, nets.register, image)
     return Parts(np.mean(predicted, axis=0), np.mean([warped[index] for index in drawn], axis=0))
 
 
@@ -265,13 +261,3 @@ def quality(
         start = {"subject": subject, "split": split, "class": name}
         rows.append({**start, "confidence": means[0], "entropy": means[1], "dice": float(scores[index])})
     return rows
-
-
-def _anatomy(source: Mapping[str, np.ndarray], segment: Callable) -> np.ndarray:
-    label, weight = source["label"][None], source["label_weight"][None]
-    predicted = segment(source["image"]) if weight.min() < 1 else np.zeros((*label.shape[1:], weight.size), np.float32)
-    return mix(tf.constant(label), tf.constant(weight), tf.constant(predicted[None])).numpy()[0]
-
-
-def _warp(image: np.ndarray, u: np.ndarray) -> np.ndarray:
-    return warp(tf.constant(image[None]), tf.constant(u[None])).numpy()[0]

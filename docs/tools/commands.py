@@ -63,7 +63,8 @@ def _required(actions) -> list[str]:
 def _value(action) -> str:
     if action.choices:
         return "{" + ",".join(map(str, action.choices)) + "}"
-    return action.metavar or action.dest.upper()
+    value = action.metavar or action.dest.upper()
+    return value if isinstance(value, str) else " ".join(value)
 
 
 def _name(action) -> str:

@@ -22,6 +22,7 @@ from deepatlas_tf.runs.folder import RunFolder, net_path
 from deepatlas_tf.runs.model import open_model
 from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.scans.nifti import Nifti
+from deepatlas_tf.trained import Run
 from deepatlas_tf.training.loop import write_data, write_settings
 from deepatlas_tf.types import DataError, SettingError
 
@@ -142,6 +143,16 @@ def test_a_run_is_measured_where_it_would_be_without_alignment(run):
     assert np.mean(found["alignment"]) > np.mean(found["identity"]) + 0.05
     registered = np.mean(found["registration_unsupervised"])
     assert abs(registered - np.mean(found["alignment"])) < 0.02  # untrained: hardly more than the alignment
+
+
+def test_atlases_are_aligned_as_the_scans_are(run, aligned, scans):
+    """With an untrained segmentation network, and a registration that hardly moves: the alignment alone tells much."""
+    means = evaluate(run, aligned, "test", atlases=2).summary
+    alone, voting = (means[f"segmentation_baseline{kind}"]["segmentation"]["dice"]["mean"] for kind in ("", "_atlases"))
+    assert alone < 0.5 < 0.8 < voting
+    atlases = [tuple(scans.parent / f"{name}{end}.nii.gz" for end in ("", "_l")) for name in ("s1", "s2")]
+    found = Run(run).segment(scans.parent / "s5.nii.gz", atlases=atlases)
+    assert dice(np.asarray(found.dataobj), np.asarray(nib.load(scans.parent / "s5_l.nii.gz").dataobj), 3).min() > 0.7
 
 
 def test_scans_are_brought_to_the_reference_and_results_back(run, scans, tmp_path):

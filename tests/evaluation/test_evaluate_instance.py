@@ -1,67 +1,24 @@
 """The evaluation with instance optimisation: a row more for each registration, on synthetic knees in 2D."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from deepatlas_tf.evaluation.draw import draw
 from deepatlas_tf.evaluation.evaluate import evaluate
-from deepatlas_tf.keras_stack import keras, tf
-from deepatlas_tf.models.registration.voxelmorph import registration_net
-from deepatlas_tf.models.segmentation.light import light_unet
-from deepatlas_tf.phantoms.knee import CLASS_NAMES, knee
+from deepatlas_tf.phantoms.knee import CLASS_NAMES
 from deepatlas_tf.runs import predict
-from deepatlas_tf.runs.files import through_json, write_json
-from deepatlas_tf.runs.folder import RunFolder, net_path
-from deepatlas_tf.training.experiment import Data, Experiment, Stage, settings_dict
+from deepatlas_tf.runs.folder import RunFolder
+from deepatlas_tf.training.experiment import Stage
 from deepatlas_tf.types import SettingError
-
-SHAPE, SPACING = (32, 32), (4.0, 4.0)
-
-
-def made_up_dataset(n=3):
-    subjects = tuple(f"knee{i}" for i in range(n))
-    knees = [knee(seed, SHAPE, SPACING) for seed in range(n)]
-    arrays = {
-        "image": np.stack([image for image, _ in knees]).reshape(n, *SHAPE, 1).astype(np.float32),
-        "label": np.stack([label for _, label in knees]).astype(np.int32),
-        "label_weight": np.ones((n, len(CLASS_NAMES)), np.float32),
-        "subject": np.array(subjects),
-    }
-    return SimpleNamespace(
-        name="phantom_knee",
-        class_names=CLASS_NAMES,
-        spacing=SPACING,
-        synthetic=True,
-        subjects={"test": subjects},
-        labelled={"test": subjects},
-        domains=dict.fromkeys(subjects, ""),
-        samples=lambda split: tf.data.Dataset.from_tensor_slices(arrays),
-        measured=lambda split: tf.data.Dataset.from_tensor_slices(arrays).as_numpy_iterator(),
-    )
-
-
-def write_run(workdir, *stages):
-    """A finished run whose registration begins at the identity."""
-    keras.utils.set_random_seed(0)
-    experiment = Experiment("phantom_knee", Data("phantom_knee"), stages)
-    write_json(workdir / "experiment.json", {"experiment": through_json(settings_dict(experiment))})
-    for stage in stages:
-        task = "segmentation" if stage.method == "segmentation" else "registration"
-        path = net_path(workdir, stage.name, task)
-        path.parent.mkdir(parents=True)
-        small = registration_net(SHAPE, (4, 4), (4, 4, 4)) if task == "registration" else None
-        (small or light_unet(SHAPE, len(CLASS_NAMES), (4, 8))).save(path)
-
 
 SEGMENTATION = Stage("segmentation_baseline", "segmentation", steps=1)
 WEIGHTS = {"registration": {"similarity": 1.0, "smoothness": 0.1}}
 REGISTRATION = Stage("registration_unsupervised", "voxelmorph", steps=1, weights=WEIGHTS)
 
 
-def test_each_registration_is_measured_refined_too(tmp_path):
+def test_each_registration_is_measured_refined_too(tmp_path, write_run, made_up_dataset):
     write_run(tmp_path, SEGMENTATION, REGISTRATION)
     evaluation = evaluate(tmp_path, made_up_dataset(), instance_steps=60)
     methods = ["identity", "registration_unsupervised", "registration_unsupervised_instance"]
@@ -76,17 +33,21 @@ def test_each_registration_is_measured_refined_too(tmp_path):
     assert any("registration" in path.name for path in draw(tmp_path, evaluation, made_up_dataset(), "test"))
 
 
-def test_without_the_option_nothing_is_refined(tmp_path):
+def test_without_the_option_nothing_is_refined(tmp_path, write_run, made_up_dataset):
     write_run(tmp_path, REGISTRATION)
     summary = evaluate(tmp_path, made_up_dataset()).summary
     assert set(summary) == {"identity", "registration_unsupervised"}
 
 
-def test_anatomies_that_the_segmentation_network_predicts_are_aligned_too(tmp_path, monkeypatch):
+def test_anatomies_that_the_segmentation_network_predicts_are_aligned_too(
+    tmp_path, write_run, made_up_dataset, monkeypatch
+):
     """With a segmentation that is right, a registration is better than one by the images alone."""
     write_run(tmp_path, SEGMENTATION, REGISTRATION)
     dataset = made_up_dataset()
-    known = {s["image"].tobytes(): np.eye(len(CLASS_NAMES), dtype=np.float32)[s["label"]] for s in dataset.measured("")}
+    known = {
+        s["image"].tobytes(): np.eye(len(CLASS_NAMES), dtype=np.float32)[s["label"]] for s in dataset.measured("test")
+    }
     used = []
 
     def perfect(net):
@@ -105,7 +66,7 @@ def test_anatomies_that_the_segmentation_network_predicts_are_aligned_too(tmp_pa
     assert means[f"{REGISTRATION.name}_anatomy"] > means[f"{REGISTRATION.name}_instance"] + 0.05
 
 
-def test_the_segmentation_of_a_stage_is_its_own_or_the_last_of_the_run(tmp_path):
+def test_the_segmentation_of_a_stage_is_its_own_or_the_last_of_the_run(tmp_path, write_run):
     last = dataclasses.replace(SEGMENTATION, name="last")
     write_run(tmp_path, SEGMENTATION, last, REGISTRATION)
     folder = RunFolder(tmp_path)
@@ -121,7 +82,7 @@ def test_the_segmentation_of_a_stage_is_its_own_or_the_last_of_the_run(tmp_path)
     assert not np.array_equal(weights_of("last"), weights_of(SEGMENTATION.name))
 
 
-def test_an_anatomy_needs_steps_and_a_segmentation_network(tmp_path):
+def test_an_anatomy_needs_steps_and_a_segmentation_network(tmp_path, write_run, made_up_dataset):
     write_run(tmp_path, REGISTRATION)
     with pytest.raises(SettingError, match="--anatomy is a part of the refinement for each pair: add --instance-steps"):
         evaluate(tmp_path, made_up_dataset(), anatomy=True)
@@ -129,7 +90,7 @@ def test_an_anatomy_needs_steps_and_a_segmentation_network(tmp_path):
         evaluate(tmp_path, made_up_dataset(), instance_steps=5, anatomy=True)
 
 
-def test_a_run_without_a_registration_of_images_is_refused(tmp_path):
+def test_a_run_without_a_registration_of_images_is_refused(tmp_path, write_run, made_up_dataset):
     write_run(tmp_path, SEGMENTATION)
     with pytest.raises(SettingError, match="--instance-steps: no finished stage of"):
         evaluate(tmp_path, made_up_dataset(), instance_steps=5)

@@ -97,9 +97,10 @@ def test_method_order():
         "b_instance (t1 to t2)",
         "registration_weak",
     ]
-    assert method_order([*refined, "registration_weak_instance"]) == [
+    assert method_order([*refined, "registration_weak_atlases", "registration_weak_instance"]) == [
         "identity",
         "registration_weak",
+        "registration_weak_atlases",
         "registration_weak_instance",
         "b (t1 to t2)",
         "b_instance (t1 to t2)",

@@ -1,0 +1,54 @@
+"""Atlases from files: scans with label maps, on the grid of a network."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+
+from deepatlas_tf.apply.grids import anatomy, check_window, cropped, mirrored, network_transform
+from deepatlas_tf.datasets.scan_builder import merge
+from deepatlas_tf.runs.atlases import Atlas
+from deepatlas_tf.runs.model import Grid
+from deepatlas_tf.scans import checks, nifti
+from deepatlas_tf.scans.intensity import rescale
+from deepatlas_tf.types import DataError, SettingError
+
+
+def check_refined(atlases: Collection, instance_steps: int) -> None:
+    """SettingError where there are steps, but no atlas whose registration they would refine."""
+    if instance_steps and not atlases:
+        raise SettingError("--instance-steps refines the registrations of atlases: add --atlas IMAGE LABEL")
+
+
+def read_atlas(image: Path, label: Path, grid: Grid, subject: str, mirror: bool = False) -> Atlas:
+    """An atlas from two files, brought to the network's grid as a scan to be segmented and its label map of training.
+
+    Args:
+        image: the scan.
+        label: its label map on the same grid, with the model's ``written_numbers``, in which all classes are labelled.
+        grid: of the model.
+        subject: who it is, for messages.
+        mirror: it is of a left side, and the model knows right ones.
+
+    Raises:
+        DataError: a file cannot be read, the label map is on another grid or has other numbers, or the scan cannot be
+            aligned or is larger than the training grid.
+    """
+    n_axes = len(grid.shape)
+    scan, labels = nifti.read_image(image, subject, n_axes), nifti.read_label(label, subject, n_axes)
+    checks.check_same_grid(subject, (image, scan), (label, labels))
+    checks.check_values(subject, label, labels.volume, grid.written_numbers, "numbers that the model does not know")
+    classes = merge(labels.volume, [(number,) for number in grid.written_numbers[1:]])
+    shown = mirrored(scan) if mirror else scan
+    region = anatomy(shown, grid)
+    part = cropped(shown, region)
+    try:
+        transform = network_transform(part, grid)
+        check_window(transform, grid)
+    except DataError as error:
+        raise DataError(f"atlas {image}: {error}") from None
+    return Atlas(
+        transform.image_to_network(rescale(part.volume))[..., None],
+        transform.label_to_network(classes[region], len(grid.class_names)).astype(np.int32),
+        np.ones(len(grid.class_names), np.float32),
+    )

@@ -1,0 +1,118 @@
+"""Segmentation with atlases: both networks together, at test time. An atlas is a scan with its label map.
+
+    P = (1 - b) S(I) + b mean_k A_k o (id + R(I_k, I))
+
+Each atlas ``(I_k, A_k)`` is registered to the image ``I``, and its warped label map is a vote beside what the
+segmentation network ``S`` predicts; the most probable class wins. This is label fusion with equal weights (the survey
+of Iglesias & Sabuncu, MedIA 2015) by the two networks of DeepAtlas (Xu & Niethammer, MICCAI 2019). The sum is that of
+UniSegReg's pseudo masks (Li et al., arXiv 2502.03229; :mod:`deepatlas_tf.training.pseudo`), and so is ``b``, 1/2.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.ops.labels import mix
+from deepatlas_tf.runs.folder import RunFolder
+from deepatlas_tf.runs.predict import (
+    Labeller,
+    Predictors,
+    Registrar,
+    Segmenter,
+    load_task_net,
+    registration_beside,
+    segmenter,
+    warp_image,
+)
+from deepatlas_tf.types import SettingError
+
+PART = 0.5  # of warped label maps in the sum, as in UniSegReg
+
+
+class Atlas(NamedTuple):
+    """A scan with its label map, on the network's grid.
+
+    image (*S, 1) float32 in [0, 1]; label (*S,) int32 class index; label_weight (C,) float32, 0 for a class that is not
+    labelled.
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+    label_weight: np.ndarray
+
+    @classmethod
+    def of_sample(cls, sample: Mapping[str, np.ndarray]) -> "Atlas":
+        """The atlas of a :class:`~deepatlas_tf.types.Sample` of NumPy arrays without a batch axis."""
+        return cls(sample["image"], sample["label"], sample["label_weight"])
+
+
+def with_atlases(segment: Segmenter, register: Registrar, atlases: Sequence[Atlas], part: float = PART) -> Segmenter:
+    """A segmenter that lets atlases vote with a segmentation network, see the module.
+
+    No scan is its own atlas: one whose image is the very one that is segmented is left out, and where no other is left
+    the network decides alone.
+
+    Args:
+        segment: of the segmentation network; it also completes the label maps in which a class is not labelled.
+        register: of the registration network.
+        atlases: on the grid of the images that are segmented.
+        part: ``b``, in [0, 1], of warped label maps in the sum.
+    """
+
+    def fused(image: np.ndarray) -> np.ndarray:
+        others = [atlas for atlas in atlases if not np.array_equal(atlas.image, image)]
+        predicted = segment(image)
+        if not others:
+            return predicted
+        votes = sum(warped_anatomy(atlas, segment, register, image) for atlas in others)
+        return np.float32(1 - part) * predicted + np.float32(part / len(others)) * votes
+
+    return fused
+
+
+def warped_anatomy(atlas: Atlas, segment: Segmenter, register: Registrar, image: np.ndarray) -> np.ndarray:
+    """The anatomy of an atlas, registered to ``image (*S, 1)`` and warped linearly: class probabilities ``(*S, C)``.
+
+    It is the label map; where only some classes are labelled, ``segment`` completes it.
+    """
+    label, weight = atlas.label[None], atlas.label_weight[None]
+    predicted = segment(atlas.image) if weight.min() < 1 else np.zeros((*label.shape[1:], weight.size), np.float32)
+    anatomy = mix(tf.constant(label), tf.constant(weight), tf.constant(predicted[None])).numpy()[0]
+    return warp_image(anatomy, register(atlas.image, image))
+
+
+def voting(workdir: Path, predictors: Predictors, atlases: Sequence[Atlas], refined: bool = False) -> Predictors:
+    """The predictors of a run with ``<stage>_atlases`` among the labellers, the network of each with atlases.
+
+    They are registered by the network that :func:`~deepatlas_tf.runs.predict.registration_beside` finds for the stage.
+
+    Args:
+        workdir: folder of the run.
+        predictors: the functions of its finished stages.
+        atlases: on the network's grid.
+        refined: register by ``<stage>_instance`` of the predictors, which refines the field for each pair.
+
+    Raises:
+        SettingError: if the run has no segmentation network, or none that registers images.
+    """
+    folder = RunFolder(workdir)
+    if not predictors.labellers:
+        raise SettingError(f"--atlases: no finished stage of {workdir} has learned to segment")
+    labellers, domains = dict(predictors.labellers), dict(predictors.domains)
+    for name in predictors.labellers:
+        beside = registration_beside(folder, name)
+        if beside is None:
+            raise SettingError(f"--atlases: no finished stage of {workdir} has learned to register images")
+        register = predictors.registrars[f"{beside}_instance" if refined else beside]
+        segment = segmenter(load_task_net(folder, name, "segmentation"))
+        labellers[f"{name}_atlases"] = _labeller(with_atlases(segment, register, atlases))
+        domains[f"{name}_atlases"] = predictors.domains[name]
+    return dataclasses.replace(predictors, labellers=labellers, domains=domains)
+
+
+def _labeller(segment: Segmenter) -> Labeller:
+    return lambda image: segment(image).argmax(axis=-1).astype(np.int32)

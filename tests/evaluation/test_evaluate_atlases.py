@@ -1,0 +1,148 @@
+"""The evaluation with atlases: a row more for each segmentation, on synthetic knees in 2D."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy.ndimage import map_coordinates
+
+from deepatlas_tf.evaluation.draw import draw
+from deepatlas_tf.evaluation.evaluate import evaluate
+from deepatlas_tf.metrics.overlap import dice
+from deepatlas_tf.models.build import load_net
+from deepatlas_tf.phantoms.knee import CLASS_NAMES
+from deepatlas_tf.runs.files import write_json
+from deepatlas_tf.runs.folder import RunFolder, net_path
+from deepatlas_tf.runs.predict import load_task_net, registration_beside, segmenter
+from deepatlas_tf.training.experiment import Stage
+from deepatlas_tf.types import DataError, SettingError
+
+WEIGHTS = {"registration": {"similarity": 1.0, "smoothness": 0.1}}
+SEGMENTATION = Stage("segmentation_baseline", "segmentation", steps=1)
+JOINT = Stage("deepatlas", "deepatlas", steps=1, weights={**WEIGHTS, "segmentation": {"supervised": 1.0}})
+REGISTRATION = Stage("last", "voxelmorph", steps=1, weights=WEIGHTS)
+LABEL_MAPS = dataclasses.replace(REGISTRATION, name="of_labels", weights={"registration": {"anatomy": 1.0}})
+SHIFTS = {JOINT.name: (2.0, -1.0), REGISTRATION.name: (-1.5, 0.5)}  # voxels, of the registrations
+USED = ("knee0", "knee1", "knee2")
+
+
+@pytest.fixture
+def dataset(made_up_dataset):
+    return made_up_dataset(train=4, test=2)
+
+
+@pytest.fixture
+def finished(write_run, tmp_path):
+    """finished(*stages): the folder of a run whose registrations shift by ``SHIFTS``, which used three label maps."""
+
+    def make(*stages, used=USED):
+        write_run(tmp_path, *stages)
+        for name, shift in SHIFTS.items():
+            path = net_path(tmp_path, name, "registration")
+            if path.exists():
+                net = load_net(path)
+                flow = net.get_layer("flow")
+                flow.set_weights([flow.get_weights()[0], np.array(shift, np.float32)])
+                net.save(path)
+        subjects = {"train": dict.fromkeys([*USED, "knee3"], "0"), "validation": {}, "test": {}}
+        grid = {"class_names": list(CLASS_NAMES), "shape": [32, 32], "spacing": [4.0, 4.0]}
+        write_json(tmp_path / "data.json", {**grid, "subjects": subjects, "used_labels": list(used)})
+        return tmp_path
+
+    return make
+
+
+def fused_dice(sample, atlases, segment, register):
+    """The Dice of each class, by hand."""
+    votes = []
+    for atlas in atlases:
+        u, anatomy = register(atlas["image"], sample["image"]), np.eye(len(CLASS_NAMES))[atlas["label"]]
+        places = np.stack(np.meshgrid(*map(np.arange, u.shape[:-1]), indexing="ij")) + np.moveaxis(u, -1, 0)
+        moved = [map_coordinates(a, places, order=1, mode="nearest") for a in np.moveaxis(anatomy, -1, 0)]
+        votes.append(np.stack(moved, axis=-1))
+    both = segment(sample["image"]) + (np.mean(votes, axis=0) if votes else 0)
+    return dice(both.argmax(axis=-1), sample["label"], len(CLASS_NAMES))
+
+
+@pytest.mark.parametrize(("split", "steps"), [("test", 0), ("train", 0), ("test", 2)])
+def test_each_segmentation_is_measured_with_atlases_too(split, steps, finished, dataset):
+    """By the stage's own registration, or the last one; in training no subject is its own atlas."""
+    folder = finished(SEGMENTATION, JOINT, REGISTRATION)
+    evaluation = evaluate(folder, dataset, split, instance_steps=steps, atlases=2)
+    used = list(dataset.measured("train"))[:2]
+    for name, beside in ((SEGMENTATION.name, REGISTRATION.name), (JOINT.name, JOINT.name)):
+        register = evaluation.predictors.registrars[f"{beside}_instance" if steps else beside]
+        segment = segmenter(load_task_net(RunFolder(folder), name, "segmentation"))
+        for sample in dataset.measured(split):
+            atlases = [atlas for atlas in used if atlas["subject"] != sample["subject"]]
+            case = (f"{name}_atlases", sample["subject"].decode())
+            rows = [row for row in evaluation.segmentation_rows if (row["method"], row["subject"]) == case]
+            expected = fused_dice(sample, atlases, segment, register)
+            np.testing.assert_allclose([row["dice"] for row in rows], expected, atol=0.02, equal_nan=True)
+    tasks = {name: found["segmentation"] for name, found in evaluation.summary.items() if "segmentation" in found}
+    means = {name: measures["dice"]["mean"] for name, measures in tasks.items()}
+    assert list(means) == [f"{name}{kind}" for name in (SEGMENTATION.name, JOINT.name) for kind in ("", "_atlases")]
+    assert means[f"{JOINT.name}_atlases"] > means[JOINT.name] + 0.1
+    assert f"{JOINT.name}_atlases,knee" in (folder / "evaluation" / "segmentation.csv").read_text()
+
+
+def test_the_only_atlas_is_segmented_by_the_network_alone(finished, dataset):
+    rows = evaluate(finished(JOINT), dataset, "train", atlases=1).segmentation_rows
+    found = {}
+    for row in rows:
+        found.setdefault((row["subject"], row["method"]), []).append(row["dice"])
+    same = {
+        subject: np.array_equal(scores, found[subject, f"{JOINT.name}_atlases"], equal_nan=True)
+        for (subject, method), scores in found.items()
+        if method == JOINT.name
+    }
+    assert same == {"knee0": True, "knee1": False, "knee2": False, "knee3": False}
+
+
+def test_pictures_have_the_segmentations_with_atlases(finished, dataset):
+    folder = finished(JOINT)
+    paths = draw(folder, evaluate(folder, dataset, atlases=1), dataset, "test")
+    assert {"segmentation.png", "dice_segmentation.png"} <= {path.name for path in paths}
+
+
+def test_the_registration_beside_a_segmentation(finished):
+    folder = RunFolder(finished(SEGMENTATION, JOINT, REGISTRATION, LABEL_MAPS))
+    assert registration_beside(folder, JOINT.name) == JOINT.name
+    for stage in (SEGMENTATION, LABEL_MAPS):  # one that registers label maps has nothing to go by at test time
+        assert registration_beside(folder, stage.name) == REGISTRATION.name
+
+
+def test_without_the_option_there_are_no_atlases(finished, dataset):
+    summary = evaluate(finished(JOINT), dataset).summary
+    assert set(summary) == {"identity", JOINT.name}
+
+
+@pytest.mark.parametrize(
+    ("stages", "n", "error", "message"),
+    [
+        ((JOINT,), -1, SettingError, "--atlases takes a number of label maps, not -1"),
+        ((JOINT,), 4, SettingError, "--atlases 4: .* was trained with 3 label maps only"),
+        ((SEGMENTATION,), 1, SettingError, "--atlases: no finished stage of .* has learned to register images"),
+        ((SEGMENTATION, LABEL_MAPS), 1, SettingError, "--atlases: no finished stage of .* to register images"),
+        ((REGISTRATION,), 1, SettingError, "--atlases: no finished stage of .* has learned to segment"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(stages, n, error, message, finished, dataset):
+    with pytest.raises(error, match=message) as caught:
+        evaluate(finished(*stages), dataset, atlases=n)
+    assert "\n" not in str(caught.value)
+
+
+def test_atlases_are_the_label_maps_of_training(finished, dataset):
+    folder = finished(JOINT, used=["knee9"])
+    with pytest.raises(DataError, match="knee9 is no training subject any more: give the splits of training"):
+        evaluate(folder, dataset, atlases=1)
+    (folder / "data.json").unlink()
+    with pytest.raises(DataError, match="has no data.json: run its training command again, which adds it"):
+        evaluate(folder, dataset, atlases=1)
+
+
+def test_several_domains_are_refused(finished, dataset):
+    dataset.domains["knee0"] = "t2"
+    with pytest.raises(SettingError, match="--atlases takes scans of one domain, and phantom_knee has several"):
+        evaluate(finished(JOINT), dataset, atlases=1)
