@@ -9,6 +9,9 @@ from scipy.ndimage import gaussian_filter
 
 import deepatlas_tf as da
 from deepatlas_tf.cli import main
+from deepatlas_tf.keras_stack import keras
+from deepatlas_tf.models.registration.voxelmorph import registration_net
+from deepatlas_tf.models.segmentation.light import light_unet
 from deepatlas_tf.runs import model
 from deepatlas_tf.runs.atlases import Atlas, with_atlases
 from deepatlas_tf.scans.intensity import rescale
@@ -186,3 +189,30 @@ def test_a_result_never_replaces_an_atlas(run_folder, scans, atlases, capsys):
     image = image.rename(image.with_name("training.nii.gz"))
     call = ("--model", run_folder, "--atlas", image, label, "--overwrite", "-o", image.parent)
     assert segment(scans["training"], *call) == 1 and "is an input" in capsys.readouterr().err
+
+
+def test_slices_have_atlases_too(tmp_path, write_nifti):
+    """An atlas that is the slice itself but for one voxel: its label map is right, and nothing has to be moved."""
+    keras.utils.set_random_seed(0)
+    about = {"class_names": ["background", "bone"], "shape": [16, 16], "spacing": [2.0, 2.0], "dataset": "made up"}
+    stage = {"name": "only", "method": "deepatlas", "steps": 80, "epochs": 1, "similarity": "ncc"}
+    stage |= {"turns": {"segmentation": 1, "registration": 1}, "weights": {"registration": {"similarity": 1.0}}}
+    settings = {"data": {"dataset": "made up"}, "stages": [stage]}
+    for name, content in (("experiment.json", {"experiment": settings}), ("model.json", about)):
+        (tmp_path / name).write_text(json.dumps(content))
+    (tmp_path / "only" / "nets").mkdir(parents=True)
+    light_unet((16, 16), 2, (4, 4)).save(tmp_path / "only" / "nets" / "segmentation.keras")
+    registration_net((16, 16), (4, 4), (4, 4, 4)).save(tmp_path / "only" / "nets" / "registration.keras")
+    affine, rng = np.diag([2.0, 2.0, 3.0, 1.0]), np.random.default_rng(0)
+    image, label = rng.normal(100, 9, (16, 14, 1)).astype(np.float32), np.zeros((16, 14, 1), np.uint8)
+    label[4:11, 3:9] = 1
+    other = image.copy()
+    other[2, 2] += 1
+    scan, *atlas = (
+        write_nifti(tmp_path / f"{name}.nii.gz", volume, affine)
+        for name, volume in (("scan", image), ("other", other), ("label", label))
+    )
+    found = da.Run(tmp_path).segment(scan, atlases=[tuple(atlas)])
+    predicted = da.Run(tmp_path).segment(scan)
+    assert found.shape == image.shape and 0.9 < np.mean(np.asarray(found.dataobj) == label)
+    assert np.mean(np.asarray(predicted.dataobj) == label) < 0.9

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from deepatlas_tf.evaluation.draw import draw
+from deepatlas_tf import run
+from deepatlas_tf.cli import main
 from deepatlas_tf.evaluation.evaluate import evaluate
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.models.build import load_net
@@ -99,10 +100,14 @@ def test_the_only_atlas_is_segmented_by_the_network_alone(finished, dataset):
     assert same == {"knee0": True, "knee1": False, "knee2": False, "knee3": False}
 
 
-def test_pictures_have_the_segmentations_with_atlases(finished, dataset):
+def test_the_command_measures_and_draws_with_atlases(finished, dataset, monkeypatch, capsys):
+    monkeypatch.setattr(run, "dataset_of_run", lambda *args: dataset)
     folder = finished(JOINT)
-    paths = draw(folder, evaluate(folder, dataset, atlases=1), dataset, "test")
-    assert {"segmentation.png", "dice_segmentation.png"} <= {path.name for path in paths}
+    assert main(["evaluate", str(folder), "--atlases", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert f"\n{JOINT.name}_atlases  " in printed and str(folder / "figures" / "segmentation.png") in printed
+    assert main(["evaluate", str(folder), "--atlases", "-1"]) == 2
+    assert capsys.readouterr().err == "error: --atlases takes a number of label maps, not -1\n"
 
 
 def test_the_registration_beside_a_segmentation(finished):
