@@ -21,6 +21,7 @@ SHRINK, SMOOTH_MM = (4, 2, 1), (4.0, 2.0, 0.0)
 FINEST_MM = 2.0  # finer voxels cost time and add little to 12 parameters
 SAMPLED, SEED = 0.2, 1
 SCALES = (0.5, 2.0)  # of what is plausible between two people
+NOTHING_LOST = 0.01  # nats; the last steps from an optimum, such as that of a scan and itself, end a little beside it
 
 
 class Alignment(NamedTuple):
@@ -78,6 +79,8 @@ def _registered(sitk: ModuleType, moving: Nifti, fixed: Nifti, kind: str) -> Ali
         if kind == "affine":
             found = _optimise(sitk, images, _as_affine(sitk, found, n_axes))
         after = _method(sitk, found).MetricEvaluate(*images)
+        if before < after < before + NOTHING_LOST:
+            found, after = start, before
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise DataError(f"the scans could not be aligned ({reason}); align them with another tool") from error

@@ -8,6 +8,7 @@ from nibabel.affines import apply_affine
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
+from deepatlas_tf.phantoms.knee import knee
 from deepatlas_tf.scans.affine import Alignment, failure, register_affine
 from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError, SettingError
@@ -69,6 +70,15 @@ def test_the_same_scan_stays_where_it_is():
     np.testing.assert_array_equal(found.matrix, again.matrix)  # to the last bit
     corners = apply_affine(AFFINES[3], points((2, 2, 2)) * (np.array(SHAPE) - 1))
     assert np.abs(apply_affine(found.matrix, corners) - corners).max() < 0.5  # mm, a quarter of a voxel
+
+
+def test_a_scan_that_lies_best_at_the_start_is_no_failure():
+    """The optimum is where it starts, and the search ends a little beside it."""
+    image, _ = knee(1, (40, 48, 40), (3.0, 3.0, 3.0))
+    scan = Nifti(image.astype(np.float32), np.diag([3.0, 3.0, 3.0, 1.0]))
+    found = register_affine(scan, scan)
+    assert found.gain == 0 and failure(found) is None
+    np.testing.assert_allclose(found.matrix, np.eye(4), atol=1e-9)
 
 
 @pytest.mark.parametrize(
