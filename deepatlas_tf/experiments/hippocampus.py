@@ -108,7 +108,7 @@ def get_experiment(tiny: bool = False) -> Experiment:
     experiment = Experiment(
         name="hippocampus",
         data=Data("hippocampus", labels=5),
-        networks=Networks(registration=LearnedDemons(), segmentation=Light((12, 24, 48, 96))),
+        networks=Networks(registration=LearnedDemons(window=5), segmentation=Light((12, 24, 48, 96))),
         stages=(SEGMENTATION_BASELINE, REGISTRATION_UNSUPERVISED, REGISTRATION_WEAK, SEMI_DEEPATLAS, DEEPATLAS),
         evaluation=Evaluation(pairs_per_subject=2),
     )

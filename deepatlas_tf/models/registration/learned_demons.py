@@ -37,7 +37,8 @@ from deepatlas_tf.types import Tensor
 
 STEPS = (6, 4, 3)
 WIDTH = 8
-GAIN, SIGMA, MOMENTUM = 2.5, 0.7, 0.6  # of the first K; sigma in voxels of the field
+WINDOW = 3  # of the local normalisation, in voxels
+GAIN, SIGMA, MOMENTUM = 2.5, 0.7, 0.3  # of the first K; sigma in voxels of the field
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,7 @@ class LearnedDemons(Network):
 
     steps: tuple[int, ...] = STEPS
     width: int = WIDTH
-    window: int = 5
+    window: int = WINDOW
 
     def build(self, shape: Sequence[int | None], needed: Interface) -> keras.Model:
         return learned_demons_net(shape, **vars(self), channels=needed.channels)
@@ -67,7 +68,7 @@ class LocalNormalisation(keras.layers.Layer):
     not enlarged. No gradient passes.
     """
 
-    def __init__(self, window: int = 5, **kwargs: Any):
+    def __init__(self, window: int = WINDOW, **kwargs: Any):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.window = window
 
@@ -115,7 +116,11 @@ class NoDisplacement(keras.layers.Layer):
 
 
 def learned_demons_net(
-    shape: Sequence[int | None], steps: Sequence[int] = STEPS, width: int = WIDTH, window: int = 5, channels: int = 1
+    shape: Sequence[int | None],
+    steps: Sequence[int] = STEPS,
+    width: int = WIDTH,
+    window: int = WINDOW,
+    channels: int = 1,
 ) -> keras.Model:
     """Build the network, a Keras model ``[moving (B, *S, C), fixed (B, *S, C)] -> u (B, *S, D)`` float32, in voxels.
 
