@@ -5,9 +5,9 @@
     python benchmarks/evidence.py table F
 
 ``run`` makes what is missing, one run after the other in processes of their own: training, evaluation with instance
-optimisation, and its raw results in ``benchmarks/results``. Stopped at any moment, the same command goes on where it
-was: a training from its last checkpoint, and what has its results is not made again. DATA is the folder of the scans;
-table F, of synthetic knees, needs none. A run that another table has made counts for both.
+optimisation and with atlases, and its raw results in ``benchmarks/results``. Stopped at any moment, the same command
+goes on where it was: a training from its last checkpoint, and what has its results is not made again. DATA is the
+folder of the scans; table F, of synthetic knees, needs none. A run that another table has made counts for both.
 
 A table has the mean over all cases of all its runs, and the standard deviation of the runs' means: over seeds, which
 change weights, pairs and labelled subjects, or over folds, which change who is tested. A case that several runs have
@@ -32,6 +32,7 @@ from deepatlas_tf.runs.files import read_rows
 from deepatlas_tf.runs.folder import TASKS
 
 REFINED = ("--instance-steps", "100", "--anatomy")
+MOST_ATLASES = 5  # label maps of training that vote with a segmentation network
 BASELINES = {"segmentation": "segmentation_baseline", "registration": "registration_unsupervised"}
 MEASURES = {"dice": 3, "hd95_mm": 2, "folds_percent": 3, "sdlogj": 3}  # with the digits that are shown
 
@@ -103,7 +104,8 @@ def make(run: Run, work: Path, data: Path | None) -> None:
     place = ["--data-dir", str(work / "data"), *(["--manual-dir", str(data)] if run.scans else [])]
     package = [sys.executable, "-m", "deepatlas_tf"]
     subprocess.run([*package, "train", *run.options, *place, "--workdir", str(folder)], check=True)
-    subprocess.run([*package, "evaluate", str(folder), *REFINED, *place], check=True)
+    atlases = min(int(run.options[run.options.index("--labels") + 1]), MOST_ATLASES)
+    subprocess.run([*package, "evaluate", str(folder), *REFINED, "--atlases", str(atlases), *place], check=True)
     keep(folder)
 
 
