@@ -6,10 +6,11 @@ Both networks alone, then both in turns, from masks in which the one label map, 
 it, and the predictions are put together. The grid has 48 x 64 x 48 voxels of 3.3 mm, to which the weight of the bending
 energy belongs.
 
-Time: 109 minutes of training on two CPU cores, beside other programs that took more than half of them.
-Measured (mean Dice, 5 test subjects, 20 test pairs, seed 0): segmentation .807 for the baseline, .821 for DeepAtlas;
-registration .749 without labels, .752 for DeepAtlas. Raw results: ``benchmarks/results/brains_1_deepatlas_masks``. With
-voxelmorph's U-Net and the paper's pairs: .807 and .776, .646 and .648 (``benchmarks/results/brains_1_deepatlas``).
+Time: 52 minutes of training on two CPU cores, beside other programs that took more than half of them.
+Measured (mean Dice, 5 test subjects, 20 test pairs, seed 0): segmentation .807 for the baseline, .826 for DeepAtlas, .833
+with the label map as an atlas; registration .761 without labels, .760 for DeepAtlas. Raw results:
+``benchmarks/results/brains_1_deepatlas_fold0``. With voxelmorph's U-Net and the paper's pairs: .807 and .776, .646 and
+.648 (``benchmarks/results/brains_1_deepatlas``).
 """
 
 import dataclasses
