@@ -14,7 +14,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 README, PAGE, LOG = ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "experiments.md"
 FOLDERS = sorted(path.name for path in RESULTS.iterdir() if path.is_dir())
 RUNS = [name for name in FOLDERS if (RESULTS / name / "experiment.json").exists()]
-TIMINGS = {"data", "efficiency", "memory", "onednn", "profile", "reliability", "speed", "startup"}  # of scripts
+TIMINGS = {"data", "efficiency", "memory", "onednn", "profile", "registration_peers", "reliability", "speed"}
+TIMINGS |= {"startup"}  # all of scripts
 NAME = re.compile(r"(?P<data>[a-z0-9-]+)_(?P<labels>\d+)_(?P<method>[a-z-]+)(_(?P<variant>[a-z0-9-]+))?")
 NOTHING = "-"
 
@@ -65,6 +66,32 @@ def test_dice_of_today(page):
         task = first or task
         assert cells == [mean(folder, method, task) for folder in folders], f"{task}, {method}"
     assert len(folders) == 2 and len(rows) >= 5
+
+
+def test_peers_are_what_the_benchmark_prints(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from peers import shown
+
+    page = (ROOT / "docs" / "peers.md").read_text(encoding="utf-8")
+    results = [json.loads(path.read_text("utf-8")) for path in sorted((RESULTS / "registration_peers").glob("*.json"))]
+    assert len(results) >= 2
+    for result in results:
+        assert shown.markdown(result) in page, result["dataset"]
+
+
+def test_peers_in_the_readme():
+    """Dice and seconds a pair of each data set, for the methods that the table names."""
+    folders, (_, _, *rows) = table_after(README, "peers")
+    for method, *cells in rows:
+        expected = []
+        for name in folders:
+            found = kept("registration_peers", f"{name}.json")["methods"]
+            key = next((key for key in found if key == method or key.endswith(f": {method}")), None)
+            taken = found[key]["seconds"]["median"] if key else None
+            expected += [f"{found[key]['test']['dice']['mean']:.3f}" if key else NOTHING]
+            expected += [NOTHING if taken is None else f"{taken:.2g}"]
+        assert cells == expected, method
+    assert len(rows) >= 6
 
 
 def test_rows_of_the_demo():
