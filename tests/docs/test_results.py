@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deepatlas_tf.methods import method_names
@@ -159,6 +160,46 @@ def test_evidence_is_what_the_script_prints(monkeypatch):
     assert tables.strip() == "\n\n".join(map(evidence.table, evidence.TABLES))
 
 
+def test_stages_of_the_first_run():
+    (folder,), (_, _, *rows) = table_after(ROOT / "docs" / "first-run.md", "stages")
+    assert [row[0] for row in rows] == ["identity", *kept(folder, "training.json")["minutes"]]
+    for method, *cells in rows:
+        assert cells == [mean(folder, method, task) for task in ("segmentation", "registration")], method
+
+
+def test_borders_are_those_of_the_raw_results():
+    rows = kept("reliability", "borders_demo.json")["rows"]
+    found = {row["border"]: f"{np.mean(row['dice']):.3f}" for row in rows}
+    plain = {dice for name, dice in found.items() if not name.endswith("noise")}
+    noise = {dice for name, dice in found.items() if name.endswith("noise")}
+    whole = [np.mean(row["whole_dice"]) for row in rows if row["whole_dice"] and row["border"] != "none"]
+    (same,) = plain
+    text = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    assert f"knees: {same} without a border and with black, grey" in text
+    assert (
+        f"{min(noise)} to {max(noise)} in noise; the whole file in one pass: {min(whole):.3f} to {max(whole):.3f} "
+        in text
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "task"),
+    [
+        ("brains", "brains_1_deepatlas_fold0", "segmentation"),
+        ("brains", "brains_1_deepatlas_fold0", "registration"),
+        ("hippocampus", "hippocampus_0_deepatlas", "registration"),
+        ("phantom_knee", "phantom-knee_3_deepatlas_seed0", "segmentation"),
+        ("phantom_knee", "phantom-knee_3_deepatlas_seed0", "registration"),
+    ],
+)
+def test_measured_in_the_heads_of_experiments(name, folder, task):
+    text = (ROOT / "deepatlas_tf" / "experiments" / f"{name}.py").read_text("utf-8").replace("\n", " ")
+    methods = {"segmentation": ["segmentation_baseline", "deepatlas"], "registration": ["registration_unsupervised"]}
+    for method in methods[task]:
+        dice = re.escape(mean(folder, method, task).lstrip("0"))
+        assert re.search(rf"{dice} (for the baseline|for DeepAtlas|without labels)|without labels {dice}", text), method
+
+
 def test_numbers_in_sentences():
     """Those of the first run of the evidence, and of the convolutions, are the raw results'."""
     run = "phantom-knee_3_deepatlas_seed0"
@@ -190,6 +231,9 @@ def test_numbers_in_sentences():
         assert cases in page and f"{gain['difference']:+.3f}" in page, (folder, task)
     masks = kept(brains, "training.json")["pseudo_masks"]["deepatlas"]["dice"]
     assert f"masks of the validation subjects have a Dice of {masks:.3f}" in page
+    log = LOG.read_text("utf-8")
+    hippocampus = mean("hippocampus_0_deepatlas", "registration_unsupervised", "registration")
+    assert f"| hippocampus | 0.540 | 0.666 | {hippocampus} |" in log
     rows = {row["turn"]: row for row in kept("onednn", "turns.json")["rows"]}
     installing = (ROOT / "docs" / "install.md").read_text("utf-8")
     one, other = rows["registration"], rows["segmentation"]
