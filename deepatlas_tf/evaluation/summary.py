@@ -11,9 +11,8 @@ PER_PAIR = ("folds_percent", "sdlogj")
 MOST_FOLDS_PERCENT = 5.0
 FIRST = ("identity", "alignment", "segmentation_baseline", "registration_unsupervised", "registration_weak")
 LAST = ("deepatlas",)
-DERIVED = re.compile(
-    r"_(instance|anatomy|atlases)(?= \(|$)"
-)  # at the end of a name, before the domains that it may tell
+# at the end of a name, before the domains that it may tell
+DERIVED = re.compile(r"_(instance|anatomy|atlases)(?= \(|$)")
 # Heading, task, measure and digits after the point
 COLUMNS = (
     ("segmentation Dice", "segmentation", "dice", 3),
