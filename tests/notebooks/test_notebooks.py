@@ -22,6 +22,9 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 sys.path.insert(0, str(NOTEBOOKS))
 from execute import execute, save  # noqa: E402
 
+from deepatlas_tf.cli import main  # noqa: E402
+
+STAGES = ["segmentation_baseline", "registration_unsupervised", "registration_weak", "semi_deepatlas", "deepatlas"]
 NAMES = ("01_quickstart", "02_your_own_scans", "03_one_shot", "04_serving")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|tmp|root|home|opt|usr|var|mnt|private|Users)/")
 
@@ -90,6 +93,68 @@ def test_quickstart_trains_and_shows_tables_and_pictures(executed, folder):
     assert all(0 < float(value) <= 1 for _, value in lines)
 
 
+@pytest.fixture(scope="module")
+def quickstart(folder) -> Path:
+    """The run that the first notebook leaves: the command of the README in its tiny form, on slices."""
+    run = folder / "runs/quickstart"
+    if not run.exists():
+        execute(NOTEBOOKS / "01_quickstart.ipynb", folder, tiny=True)
+    return run
+
+
+def rows_of(path) -> list[dict]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_a_run_leaves_what_is_promised(quickstart):
+    for stage in STAGES:
+        assert (quickstart / stage / "metrics.jsonl").read_text().count("\n") == 2
+        assert list((quickstart / stage / "checkpoints").glob("epoch-*"))
+        assert list((quickstart / stage / "nets").glob("*.keras"))
+    nets = {path.name for path in (quickstart / "deepatlas" / "nets").iterdir()}
+    assert nets == {"registration.keras", "segmentation.keras"}
+    assert len(list((quickstart / "figures").glob("*.png"))) == 9
+    assert list((quickstart / "tensorboard").iterdir())
+    segmentation, registration = (
+        rows_of(quickstart / "evaluation" / f"{task}.csv") for task in ("segmentation", "registration")
+    )
+    assert list(segmentation[0]) == ["method", "subject", "class", "dice", "hd95_mm", "assd_mm", "hausdorff_mm"]
+    columns = ["method", "moving", "fixed", "class", "dice", "hd95_mm", "assd_mm", "folds_percent", "sdlogj"]
+    assert list(registration[0]) == [*columns, "hausdorff_mm"]
+    assert {row["method"] for row in segmentation} == {"segmentation_baseline", "deepatlas"}
+    assert {row["method"] for row in registration} == {"identity", *STAGES[1:]}
+    assert all(row["moving"] != row["fixed"] for row in registration)
+
+
+@pytest.mark.slow
+def test_the_summary_is_the_mean_of_the_rows(quickstart):
+    summary = json.loads((quickstart / "evaluation" / "summary.json").read_text())
+    rows = rows_of(quickstart / "evaluation" / "registration.csv")
+    dice = [float(r["dice"]) for r in rows if r["method"] == "identity" and r["class"] == "femur"]
+    assert summary["identity"]["registration"]["dice"]["per_class"]["femur"] == pytest.approx(np.mean(dice), rel=1e-4)
+    folds = [float(r["folds_percent"]) for r in rows if r["method"] == "deepatlas"]
+    assert summary["deepatlas"]["registration"]["folds_percent"]["mean"] == pytest.approx(np.mean(folds), abs=1e-6)
+    assert set(summary["deepatlas"]) == {"segmentation", "registration"}
+
+
+@pytest.mark.slow
+def test_evaluate_measures_again(quickstart, capsys):
+    summary = quickstart / "evaluation" / "summary.json"
+    before = json.loads(summary.read_text())
+    summary.unlink()
+    assert (
+        main(["evaluate", str(quickstart), "--split", "test", "--data-dir", str(quickstart.parents[1] / "prepared")])
+        == 0
+    )
+    printed = capsys.readouterr().out
+    assert json.loads(summary.read_text()) == before
+    assert "phantom_knee (synthetic), test split" in printed
+    assert all(method in printed for method in ["identity", *STAGES])
+    assert str(quickstart / "figures" / "registration.png") in printed
+
+
 @pytest.mark.slow
 @notebook_of("04_serving")
 def test_served_model_gives_what_the_run_gives(executed, folder):
@@ -136,9 +201,7 @@ def test_own_scans_are_segmented_and_registered_on_their_own_grids(executed, fol
     for name in ("warped", "warped_labels", "jacobian"):
         result = nib.load(folder / "registered" / f"{name}.nii.gz")
         assert result.shape == fixed.shape and np.allclose(result.affine, fixed.affine)
-    with (folder / "scans/scans.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert sum(not row["label"] for row in rows) == 6
+    assert sum(not row["label"] for row in rows_of(folder / "scans/scans.csv")) == 6
     assert len(shown(executed, "image/png")) == 1
 
 

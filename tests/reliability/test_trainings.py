@@ -16,36 +16,16 @@ pytestmark = pytest.mark.slow
 METHOD = "mean_teacher"
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Where the synthetic data set is kept: prepared once."""
-    return tmp_path_factory.mktemp("data")
+def test_a_run_that_was_killed_ends_as_one_that_was_not(scripts, tmp_path):
+    def command(name):
+        return scripts.trained.train_command(METHOD, tmp_path / "data", tmp_path / name)
 
-
-@pytest.fixture(scope="module")
-def quiet(scripts, data, tmp_path_factory):
-    """Digests of a run that nothing disturbed, and the seconds that it took."""
-    workdir = tmp_path_factory.mktemp("quiet") / "run"
-    seconds = scripts.trained.train(scripts.trained.train_command(METHOD, data, workdir))
-    return scripts.trained.digests(workdir), seconds
-
-
-def test_a_run_that_was_killed_ends_as_one_that_was_not(scripts, data, quiet, tmp_path):
-    (expected, seconds), workdir = quiet, tmp_path / "run"
-    moment, kills = 0.5 * seconds, 0
+    seconds, kills = scripts.trained.train(command("quiet")), 0
     while not kills:  # the quiet run prepared the data, too: a victim may have ended before
-        shutil.rmtree(workdir, ignore_errors=True)
-        kills = scripts.trained.train_and_kill(scripts.trained.train_command(METHOD, data, workdir), [moment])
-        moment /= 2
-    assert scripts.trained.digests(workdir) == expected
-
-
-def test_another_seed_gives_another_result(scripts, data, quiet, tmp_path):
-    """The same one gives the same result, also where it was killed: see the test before."""
-    scripts.trained.train(scripts.trained.train_command(METHOD, data, tmp_path / "run", "--seed", "1"))
-    other, (one, _) = scripts.trained.digests(tmp_path / "run"), quiet
-    nets = [name for name in one if name.endswith(".keras")]
-    assert len(nets) >= 2 and all(other[name] != one[name] for name in nets)
+        shutil.rmtree(tmp_path / "victim", ignore_errors=True)
+        seconds /= 2
+        kills = scripts.trained.train_and_kill(command("victim"), [seconds])
+    assert scripts.trained.digests(tmp_path / "victim") == scripts.trained.digests(tmp_path / "quiet")
 
 
 def write_slices(folder, poisoned: tuple[str, ...]):
@@ -65,21 +45,24 @@ def write_slices(folder, poisoned: tuple[str, ...]):
     return folder / "scans.csv"
 
 
+def train_segmentation(scans, workdir, *options):
+    command = ["train", "--tiny", "-q", "--dataset", "nifti", "--data-dir", str(scans), "--workdir", str(workdir)]
+    command += ["--method", "segmentation", "--set", "data.shape=(16,16,16)", "--set", "data.spacing=(7.5,9.0,7.5)"]
+    assert main([*command, *options]) == 0
+
+
 def losses(scripts, workdir) -> dict:
     """Every term of every stage in every epoch, without what was measured on validation subjects."""
     paths = sorted(workdir.glob("*/metrics.jsonl"))
     return {path.parent.name: scripts.trained.training_rows(path, with_validation=False) for path in paths}
 
 
-def test_labels_of_other_splits_are_in_no_loss(scripts, tmp_path):
+def test_labels_of_other_splits_are_in_no_loss_and_the_seed_counts(scripts, tmp_path):
     """Poisoned test labels change no byte of a network; poisoned validation labels choose among epochs, no more."""
     found = {}
     for name, poisoned in (("clean", ()), ("test", ("test",)), ("validation", ("validation",))):
-        scans, workdir = write_slices(tmp_path / f"scans_{name}", poisoned), tmp_path / name
-        command = ["train", "--tiny", "-q", "--dataset", "nifti", "--data-dir", str(scans), "--workdir", str(workdir)]
-        command += ["--method", "segmentation"]
-        assert main([*command, "--set", "data.shape=(16,16,16)", "--set", "data.spacing=(7.5,9.0,7.5)"]) == 0
-        found[name] = workdir
+        scans, found[name] = write_slices(tmp_path / f"scans_{name}", poisoned), tmp_path / name
+        train_segmentation(scans, found[name])
     nets = {name: scripts.trained.digests(workdir) for name, workdir in found.items()}
     keras = [name for name in nets["clean"] if name.endswith(".keras")]
     assert keras and all(nets["test"][name] == nets["clean"][name] for name in keras)
@@ -87,3 +70,8 @@ def test_labels_of_other_splits_are_in_no_loss(scripts, tmp_path):
     assert any(nets["test"][name] != nets["clean"][name] for name in tables)  # the poison is there
     clean = losses(scripts, found["clean"])
     assert clean and clean == losses(scripts, found["test"]) == losses(scripts, found["validation"])
+
+    # The same seed gives the same networks, as here and in a run that was killed; another one gives others
+    train_segmentation(tmp_path / "scans_clean" / "scans.csv", tmp_path / "seed", "--seed", "1")
+    other = scripts.trained.digests(tmp_path / "seed")
+    assert all(other[name] != nets["clean"][name] for name in keras)

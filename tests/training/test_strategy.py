@@ -1,4 +1,7 @@
-"""Several devices and several workers end with the networks that one device has, also where one of them dies."""
+"""Several workers end with the networks that one device has, also where one of them dies.
+
+Several devices: tests/conformance and tests/methods/test_deepatlas_pairs.py.
+"""
 
 import contextlib
 import dataclasses
@@ -58,16 +61,6 @@ def jointly_by_one(tmp_path_factory):
     folder = tmp_path_factory.mktemp("jointly")
     train_jointly(folder, folder / "one")
     return folder
-
-
-@pytest.mark.slow
-def test_two_devices_train_what_one_does(jointly_by_one, tmp_path):
-    """Two logical CPUs."""
-    devices = [device.name for device in tf.config.list_logical_devices("CPU")]
-    two = tf.distribute.MirroredStrategy(devices[:2], cross_device_ops=tf.distribute.ReductionToOneDevice())
-    assert two.num_replicas_in_sync == 2, "conftest.py makes two logical CPUs"
-    train_jointly(jointly_by_one, tmp_path, two)
-    assert_equal_networks([jointly_by_one / "one", tmp_path], "deepatlas", ("registration", "segmentation"))
 
 
 @pytest.mark.slow
