@@ -1,17 +1,34 @@
 """Atlases from files: scans with label maps, on the grid of a network."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from deepatlas_tf.apply.grids import anatomy, check_window, cropped, mirrored, network_transform
 from deepatlas_tf.datasets.scan_builder import merge
-from deepatlas_tf.runs.atlases import Atlas
+from deepatlas_tf.runs.atlases import Atlas, with_atlases
 from deepatlas_tf.runs.model import Grid
+from deepatlas_tf.runs.predict import Segmenter
 from deepatlas_tf.scans import checks, nifti
 from deepatlas_tf.scans.intensity import rescale
 from deepatlas_tf.types import DataError, SettingError
+
+
+class Functions(NamedTuple):
+    """The methods of a :class:`~deepatlas_tf.runs.model.TrainedModel` of these names, or what has them ready."""
+
+    segmenter: Callable
+    registrar: Callable
+    registration_beside: Callable
+
+    def voting(self, stage: str | None, atlases: Sequence[Atlas], instance_steps: int) -> Segmenter:
+        """The segmentation network of a stage, with the votes of the atlases where there are some."""
+        segment = self.segmenter(stage)
+        if not atlases:
+            return segment
+        return with_atlases(segment, self.registrar(self.registration_beside(stage), instance_steps), atlases)
 
 
 def check_refined(atlases: Collection, instance_steps: int) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepatlas_tf.apply.atlases import check_refined, read_atlas
+from deepatlas_tf.apply.atlases import Functions, check_refined, read_atlas
 from deepatlas_tf.apply.components import keep_largest
 from deepatlas_tf.apply.files import check_outputs, check_scan, find_scans, header_of, save, stem, writing
 from deepatlas_tf.apply.foreground import Region
@@ -18,7 +18,6 @@ from deepatlas_tf.apply.grids import anatomy, check_window, cropped, mirrored, n
 from deepatlas_tf.apply.windows import apply_in_windows
 from deepatlas_tf.messages import detail, progress, say
 from deepatlas_tf.metrics.blocks import by_blocks
-from deepatlas_tf.runs.atlases import with_atlases
 from deepatlas_tf.runs.ensemble import Ensemble
 from deepatlas_tf.runs.model import ExportedModel, Grid, TrainedModel, note_on_sides, open_model
 from deepatlas_tf.runs.predict import Segmenter
@@ -173,12 +172,9 @@ def segment_files(
 
 def _segmenter(opened: TrainedModel | ExportedModel | Ensemble, options: SegmentationOptions) -> Segmenter:
     """The function of the model, with the atlases where there are some."""
-    segment = opened.segmenter(options.stage)
-    if not options.atlases:
-        return segment
-    register = opened.registrar(opened.registration_beside(options.stage), options.instance_steps)
     found = [read_atlas(image, label, opened.grid, stem(image), options.mirror) for image, label in options.atlases]
-    return with_atlases(segment, register, found)
+    functions = Functions(opened.segmenter, opened.registrar, opened.registration_beside)
+    return functions.voting(options.stage, found, options.instance_steps)
 
 
 def _segment_file(function: Callable, grid: Grid, scan: Path, result: Path, options: SegmentationOptions) -> list[str]:

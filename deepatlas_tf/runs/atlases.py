@@ -23,7 +23,6 @@ from deepatlas_tf.runs.predict import (
     Predictors,
     Registrar,
     Segmenter,
-    load_task_net,
     registration_beside,
     segmenter,
     warp_image,
@@ -108,7 +107,7 @@ def voting(workdir: Path, predictors: Predictors, atlases: Sequence[Atlas], refi
         if beside is None:
             raise SettingError(f"--atlases: no finished stage of {workdir} has learned to register images")
         register = predictors.registrars[f"{beside}_instance" if refined else beside]
-        segment = segmenter(load_task_net(folder, name, "segmentation"))
+        segment = segmenter(predictors.segmentation_nets[name])
         labellers[f"{name}_atlases"] = _labeller(with_atlases(segment, register, atlases))
         domains[f"{name}_atlases"] = predictors.domains[name]
     return dataclasses.replace(predictors, labellers=labellers, domains=domains)

@@ -135,7 +135,7 @@ class RunFolder:
 
     @property
     def tensorboard(self) -> Path:
-        """Folder of the logs for TensorBoard."""
+        """Folder of the logs for TensorBoard, a folder in it for each stage, which TensorBoard shows as a run."""
         return self.path / "tensorboard"
 
     @property

@@ -32,12 +32,13 @@ class Predictors:
 
     labellers: function ``image (*S, 1) -> label map (*S,)``. registrars: function ``moving (*S, 1), fixed (*S, 1) ->
     u (*S, D)`` in voxels; ``identity`` is always among them. domains: the domains of the stage's (moving, fixed) side,
-    None for all.
+    None for all. segmentation_nets: the networks of the labellers.
     """
 
     labellers: dict[str, Labeller]
     registrars: dict[str, Registrar]
     domains: dict[str, tuple[str | None, str | None]]
+    segmentation_nets: dict[str, keras.Model] = dataclasses.field(default_factory=dict)
 
 
 def segmenter(net: keras.Model) -> Segmenter:
@@ -116,7 +117,8 @@ def load_predictors(workdir: Path, instance_steps: int = 0, anatomy: bool = Fals
         nets = {task: folder.stage(name).net(task) for task in TASKS}
         found.domains[name] = tuple(stage.get("domains", (None, None)))
         if "segmentation" in trained and nets["segmentation"].exists():
-            found.labellers[name] = labeller(load_task_net(folder, name, "segmentation"))
+            found.segmentation_nets[name] = load_task_net(folder, name, "segmentation")
+            found.labellers[name] = labeller(found.segmentation_nets[name])
         if "registration" in trained and nets["registration"].exists():
             found.registrars[name] = registrar(load_task_net(folder, name, "registration"))
             if instance_steps and _compares_images(stage):

@@ -24,7 +24,7 @@ class EpochEnd(keras.callbacks.Callback):
         validation: function without arguments that measures the networks and gives the numbers by name.
         manager: saves the checkpoints.
         writer: writer of TensorFlow's summaries, for TensorBoard.
-        panels: function that draws pictures for TensorBoard, called with the name of the stage.
+        panels: function without arguments that draws pictures for TensorBoard.
         selects: True keeps the networks of the epoch that was best in validation, False those of the last one.
         continued: names of the networks that an earlier stage has trained.
     """
@@ -35,7 +35,7 @@ class EpochEnd(keras.callbacks.Callback):
         validation: Callable[[], dict[str, float]],
         manager: tf.train.CheckpointManager,
         writer: Any,
-        panels: Callable[[str], None],
+        panels: Callable[[], None],
         selects: bool = True,
         continued: Collection[str] = (),
     ):
@@ -95,12 +95,11 @@ class EpochEnd(keras.callbacks.Callback):
         return rates
 
     def _summarise(self, row: Mapping[str, Any]) -> None:
-        stage = self.folder.name
         with self.writer.as_default(step=row["step"]):
             for name, value in row.items():
                 if name not in ("epoch", "step"):
-                    tf.summary.scalar(f"{stage}/{name}", value)
-            self.panels(stage)
+                    tf.summary.scalar(name, value)
+            self.panels()
         self.writer.flush()
 
 

@@ -122,7 +122,7 @@ def train_stage(
     callbacks = [watch]
     if chief:
         validation, panels = _measured(stage, dataset, validation_samples, method)
-        writer = tf.summary.create_file_writer(str(RunFolder(workdir).tensorboard))
+        writer = tf.summary.create_file_writer(str(RunFolder(workdir).tensorboard / stage.name))
         selected = selects(stage, experiment)
         end = EpochEnd(folder, validation, manager, writer, panels, selected, stage.start_from)
         callbacks += [end, EpochLine(stage.name)]

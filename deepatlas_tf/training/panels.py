@@ -25,8 +25,8 @@ class Panels:
         self.segment = labeller(nets["segmentation"]) if "segmentation" in nets else None
         self.register = registrar(nets["registration"]) if "registration" in nets else None
 
-    def __call__(self, stage: str) -> None:
-        """Write the pictures, named after the stage, to TensorFlow's default summary writer at its default step."""
+    def __call__(self) -> None:
+        """Write the pictures to TensorFlow's default summary writer at its default step."""
         if len(self.samples) < 2:
             return
         moving, fixed = self.samples
@@ -34,11 +34,11 @@ class Panels:
             warped = warp_image(moving["image"], self.register(moving["image"], fixed["image"]))
             difference = np.abs(warped - fixed["image"])
             row = [moving["image"], fixed["image"], warped, difference]
-            tf.summary.image(f"{stage}/moving_fixed_warped_difference", _row([x[..., 0] for x in row]))
+            tf.summary.image("moving_fixed_warped_difference", _row([x[..., 0] for x in row]))
         if self.segment:
             scale = 1 / max(1, fixed["label"].max())
             row = [fixed["image"][..., 0], fixed["label"] * scale, self.segment(fixed["image"]) * scale]
-            tf.summary.image(f"{stage}/image_label_prediction", _row(row))
+            tf.summary.image("image_label_prediction", _row(row))
 
 
 def _row(images: Sequence[np.ndarray]) -> np.ndarray:

@@ -125,11 +125,11 @@ def test_what_a_stage_leaves(whole):
     settings = json.loads((whole / "experiment.json").read_text())
     assert settings["experiment"]["data"]["labels"] == 2 and "tensorflow" in settings["versions"]
     assert list((whole / "deepatlas" / "checkpoints").glob("epoch-*.index"))
-    events = [str(path) for path in (whole / "tensorboard").iterdir()]
+    events = [str(path) for path in (whole / "tensorboard" / "deepatlas").iterdir()]
     tags = {
         v.tag for path in events for event in tf.compat.v1.train.summary_iterator(path) for v in event.summary.value
     }
-    assert {"deepatlas/registration/loss", "deepatlas/image_label_prediction"} <= tags
+    assert {"registration/loss", "image_label_prediction"} <= tags
 
 
 def test_the_best_epoch_is_kept(dataset, tmp_path, monkeypatch):
