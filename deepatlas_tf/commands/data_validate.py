@@ -8,6 +8,8 @@ was, else 0; it is 2 where there is nothing to validate.
 import argparse
 from pathlib import Path
 
+from deepatlas_tf.view import add_option, turned
+
 EXAMPLES = """\
   deepatlas data validate scans.csv --html
   deepatlas data validate Task04_Hippocampus -o checks/hippocampus
@@ -28,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--schema", type=Path, help="a frozen schema.pbtxt that the scans must fulfil")
     parser.add_argument("--strict", action="store_true", help="end with status 1 for warnings too")
     parser.add_argument("--html", action="store_true", help="write report.html too, with pictures of the scans")
+    add_option(parser)
     parser.add_argument("--manual-dir", type=Path, help="with a NAME: its downloaded files, read before they are built")
     parser.add_argument("--data-dir", type=Path, help="with a NAME alone: where prepared data sets are kept")
     parser.add_argument("--tfdv", action="store_true", help="do it again with TensorFlow Data Validation, in tfdv/")
@@ -43,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
     result = validate(args.source, args.output, args.schema, data_dir=args.data_dir, manual_dir=args.manual_dir)
     print(result.report)
     if args.html:
-        result.write_html()
+        with turned(args.neurological):
+            result.write_html()
     if args.tfdv:
         result.write_tfdv()
     print(f"\nWritten to {result.folder}: {', '.join(sorted(path.name for path in result.folder.iterdir()))}")

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from deepatlas_tf.view import add_option, turned
+
 EXAMPLES = """\
   deepatlas evaluate runs/hippo5 --split validation
   deepatlas evaluate runs/hippo5 --instance-steps 100 --anatomy
@@ -33,6 +35,7 @@ def add_arguments(evaluate: argparse.ArgumentParser) -> None:
         metavar="N",
         help="measure segmentations in which N label maps of training, registered to the scan, vote, too",
     )
+    add_option(evaluate)
     evaluate.add_argument("--data-dir", type=Path, help="as for train")
     evaluate.add_argument("--manual-dir", type=Path, help="as for train")
 
@@ -43,4 +46,5 @@ def run(args: argparse.Namespace) -> None:
 
     data = {"data_dir": args.data_dir, "manual_dir": args.manual_dir}
     more = {"instance_steps": args.instance_steps, "anatomy": args.anatomy, "atlases": args.atlases}
-    evaluate(args.workdir, args.split, **more, **data)
+    with turned(args.neurological):
+        evaluate(args.workdir, args.split, **more, **data)

@@ -7,6 +7,8 @@ and the worst case only; the numbers are those of the run's last evaluation.
 import argparse
 from pathlib import Path
 
+from deepatlas_tf.view import add_option, turned
+
 EXAMPLES = """\
   deepatlas report runs/hippo5
   deepatlas report runs/hippo5 -o hippo5.pdf
@@ -23,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", choices=["train", "validation", "test"], help="that was evaluated; default: whichever it was"
     )
+    add_option(parser)
     parser.add_argument("--data-dir", type=Path, help="as for train")
     parser.add_argument("--manual-dir", type=Path, help="as for train")
     parser.add_argument("--overwrite", action="store_true", help="replace the report if it is there")
@@ -37,4 +40,5 @@ def run(args: argparse.Namespace) -> None:
     from deepatlas_tf.report.write import write_report  # TensorFlow takes seconds to import: not for --help
 
     data = {"data_dir": args.data_dir, "manual_dir": args.manual_dir}
-    write_report(args.run_folder, args.output, split=args.split, overwrite=args.overwrite, **data)
+    with turned(args.neurological):
+        write_report(args.run_folder, args.output, split=args.split, overwrite=args.overwrite, **data)

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from deepatlas_tf.evaluation.summary import method_order
@@ -39,16 +41,11 @@ METHOD_COLOURS = {
     "deepatlas": "#D55E00",
 }
 OTHER_COLOURS = ("#009E73", "#CC79A7", "#F0E442", "#7F5AA2", "#4D4D4D", "#8C564B")
-CURVES_IN_A_LINE = 5
+PANELS_IN_A_LINE = 4
 VALIDATION = {
-    "validation Dice": {"val_segmentation_dice": "segmentation", "val_registration_dice": "registration"},
-    "validation folds (%)": {"val_folds_percent": "registration"},
-}
-TURN_COLOURS = {
-    "registration": "#0072B2",
-    "segmentation": "#E69F00",
-    "generators": "#009E73",
-    "discriminators": "#CC79A7",
+    "val_segmentation_dice": "validation: segmentation Dice",
+    "val_registration_dice": "validation: registration Dice",
+    "val_folds_percent": "validation: folds (%)",
 }
 
 
@@ -64,6 +61,7 @@ def figure_file(path: Path, width: float, height: float) -> Iterator[Figure]:
 
 def spoken(name: str) -> str:
     """The name of a method, class or term as it is written in a figure: spaces in place of underscores."""
+    name = re.sub(r"_atlases(?= \(|$)", "_with_atlases", name)  # of a method, see DERIVED
     return name.replace("deepatlas", "DeepAtlas").replace("_", " ")
 
 
@@ -83,52 +81,47 @@ def _entitle(figure: Figure, title: str) -> None:
 
 
 def training_curves(path: Path, stages: Mapping[str, list[dict]], title: str) -> None:
-    """Draw the terms of the loss, the validation Dice and the folds against the step, a block of panels for each stage.
+    """Draw each term of the loss, the validation Dice and the folds against the step: a panel each, a line a stage.
 
     Args:
         path: where the PNG is written.
         stages: the rows of ``metrics.jsonl`` in any order, by stage; what was measured at the start is at step 0.
         title: text above the figure.
     """
-    curves = {stage: _curves(rows) for stage, rows in stages.items()}
-    lines = [math.ceil(len(found) / CURVES_IN_A_LINE) for found in curves.values()]
-    columns = min(CURVES_IN_A_LINE, max(map(len, curves.values())))
-    with figure_file(path, max(6.0, 3.0 * columns), 0.4 + sum(0.4 + 2.0 * n for n in lines)) as figure:
+    quantities = _quantities([row for rows in stages.values() for row in rows])
+    colours = method_colours(method_order(stages))
+    columns = min(PANELS_IN_A_LINE, len(quantities))
+    lines = math.ceil(len(quantities) / columns)
+    with figure_file(path, max(6.0, 3.0 * columns), 0.9 + 2.1 * lines) as figure:
         _entitle(figure, title)
-        blocks = figure.subfigures(len(curves), 1, squeeze=False, height_ratios=[0.2 + n for n in lines])[:, 0]
-        for block, (stage, found), n in zip(blocks, curves.items(), lines, strict=True):
-            block.suptitle(f"stage: {spoken(stage)}", x=0.01, ha="left", fontsize=10, fontweight="bold")
-            axes = block.subplots(n, columns, squeeze=False).ravel()
-            for axis, (name, keys) in zip(axes, found.items(), strict=False):
-                _plot_curves(axis, name, keys, stages[stage])
-            for axis in axes[len(found) :]:
-                axis.set_axis_off()
+        axes = figure.subplots(lines, columns, squeeze=False).ravel()
+        for axis, (key, name) in zip(axes, quantities.items(), strict=False):
+            for stage, colour in colours.items():
+                _plot_curve(axis, key, stages[stage], spoken(stage), colour)
+            axis.set_title(name, fontsize=9)
+            axis.set_xlabel("step")
+            axis.locator_params(axis="x", nbins=4)
+            axis.locator_params(axis="y", nbins=5)
+        for axis in axes[len(quantities) :]:
+            axis.set_axis_off()
+        legend = [Line2D([], [], color=colour, label=spoken(stage)) for stage, colour in colours.items()]
+        figure.legend(handles=legend, loc="outside lower center", ncols=min(len(legend), 2 * columns), fontsize=8)
 
 
-def _curves(rows: Sequence[Mapping]) -> dict[str, dict[str, str]]:
-    """Which panels there are: for the title of each the lines in it, ``{key in the rows: name of the line}``."""
+def _quantities(rows: Sequence[Mapping]) -> dict[str, str]:
+    """What has a panel: ``{key in the rows: title}``."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    terms = [key for key in keys if key.partition("/")[0] in TURN_COLOURS and "/" in key]
-    curves = {spoken(term.replace("/", ": ")): {term: term.partition("/")[0]} for term in terms}
-    for name, lines in VALIDATION.items():
-        there = {key: line for key, line in lines.items() if key in keys}
-        curves |= {name: there} if there else {}
-    return curves
+    terms = [key for key in keys if "/" in key and not key.startswith("learning_rate/")]
+    return {term: spoken(term.replace("/", ": ")) for term in terms} | {
+        k: n for k, n in VALIDATION.items() if k in keys
+    }
 
 
-def _plot_curves(axis: Axes, name: str, keys: Mapping[str, str], rows: Sequence[Mapping]) -> None:
-    rows = sorted(rows, key=lambda row: row["step"])
-    marker = "." if len(rows) <= 40 else None
-    for key, line in keys.items():
-        steps = [row["step"] for row in rows if key in row]
-        values = [row[key] for row in rows if key in row]
-        axis.plot(steps, values, color=TURN_COLOURS[line], marker=marker, linewidth=1.4, label=line)
-    axis.set_title(name, fontsize=9)
-    axis.set_xlabel("step")
-    axis.locator_params(axis="x", nbins=4)
-    axis.locator_params(axis="y", nbins=5)
-    if len(keys) > 1:
-        axis.legend(fontsize=8)
+def _plot_curve(axis: Axes, key: str, rows: Sequence[Mapping], label: str, colour: str) -> None:
+    points = sorted((row["step"], row[key]) for row in rows if key in row)
+    if points:
+        marker = "." if len(points) <= 40 else None
+        axis.plot(*zip(*points, strict=True), color=colour, marker=marker, linewidth=1.4, label=label)
 
 
 def dice_boxplots(path: Path, rows: list[dict], class_names: Sequence[str], title: str) -> None:

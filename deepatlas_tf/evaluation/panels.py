@@ -1,7 +1,7 @@
-"""Image panels as PNG files: one plane of 2D or 3D scans, of label maps and of displacement fields.
+"""Image panels as PNG files: planes of 2D or 3D scans, of label maps and of displacement fields.
 
-Arrays are in canonical RAS order: the first axis of a plane points right, its second one up, so superior (in an axial
-plane anterior) is at the top and the patient's right on the right.
+A picture of one case shows it in three planes, one of several cases in the plane that shows most. How a plane is turned
+is in :mod:`deepatlas_tf.evaluation.slices`.
 """
 
 import contextlib
@@ -9,29 +9,25 @@ import dataclasses
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, Normalize, TwoSlopeNorm, to_rgba
+from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 
 from deepatlas_tf.evaluation.figures import figure_file, spoken
 from deepatlas_tf.evaluation.plane import Plane
+from deepatlas_tf.evaluation.slices import class_colour, show_areas, show_contours, show_image
 from deepatlas_tf.metrics.deformation import jacobian_determinant
 
-# Bright enough to be told apart on a grey scan
-CLASS_COLOURS = (
-    "#ff3b4e", "#3ddc58", "#ffd92f", "#4f83ff", "#ff8c1a", "#33e6e6", "#f04be0", "#b8f000",
-    "#ff9ec4", "#a05cff", "#16b39a", "#d0a060", "#fff3a0", "#ff7f6b", "#9ad0ff", "#7fbf3f",
-)  # fmt: skip
 FOLD = "#e00000"
 # Red is for folds only
 SHRINK_TO_GROW = ["#5e3c99", "#b2abd2", "#f7f7f7", "#7fbf7b", "#1b7837"]
 VOLUME_CHANGE = LinearSegmentedColormap.from_list("volume_change", SHRINK_TO_GROW).with_extremes(under=FOLD)
 PANEL_INCHES = 2.5
+Case = TypeVar("Case")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,22 +70,22 @@ def registration_panel(
 
     Args:
         path: where the PNG is written.
-        pairs: all on one grid; the plane is chosen by the first fixed label map.
+        pairs: all on one grid; the planes are chosen by the first fixed label map.
         class_names: names of the foreground classes.
         spacing: voxel size of the grid in mm, for each axis.
         title: text above the figure.
     """
-    plane = Plane.showing_most(pairs[0].fixed_label, spacing)
-    names = ("moving", "fixed", "warped")
-    with _panel_figure(path, plane, pairs[0].fixed_label.shape, (len(pairs), 4)) as (figure, axes):
-        for row, pair in zip(axes, pairs, strict=True):
+    names, shape = ("moving", "fixed", "warped"), pairs[0].fixed_label.shape
+    rows = _rows(pairs[0].fixed_label, spacing, pairs)
+    with _panel_figure(path, [plane for plane, _ in rows], shape, 4) as (figure, axes):
+        for row, (plane, pair) in zip(axes, rows, strict=True):
             for axis, name in zip(row, names, strict=False):
                 show_image(axis, plane, getattr(pair, name))
                 show_contours(axis, plane, getattr(pair, f"{name}_label"))
             difference = show_image(row[3], plane, pair.warped - pair.fixed, "RdBu_r", (-0.5, 0.5))
             show_contours(row[3], plane, pair.fixed_label, "black")
             _note(row[2], pair.note)
-            row[0].set_ylabel(pair.name)
+            row[0].set_ylabel(_with_position(pair.name, plane, shape))
         _columns(axes, (*names, "warped - fixed"))
         figure.colorbar(difference, ax=list(axes[:, 3]), shrink=0.8, extend="both")
         _legend(figure, class_names)
@@ -103,15 +99,15 @@ def segmentation_panel(
 
     Args:
         path: where the PNG is written.
-        subjects: all on one grid and with the same methods; the plane is chosen by the first manual label map.
+        subjects: all on one grid and with the same methods; the planes are chosen by the first manual label map.
         class_names: names of the foreground classes.
         spacing: voxel size of the grid in mm, for each axis.
         title: text above the figure.
     """
-    plane = Plane.showing_most(subjects[0].label, spacing)
-    methods = list(subjects[0].predictions)
-    with _panel_figure(path, plane, subjects[0].label.shape, (len(subjects), 2 + len(methods))) as (figure, axes):
-        for row, subject in zip(axes, subjects, strict=True):
+    methods, shape = list(subjects[0].predictions), subjects[0].label.shape
+    rows = _rows(subjects[0].label, spacing, subjects)
+    with _panel_figure(path, [plane for plane, _ in rows], shape, 2 + len(methods)) as (figure, axes):
+        for row, (plane, subject) in zip(axes, rows, strict=True):
             for axis, label in zip(row, (None, subject.label, *subject.predictions.values()), strict=True):
                 show_image(axis, plane, subject.image)
                 if label is not None:
@@ -119,7 +115,7 @@ def segmentation_panel(
                     show_contours(axis, plane, label)
             for axis, method in zip(row[2:], methods, strict=True):
                 _note(axis, subject.notes.get(method, ""))
-            row[0].set_ylabel(subject.name)
+            row[0].set_ylabel(_with_position(subject.name, plane, shape))
         _columns(axes, ("image", "reference", *map(spoken, methods)))
         _legend(figure, class_names)
         figure.suptitle(title)
@@ -155,7 +151,7 @@ def warped_grid(
             for line in [*lines[::every], *lines.swapaxes(0, 1)[::every]]:
                 axis.plot(*line.T, color="#ffd92f", linewidth=0.7)
             axis.set(xlim=limits[0], ylim=limits[1])
-        figure.suptitle(title)
+        figure.suptitle(_with_position(title, plane, label.shape))
 
 
 def jacobian_map(
@@ -181,58 +177,32 @@ def jacobian_map(
             axis.set_xlabel(f"{100 * folds.mean():.3g} % folds in the whole image")
         bar = figure.colorbar(picture, ax=axes, shrink=0.85, extend="both", ticks=[0, 0.5, 1, 2, 3])
         bar.set_label("Jacobian determinant (red: folds)")
-        figure.suptitle(title)
+        figure.suptitle(_with_position(title, plane, label.shape))
 
 
-def show_image(axis: Axes, plane: Plane, image: np.ndarray, colours: Any = "gray", limits: Any = (0, 1)) -> AxesImage:
-    """Show the plane of an image ``(*S, 1)``, superior up, in mm.
-
-    ``colours`` is a colour map of Matplotlib; ``limits`` are the values at its ends, or a Normalize.
-    """
-    width, height = plane.size_mm(image.shape)
-    norm = {"norm": limits} if isinstance(limits, Normalize) else {"vmin": limits[0], "vmax": limits[1]}
-    pixels = plane.cut(image)[..., 0].T
-    return axis.imshow(pixels, cmap=colours, origin="lower", extent=(0, width, 0, height), **norm)
+def _rows(label: np.ndarray, spacing: Sequence[float], cases: Sequence[Case]) -> list[tuple[Plane, Case]]:
+    """The plane and the case of each row: one case in each plane, or several in the plane that shows most."""
+    if len(cases) == 1:
+        return [(plane, cases[0]) for plane in Plane.each(label, spacing)]
+    return [(Plane.showing_most(label, spacing), case) for case in cases]
 
 
-def show_contours(axis: Axes, plane: Plane, label: np.ndarray, colour: str | None = None) -> None:
-    """Draw the outlines of the classes of a label map ``(*S,)``, in their colours or in the given one."""
-    columns, rows = ((np.arange(label.shape[i]) + 0.5) * plane.spacing[i] for i in plane.axes)
-    pixels = plane.cut(label).T
-    for index in np.unique(pixels[pixels > 0]):
-        mask = pixels == index
-        if not mask.all():
-            own = colour or class_colour(index)
-            axis.contour(columns, rows, mask.astype(float), [0.5], colors=[own], linewidths=0.7 if colour else 1.1)
-
-
-def show_areas(axis: Axes, plane: Plane, label: np.ndarray) -> None:
-    """Draw the classes of a label map ``(*S,)`` as transparent areas in their colours."""
-    pixels = plane.cut(label).T
-    colours = np.zeros((*pixels.shape, 4))
-    for index in np.unique(pixels[pixels > 0]):
-        colours[pixels == index] = to_rgba(class_colour(index), 0.35)
-    width, height = plane.size_mm(label.shape)
-    axis.imshow(colours, origin="lower", extent=(0, width, 0, height))
-
-
-def class_colour(index: int) -> str:
-    """The colour of a foreground class, given by its index, which counts from 1."""
-    return CLASS_COLOURS[(int(index) - 1) % len(CLASS_COLOURS)]
+def _with_position(text: str, plane: Plane, shape: Sequence[int]) -> str:
+    return "\n".join(filter(None, (text, plane.position(shape))))
 
 
 @contextlib.contextmanager
 def _panel_figure(
-    path: Path, plane: Plane, shape: Sequence[int], grid: tuple[int, int], inches: float = PANEL_INCHES
+    path: Path, planes: Sequence[Plane], shape: Sequence[int], n_columns: int, inches: float = PANEL_INCHES
 ) -> Iterator[tuple[Figure, np.ndarray]]:
-    """Give a figure of panels without axes, and its ``grid`` (rows, columns) of axes; written when the block ends.
+    """Give a figure of panels without axes, and its axes (rows, columns); written when the block ends.
 
-    A panel has the shape of the plane of a volume of ``shape``; its longer side has ``inches``.
+    Each row has a plane of a volume of ``shape``, all on one scale, on which the longest side has ``inches``.
     """
-    width, height = (inches * side / max(plane.size_mm(shape)) for side in plane.size_mm(shape))
-    n_rows, n_columns = grid
-    with figure_file(path, max(5.5, 1.2 + n_columns * (width + 0.1)), 1.1 + n_rows * (height + 0.1)) as figure:
-        axes = figure.subplots(n_rows, n_columns, squeeze=False)
+    sizes = np.array([plane.size_mm(shape) for plane in planes])
+    width, heights = inches * sizes[:, 0].max() / sizes.max(), inches * sizes[:, 1] / sizes.max()
+    with figure_file(path, max(5.5, 1.2 + n_columns * (width + 0.1)), 1.1 + float(np.sum(heights + 0.1))) as figure:
+        axes = figure.subplots(len(planes), n_columns, squeeze=False, height_ratios=list(heights))
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
             axis.grid(False)
@@ -246,7 +216,8 @@ def _method_panels(
 ) -> Iterator[tuple[Figure, list[Axes]]]:
     """Give a figure with a panel for each method, at most four in a row, below its name; and the axes of the panels."""
     n_columns = min(4, len(methods))
-    with _panel_figure(path, plane, shape, (math.ceil(len(methods) / n_columns), n_columns), 3.4) as (figure, axes):
+    planes = [plane] * math.ceil(len(methods) / n_columns)
+    with _panel_figure(path, planes, shape, n_columns, 3.4) as (figure, axes):
         used, spare = axes.flat[: len(methods)], axes.flat[len(methods) :]
         for axis, method in zip(used, methods, strict=True):
             axis.set_title(spoken(method))

@@ -11,8 +11,9 @@ from matplotlib.patches import Patch
 
 from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.evaluation.figures import figure_file, spoken
-from deepatlas_tf.evaluation.panels import PANEL_INCHES, class_colour, show_contours, show_image
+from deepatlas_tf.evaluation.panels import PANEL_INCHES
 from deepatlas_tf.evaluation.plane import Plane
+from deepatlas_tf.evaluation.slices import class_colour, show_contours, show_image
 from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.streams.pseudo_masks import STEPS, mask_path, read_mask
 from deepatlas_tf.streams.subjects import read_samples

@@ -84,13 +84,16 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def remarks(summary: dict) -> list[str]:
-    """Sentences on what must not be overlooked in the means: many folds, and a Dice below that of no registration.
+    """Sentences on what must not be overlooked in the means.
+
+    That is: classes that are never predicted, many folds, and a Dice below that of no registration.
 
     Args:
         summary: what :func:`summarise_rows` gave. A registration is compared with ``identity`` for the same domains.
     """
     found = []
     for method, tasks in summary.items():
+        found += [f"{method}: {name} is never predicted." for name in _never_predicted(tasks.get("segmentation", {}))]
         means = {measure: value["mean"] for measure, value in tasks.get("registration", {}).items()}
         folds, dice = means.get("folds_percent"), means.get("dice")
         if folds is not None and folds > MOST_FOLDS_PERCENT:
@@ -101,6 +104,12 @@ def remarks(summary: dict) -> list[str]:
         if dice is not None and before is not None and dice < before:
             found.append(f"{method}: registration Dice {dice:.3f} is below the {before:.3f} of no registration at all.")
     return found
+
+
+def _never_predicted(measures: dict[str, dict]) -> list[str]:
+    """The classes whose Dice is 0, and whose distance is defined nowhere: they are in manual label maps alone."""
+    dice, distance = (measures.get(name, {}).get("per_class", {}) for name in ("dice", "assd_mm"))
+    return [name for name, value in dice.items() if value == 0 and distance.get(name, 0) is None]
 
 
 def comparison_table(summary: dict) -> str:

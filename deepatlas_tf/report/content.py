@@ -63,7 +63,7 @@ def _run(run: RunSummary) -> list[Block]:
         blocks.append(Paragraph("The images are synthetic: nothing here tells how the method does on real scans."))
     if run.is_trial:
         blocks.append(Paragraph(f"A trial: no stage has more than {TRIAL_STEPS} steps (--tiny).", notice=True))
-    whole = Folded("All settings (experiment.json)", json.dumps(run.record, indent=2))
+    whole = Folded("All settings", json.dumps(run.record, indent=2), tables.all_settings(run))
     return [*blocks, tables.overview(run), whole]
 
 

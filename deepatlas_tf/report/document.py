@@ -38,10 +38,11 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Folded:
-    """A long text of fixed width that is shown on demand; at the end of a PDF."""
+    """A long text of fixed width that is shown on demand; a PDF has the table in its place, at the end."""
 
     title: str
     text: str
+    table: Table
 
 
 Block = Heading | Paragraph | Table | Picture | Folded

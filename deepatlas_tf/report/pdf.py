@@ -23,7 +23,7 @@ def check_installed() -> None:
 
 
 def pdf_file(document: Document) -> bytes:
-    """The file's bytes. What is folded in a page comes at the end."""
+    """The file's bytes. Of what is folded in a page the table comes at the end."""
     pdf = _empty(document.title)
     pdf.set_font("text", "B", 15)
     pdf.multi_cell(0, 7, document.title, new_x="LMARGIN", new_y="NEXT")
@@ -43,8 +43,8 @@ def _empty(title: str) -> Any:
             self.cell(0, LINE, f"{title}, page {self.page_no()}", align="C")
 
     pdf = Pages(format="A4")
-    for family, style, name in (("text", "", "DejaVuSans"), ("text", "B", "DejaVuSans-Bold"), ("code", "", "Mono")):
-        pdf.add_font(family, style, FONTS / f"{name.replace('Mono', 'DejaVuSansMono')}.ttf")
+    for style, name in (("", "DejaVuSans"), ("B", "DejaVuSans-Bold")):
+        pdf.add_font("text", style, FONTS / f"{name}.ttf")
     pdf.set_margin(MARGIN)
     pdf.set_auto_page_break(True, MARGIN)
     pdf.set_title(title)
@@ -64,8 +64,7 @@ def _add(pdf: Any, block: Block) -> None:
         _picture(pdf, block)
     else:
         _heading(pdf, block.title)
-        pdf.set_font("code", size=7)
-        pdf.multi_cell(0, 3.2, block.text, new_x="LMARGIN", new_y="NEXT")
+        _table(pdf, block.table)
 
 
 def _heading(pdf: Any, text: str) -> None:

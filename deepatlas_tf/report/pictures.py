@@ -17,15 +17,12 @@ from deepatlas_tf.runs.summary import RunSummary
 
 
 def curves(run: RunSummary) -> list[Picture]:
-    """The training curves of each stage that has any, in the order of training."""
-    found = []
-    for stage in run.stages:
-        if stage.rows:
-            title = f"Training ({run.dataset})"
-            rows = {stage.name: stage.rows}
-            text = f"Stage {spoken(stage.name)}: each term of the loss, and what validation measured, by step."
-            found.append(_picture(text, figures.training_curves, rows, title))
-    return found
+    """The training curves of all stages that have any."""
+    rows = {stage.name: stage.rows for stage in run.stages if stage.rows}
+    if not rows:
+        return []
+    text = "Each term of the loss, and what validation measured, by step of the stage."
+    return [_picture(text, figures.training_curves, rows, f"Training ({run.dataset})")]
 
 
 def pseudo_masks(run: RunSummary) -> list[Picture]:

@@ -1,6 +1,8 @@
 """The tables of a report: what was run, how far it is, what came out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +23,7 @@ def overview(run: RunSummary) -> Table:
         ("run", str(run.path)),
         ("data set", about.get("dataset", data["dataset"])),
         ("kind of data", kinds[about.get("synthetic")]),
+        ("subjects", _subjects(run.data)),
         ("label maps used in training", run.labels),
         ("seed", str(run.settings.get("seed", "-"))),
         ("grid", _grid(about)),
@@ -73,6 +76,29 @@ def key_settings(run: RunSummary) -> Table:
     return Table("Losses", rows, " ".join(starts))
 
 
+def all_settings(run: RunSummary) -> Table:
+    """The content of experiment.json; a setting that stages have different values of names them."""
+    settings = {name: value for name, value in run.settings.items() if name != "stages"}
+    rows = list(_leaves(settings))
+    of_stages = {stage.name: dict(_leaves(stage.settings)) for stage in run.stages}
+    for name in dict.fromkeys(name for found in of_stages.values() for name in found if name != "name"):
+        values = {stage: found[name] for stage, found in of_stages.items() if name in found}
+        if len(values) == len(of_stages) and len(set(values.values())) == 1:
+            rows.append((f"stages: {name}", next(iter(values.values()))))
+        else:
+            rows.append((f"stages: {name}", "; ".join(f"{stage} {value}" for stage, value in values.items())))
+    return Table("Settings of experiment.json", [("setting", "value"), *rows])
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """(path, value) of each value within dictionaries, as text; empty ones are left out."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _leaves(value, f"{path}.{name}" if path else name)
+    else:
+        yield path, node if isinstance(node, str) else json.dumps(node)
+
+
 def summary_of(run: RunSummary) -> dict:
     """The means of the run's last evaluation by method, task and measure."""
     return summarise_rows(run.rows["segmentation"], run.rows["registration"], run.class_names)
@@ -119,6 +145,12 @@ def volume_table(cases: Sequence[Case], labels: Sequence[Mapping[str, np.ndarray
                 rows.append((f"{case.rank}: {case.subjects[0]}", spoken(name), *size, cell))
     method = spoken(list(labels[0])[-1])
     return Table(f"Volumes, predicted by {method}", rows, "On the network's grid, which may crop a scan.")
+
+
+def _subjects(data: Mapping[str, Any] | None) -> str:
+    if data is None:
+        return "not recorded"
+    return ", ".join(f"{len(subjects)} {split}" for split, subjects in data["subjects"].items())
 
 
 def _grid(about: dict) -> str:

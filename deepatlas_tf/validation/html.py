@@ -4,11 +4,13 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 
+import matplotlib.colors
 import numpy as np
 
 from deepatlas_tf.validation.anomalies import ERROR, NOTE, WARNING, Finding
 from deepatlas_tf.validation.scan_summary import ScanSummary
-from deepatlas_tf.validation.text_report import class_rows, count, subject_rows, verdict
+from deepatlas_tf.validation.text_report import MOST_CLASSES, class_rows, count, subject_rows, verdict
+from deepatlas_tf.validation.thumbnails import class_colour
 
 MOST_PICTURES = 300  # a page of more takes too long to open; subjects with findings come first
 STYLE = """
@@ -50,11 +52,18 @@ def html_report(
         parts.append(f"<h2>Classes</h2>{_table(_with_strips(summaries, names))}")
     parts.append(
         "<h2>Subjects</h2><p>Shape and spacing in the order left-right, posterior-anterior, inferior-superior. "
-        "Pictures: sagittal, coronal and axial slice; the patient's right is on the right.</p>"
+        "Pictures: sagittal, coronal and axial slice; L and R are the patient's left and right.</p>"
     )
+    if 0 < len(names) <= MOST_CLASSES:
+        parts.append(f"<p>Outlines: {', '.join(map(_coloured, range(len(names)), names))}.</p>")
     parts.append(_table(_with_pictures(summaries, names, findings, pictures)))
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
     return f'<!DOCTYPE html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+
+
+def _coloured(index: int, name: str) -> str:
+    colour = matplotlib.colors.to_hex(tuple(class_colour(index)))
+    return f'<span style="background: {colour}; padding: 0 .5em"></span> {html.escape(name)}'
 
 
 def _with_strips(summaries: Sequence[ScanSummary], names: Sequence[str]) -> list[tuple[str, list[str]]]:

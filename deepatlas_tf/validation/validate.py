@@ -55,7 +55,7 @@ class Validation:
         chosen = set(picture_order(self.summaries, self.findings))
         items = (item for item in enumerate(self.scans.items) if item[0] in chosen)
         bar = progress(items, total=len(chosen), desc="pictures", unit="scan")
-        pictures = {i: thumbnail(self.scans.load(item)) for i, item in bar}
+        pictures = {i: thumbnail(self.scans.load(item), self.classes) for i, item in bar}
         page = html_report(self.scans.title, self.summaries, self.classes, self.findings, pictures, self.plan)
         path = self.folder / "report.html"
         write_whole(path, page)

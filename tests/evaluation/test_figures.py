@@ -35,14 +35,19 @@ def test_curves_show_the_rows(drawn):
     figures.training_curves("x.png", {"deepatlas": rows, "baseline": rows[:1]}, "Training (made up, synthetic)")
     (figure,) = drawn
     assert figure.get_suptitle() == "Training (made up, synthetic)"
-    assert [block.get_suptitle() for block in figure.subfigs] == ["stage: DeepAtlas", "stage: baseline"]
-    axes = {axis.get_title(): axis for axis in figure.subfigs[0].axes}
-    assert set(axes) == {"registration: loss", "validation Dice", "validation folds (%)"}
-    (loss,) = axes["registration: loss"].lines
-    np.testing.assert_array_equal(loss.get_xydata(), [[10, 3], [20, 2], [30, 1]])
-    dices = {line.get_label(): line.get_xydata().tolist() for line in axes["validation Dice"].lines}
-    assert dices == {"segmentation": [[0, 0.5], [20, 0.6], [30, 0.8]], "registration": [[20, 0.7]]}
-    assert [axis.get_title() for axis in figure.subfigs[1].axes if axis.axison] == ["registration: loss"]
+    axes = {axis.get_title(): axis for axis in figure.axes if axis.axison}
+    dice = {task: axes.pop(f"validation: {task} Dice") for task in ("segmentation", "registration")}
+    assert set(axes) == {"registration: loss", "validation: folds (%)"}
+    lines = {line.get_label(): line.get_xydata().tolist() for line in axes["registration: loss"].lines}
+    assert lines == {"baseline": [[10, 3]], "DeepAtlas": [[10, 3], [20, 2], [30, 1]]}
+    shown = {task: [line.get_xydata().tolist() for line in axis.lines] for task, axis in dice.items()}
+    assert shown == {"segmentation": [[[0, 0.5], [20, 0.6], [30, 0.8]]], "registration": [[[20, 0.7]]]}
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["baseline", "DeepAtlas"]
+
+
+def test_names_as_they_are_written():
+    assert figures.spoken("deepatlas_atlases (t1)") == "DeepAtlas with atlases (t1)"
+    assert figures.spoken("semi_deepatlas") == "semi DeepAtlas"
 
 
 def row(method, subject, name, dice):

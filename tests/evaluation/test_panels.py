@@ -8,6 +8,8 @@ from matplotlib.image import imread
 
 from deepatlas_tf.evaluation import panels
 from deepatlas_tf.evaluation.plane import Plane
+from deepatlas_tf.evaluation.slices import class_colour, show_contours, show_image
+from deepatlas_tf.view import turned
 
 
 @pytest.fixture
@@ -55,14 +57,42 @@ def corner_image(shape):
     return image
 
 
+def test_planes_of_one_case():
+    label = np.zeros((6, 7, 8), int)
+    label[2:5, 3, 6] = 1
+    found = Plane.each(label, (1, 1, 2))
+    assert [(plane.axis, plane.index) for plane in found] == [(2, 6), (1, 3), (0, 2)]
+    assert [plane.position(label.shape) for plane in found] == [
+        "axial, slice 7 of 8",
+        "coronal, slice 4 of 7",
+        "sagittal, slice 3 of 6",
+    ]
+    assert [plane.ends for plane in found] == [("R", "L"), ("R", "L"), ("P", "A")]
+    with turned(neurological=True):
+        assert [plane.ends for plane in found] == [("L", "R"), ("L", "R"), ("P", "A")]
+    (slice_2d,) = Plane.each(label[:, 3], (1, 2))
+    assert slice_2d.ends == ("", "") and slice_2d.position((6, 8)) == ""
+
+
+@pytest.mark.parametrize("neurological", [False, True])
+def test_the_right_is_on_the_left_for_radiologists(neurological):
+    axis = Figure().add_subplot()
+    with turned(neurological):
+        show_image(axis, Plane(1, 0, (2.0, 1.0, 1.0)), corner_image((8, 1, 6)))
+    assert axis.get_xlim() == ((0, 16) if neurological else (16, 0))
+    assert [text.get_text() for text in axis.texts] == (["L", "R"] if neurological else ["R", "L"])
+
+
 @pytest.mark.parametrize(("shape", "spacing"), [((8, 6), (1.0, 3.0)), ((8, 5, 6), (1.0, 1.0, 3.0))])
 def test_superior_is_up_and_millimetres_have_one_scale(tmp_path, shape, spacing):
     plane = Plane(1 if len(shape) == 3 else None, shape[1] - 1, spacing)
     image = corner_image(shape)
-    with panels.figure_file(tmp_path / "x.png", 4, 4) as figure:
+    with turned(neurological=True), panels.figure_file(tmp_path / "x.png", 4, 4) as figure:
         axis = figure.add_subplot()
         axis.axis("off")
-        panels.show_image(axis, plane, image)
+        show_image(axis, plane, image)
+        for letter in list(axis.texts):
+            letter.remove()
     pixels = imread(tmp_path / "x.png")[..., 0]
     dark = np.argwhere(pixels < 0.5)  # the panel without its bright corner
     (top, left), (bottom, right) = dark.min(0), dark.max(0)
@@ -77,9 +107,9 @@ def test_contours_surround_the_classes():
     label = np.zeros((10, 8), int)
     label[2:5, 3:7], label[7, 1] = 1, 3
     axis = Figure().add_subplot()
-    panels.show_contours(axis, Plane(None, 0, (2.0, 1.0)), label)
+    show_contours(axis, Plane(None, 0, (2.0, 1.0)), label)
     first, second = axis.collections
-    assert [to_hex(c.get_edgecolor()[0]) for c in (first, second)] == [panels.class_colour(1), panels.class_colour(3)]
+    assert [to_hex(c.get_edgecolor()[0]) for c in (first, second)] == [class_colour(1), class_colour(3)]
     points = np.concatenate([path.vertices for path in first.get_paths()])
     # Halfway between the centres of the first voxel outside and of the last one inside
     np.testing.assert_allclose([points.min(0), points.max(0)], [[2 * 2, 3], [5 * 2, 7]])
@@ -108,12 +138,15 @@ def test_segmentation_panel(drawn):
     label[2:4, 3:6, 2:5] = 1
     subject = panels.Segmented("a", np.ones((6, 8, 7, 1)), label, {"deepatlas": 0 * label}, {"deepatlas": "Dice 0"})
     panels.segmentation_panel("x.png", [subject], ["bone"], (1, 1, 1), "Segmentation")
-    image, manual, predicted = drawn[0].axes
-    assert [axis.get_title() for axis in (image, manual, predicted)] == ["image", "reference", "DeepAtlas"]
-    assert [len(axis.collections) for axis in (image, manual, predicted)] == [0, 1, 0]
-    areas = manual.images[1].get_array()[..., 3] > 0
-    np.testing.assert_array_equal(areas, Plane.showing_most(label, (1, 1, 1)).cut(label).T == 1)
-    assert predicted.texts[0].get_text() == "Dice 0"
+    rows = np.reshape(drawn[0].axes, (3, 3))
+    assert [axis.get_title() for axis in rows[0]] == ["image", "reference", "DeepAtlas"]
+    beside = ["a\naxial, slice 3 of 7", "a\ncoronal, slice 4 of 8", "a\nsagittal, slice 3 of 6"]
+    assert [row[0].get_ylabel() for row in rows] == beside
+    for (image, manual, predicted), plane in zip(rows, Plane.each(label, (1, 1, 1)), strict=True):
+        assert [len(axis.collections) for axis in (image, manual, predicted)] == [0, 1, 0]
+        areas = manual.images[1].get_array()[..., 3] > 0
+        np.testing.assert_array_equal(areas, plane.cut(label).T == 1)
+        assert [text.get_text() for text in predicted.texts] == [*plane.ends, "Dice 0"]
 
 
 def test_folds_and_nothing_else_are_red(drawn):

@@ -142,3 +142,11 @@ def test_what_must_not_be_overlooked_is_said(domains):
 def test_without_numbers_there_is_nothing_to_say():
     rows = registration_rows("deepatlas", ("001", "002"), (NAN, NAN), NAN)
     assert remarks(summarise_rows([], rows, ("bone", "fat"))) == [] == remarks({"segmentation_baseline": {}})
+
+
+def test_a_class_that_is_never_predicted_is_named():
+    """Not one that is predicted elsewhere, nor one that no label map has."""
+    nan = float("nan")
+    found = {"fat": (0.0, nan), "bone": (0.0, 9.0), "skin": (nan, nan), "ear": (0.5, 1.0)}
+    rows = [{"method": "a", "subject": "s", "class": n, "dice": d, "assd_mm": m} for n, (d, m) in found.items()]
+    assert remarks(summarise_rows(rows, [], list(found))) == ["a: fat is never predicted."]

@@ -14,6 +14,8 @@ from matplotlib.image import imread
 
 from deepatlas_tf.cli import main
 from deepatlas_tf.report import write
+from deepatlas_tf.report.tables import all_settings
+from deepatlas_tf.runs.summary import read_run
 
 
 class Page(html.parser.HTMLParser):
@@ -86,6 +88,7 @@ def test_what_was_run_is_told(page, evaluated_run):
     told = {row[0]: row[1] for row in page.tables["What was run"]}
     assert told["data set"] == "phantom_knee" and told["kind of data"].startswith("synthetic")
     assert told["label maps used in training"] == "5 of 18 training subjects"
+    assert told["subjects"] == "18 train, 3 validation, 3 test"
     assert told["seed"] == "0" and told["grid"] == "24 x 24 voxels of 5 x 5 mm"
     assert f"tensorflow {record['versions']['tensorflow']}" in told["versions"]
     assert json.dumps(record, indent=2) in page.text and "A trial: no stage has more than 8 steps" in page.text
@@ -136,7 +139,7 @@ def test_stages_and_curves_of_a_run_that_trains(page):
     assert table["deepatlas"][2:6] == ["finished", "8 of 8", "-", "0.250"] and table["deepatlas"][6] == "6 s"
     assert table["semi_deepatlas"][2] == "not started, or in its first epoch"
     assert "Not finished: registration_weak" in page.text
-    assert [alt for alt, _ in page.images if alt.startswith("Stage ")][0].startswith("Stage DeepAtlas")
+    assert sum(alt.startswith("Each term of the loss") for alt, _ in page.images) == 1
 
 
 def test_a_run_of_which_nothing_is_finished(unfinished_run, tmp_path, capsys):
@@ -167,6 +170,17 @@ def test_a_pdf(evaluated_run, tmp_path):
     data = output.read_bytes()
     assert data.startswith(b"%PDF-") and data.rstrip().endswith(b"%%EOF")
     assert data.count(b"/Subtype /Image") >= 12 and b"/Outlines" in data
+
+
+def test_settings_as_one_table(evaluated_run):
+    table = all_settings(read_run(evaluated_run))
+    rows = dict(table.rows[1:])
+    assert rows["data.shape"] == "[24, 24]" and rows["networks.registration.name"] and rows["stages: steps"] == "8"
+    assert (
+        "deepatlas deepatlas" in rows["stages: method"]
+        and "segmentation_baseline segmentation" in rows["stages: method"]
+    )
+    assert len(table.rows) < 130
 
 
 @pytest.mark.parametrize(
