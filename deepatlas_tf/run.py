@@ -16,13 +16,15 @@ from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.messages import say
 from deepatlas_tf.methods import method_names
 from deepatlas_tf.recipes import get_recipe, recipe_names
-from deepatlas_tf.runs.folder import RunFolder
+from deepatlas_tf.runs.folder import TASKS, RunFolder
+from deepatlas_tf.runs.model import TrainedModel
 from deepatlas_tf.runs.predict import trained_nets
 from deepatlas_tf.training.build_stream import used_labels
+from deepatlas_tf.training.config import read_experiment
 from deepatlas_tf.training.experiment import Data, Experiment, set_value
 from deepatlas_tf.training.loop import train_experiment
 from deepatlas_tf.training.strategy import chief_first, get_strategy, is_chief, lost_workers
-from deepatlas_tf.types import SettingError
+from deepatlas_tf.types import DataError, SettingError
 
 
 def train(
@@ -138,8 +140,61 @@ def load_data(
     )
 
 
+def experiment_from(
+    config: Path | None = None, init_from: Path | None = None, settings: Iterable[str] = (), **options: Any
+) -> Experiment:
+    """The experiment of a file, or that of a data set.
+
+    Args:
+        config: what a run wrote, see :func:`~deepatlas_tf.training.config.read_experiment`; None for a data set's.
+        init_from: folder of a run with whose networks and on whose grid the training begins.
+        settings: assignments ``path=value``; they come last.
+        options: those of :func:`make_experiment`, of which ``dataset`` and ``method`` do not go with ``config``.
+
+    Raises:
+        SettingError: if there is no such method or setting.
+        DataError: if the file or the run cannot be used.
+    """
+    settings = (*(starting_from(init_from) if init_from else ()), *settings)
+    if config is None:
+        return make_experiment(settings=settings, **options)
+    twice = [name for name in ("dataset", "method") if name in options]
+    if twice:
+        raise SettingError(f"--config says which {twice[0]} it is of: leave out --{twice[0]}")
+    return _configured(config, settings, **options)
+
+
+def _configured(
+    config: Path,
+    settings: Iterable[str],
+    labels: int | None = None,
+    seed: int | None = None,
+    steps_scale: float = 1.0,
+    tiny: bool = False,
+) -> Experiment:
+    """The experiment of a file with these options, which mean what they do for :func:`make_experiment`."""
+    experiment = read_experiment(config)
+    experiment = (experiment.tiny() if tiny else experiment).scaled(steps_scale)
+    asked = [f"{name}={value}" for name, value in (("seed", seed), ("data.labels", labels)) if value is not None]
+    return _with_settings(experiment, [*asked, *settings])
+
+
+def starting_from(workdir: Path) -> tuple[str, ...]:
+    """Assignments by which a training begins with the last networks of a run, on the grid that they know.
+
+    Raises:
+        DataError: if ``workdir`` is not the folder of a run, or no network of it is finished.
+    """
+    model = TrainedModel(workdir)
+    stages = {task: model.stage_of(task) for task in TASKS}
+    nets = [f"networks.{task}={model.folder.stage(name).net(task)}" for task, name in stages.items() if name]
+    if not nets:
+        raise DataError(f"--init-from {workdir}: no stage of this run is finished, so that there is no network")
+    return (f"data.shape={model.grid.shape}", f"data.spacing={model.grid.spacing}", *nets)
+
+
 def make_experiment(
-    dataset: str,
+    dataset: str = "phantom_knee",
     method: str = "deepatlas",
     *,
     labels: int | None = None,

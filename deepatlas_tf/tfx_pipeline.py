@@ -155,6 +155,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     root = (args.workdir or Path("runs") / "tfx").resolve()
     try:
+        unknown = [name for name in ("config", "init_from", "folds") if getattr(args, name)]
+        if unknown:
+            raise SettingError(f"the pipeline does not take --{unknown[0].replace('_', '-')}: use deepatlas train")
         options, serving_dir = train.experiment_options(args), (args.serving_dir or root / "serving").resolve()
         places = {name: getattr(args, name) for name in ("workdir", "data_dir", "manual_dir")}
         pipeline = make_pipeline(options, root, serving_dir, **places)

@@ -13,17 +13,18 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel as nib
 
 from deepatlas_tf import run
-from deepatlas_tf.apply.atlases import check_refined, read_atlas
+from deepatlas_tf.apply.atlases import Functions, check_refined, read_atlas
 from deepatlas_tf.apply.fields import field_image, warp_volume
 from deepatlas_tf.apply.files import header_of, stem
 from deepatlas_tf.apply.register import check_of_volumes, read_volume, register_scans
 from deepatlas_tf.apply.segment import segment_scan, with_numbers
-from deepatlas_tf.runs.atlases import Atlas, with_atlases
+from deepatlas_tf.cross_validation import cross_validate
+from deepatlas_tf.runs.atlases import Atlas
 from deepatlas_tf.runs.model import open_model
 from deepatlas_tf.scans import nifti
 
@@ -39,23 +40,25 @@ class Registered(NamedTuple):
 
 
 class Run:
-    """A trained run, or an exported model, ready to be applied.
+    """A trained run, a cross-validation, or an exported model, ready to be applied.
 
     Scans are paths of NIfTI files, or nibabel images such as ``nib.Nifti1Image(array, affine)``. Results are nibabel
     images on the scan's own grid; ``np.asarray(image.dataobj)`` is the array.
 
     Args:
-        path: folder of a run or of an exported model.
+        path: folder of a run, of a cross-validation or of an exported model.
 
     Raises:
-        DataError: if it is neither.
+        DataError: if it is none of these.
     """
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
         self.model = open_model(self.path)
-        self._segmenter = lru_cache(FUNCTIONS)(self.model.segmenter)
-        self._registrar = lru_cache(FUNCTIONS)(self.model.registrar)
+        once = lru_cache(FUNCTIONS)
+        self._functions = Functions(
+            once(self.model.segmenter), once(self.model.registrar), self.model.registration_beside
+        )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -82,10 +85,7 @@ class Run:
             DataError: if the scan or an atlas cannot be used, or there is no such network.
         """
         check_refined(atlases, instance_steps)
-        segment = self._segmenter(stage)
-        if atlases:
-            register = self._registrar(self.model.registration_beside(stage), instance_steps, False)
-            segment = with_atlases(segment, register, [self._atlas(*files) for files in atlases])
+        segment = self._functions.voting(stage, [self._atlas(*files) for files in atlases], instance_steps)
         with _file_of(scan) as (path, name):
             source, header = nifti.read_image(path, name, len(self.model.grid.shape)), header_of(path)
         found = segment_scan(segment, self.model.grid, source, windows=not atlases)
@@ -121,7 +121,7 @@ class Run:
             source = read_volume(path, name)
         with _file_of(fixed) as (path, name):
             target, header = read_volume(path, name), header_of(path)
-        register = self._registrar(stage, instance_steps, anatomy)
+        register = self._functions.registrar(stage, instance_steps, anatomy)
         field = register_scans(register, self.model.grid, source, target).field
         warped = warp_volume(source.volume, source.affine, field)
         return Registered(nifti.image_of(warped, target.affine, header), field_image(field, header))
@@ -144,10 +144,10 @@ def train(
     labels: int | None = None,
     workdir: str | os.PathLike | None = None,
     *,
-    dataset: str = "nifti",
-    method: str = "deepatlas",
+    dataset: str | None = None,
+    folds: int | None = None,
     settings: Iterable[str] = (),
-    tiny: bool = False,
+    **options: Any,
 ) -> Run:
     """Train, measure and draw, as ``deepatlas train`` does; the same call goes on with an interrupted run.
 
@@ -156,16 +156,26 @@ def train(
             and None where it is synthetic or prepared.
         labels: how many training subjects keep their label map; None for as many as the experiment says.
         workdir: folder of the run; None is ``runs/NAME``.
-        dataset: name of a data set; ``nifti`` is your own scans.
-        method: name of a method or of a recipe.
-        settings: assignments such as ``"stages.deepatlas.steps=400"`` or ``"seed=1"``.
-        tiny: a very short training that shows that everything works.
+        dataset: name of a data set; None is that of ``config``, or ``nifti``, your own scans.
+        folds: a cross-validation of so many runs, which are one model; None is one run.
+        settings: assignments such as ``"stages.deepatlas.steps=400"``.
+        options: ``method``, ``seed``, ``steps_scale`` and ``tiny`` as for :func:`~deepatlas_tf.run.make_experiment`;
+            ``config`` and ``init_from`` as for :func:`~deepatlas_tf.run.experiment_from`.
 
     Raises:
         DataError: if the scans cannot be used, or ``workdir`` holds another run.
-        SettingError: if there is no such method or setting.
+        SettingError: if there is no such method or setting, or there are fewer label maps than folds.
     """
-    experiment = run.make_experiment(dataset, method, labels=labels, settings=settings, tiny=tiny)
-    folder = None if scans is None else Path(scans)
-    own, others = (folder, None) if dataset == "nifti" else (None, folder)
-    return Run(run.train(experiment, None if workdir is None else Path(workdir), data_dir=own, manual_dir=others))
+    for name in ("config", "init_from"):
+        options[name] = Path(options[name]) if options.get(name) else None
+    if dataset or not options["config"]:
+        options["dataset"] = dataset or "nifti"
+    if labels is not None:
+        options["labels"] = labels
+    experiment = run.experiment_from(settings=settings, **options)
+    source, folder = (None if path is None else Path(path) for path in (scans, workdir))
+    own, others = (source, None) if experiment.data.dataset == "nifti" else (None, source)
+    places: dict[str, Any] = {"data_dir": own, "manual_dir": others}
+    if folds is None:
+        return Run(run.train(experiment, folder, **places))
+    return Run(cross_validate(experiment, folds, folder, **places))

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 # Parts of one row do not import each other; a part imports only from the rows above it.
 ROWS = [
-    {"types", "keras_stack", "messages", "processor"},
+    {"types", "keras_stack", "messages", "processor", "view"},
     {"ops", "scans", "plugins"},
     {"losses", "metrics", "models", "phantoms"},
     {"datasets", "streams", "methods"},
@@ -21,7 +21,8 @@ ROWS = [
     {"export"},
     {"experiments", "recipes"},
     {"run"},
-    {"report", "trained", "cross_validation"},
+    {"report", "cross_validation"},
+    {"trained"},
     {"commands"},
     {"cli", "tfx_pipeline"},
     {"train", "__main__"},

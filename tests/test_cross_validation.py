@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+import deepatlas_tf as da
 from deepatlas_tf.cli import main
 from deepatlas_tf.cross_validation import folds_table, over_folds
 from deepatlas_tf.runs.model import open_model
@@ -75,6 +76,17 @@ def test_its_networks_are_one_model(trained, tmp_path, capsys):
     np.testing.assert_array_equal(written, np.asarray(Run(run).segment(folder / "s0.nii.gz").dataobj))
     assert main(["export", str(run), "-o", str(tmp_path / "exported")]) == 1
     assert "is a cross-validation: give the folder of one of its folds" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_from_python_it_is_that_of_the_command(trained, capsys):
+    """The same call finds the folds of the command trained: its settings and data are the same."""
+    run, folder = trained
+    settings = ["data.shape=(16,16,16)", "data.spacing=(2,2,2)"]
+    found = da.train(folder / "scans.csv", None, run, folds=2, method="segmentation", settings=settings, tiny=True)
+    assert found.path == run and capsys.readouterr().out.count("already trained") == 2
+    image = np.asarray(found.segment(folder / "s0.nii.gz").dataobj)
+    np.testing.assert_array_equal(image, np.asarray(Run(run).segment(folder / "s0.nii.gz").dataobj))
 
 
 @pytest.mark.slow

@@ -4,19 +4,21 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from deepatlas_tf.view import add_option, turned
+
 EXAMPLES = """\
   deepatlas train
   deepatlas train --dataset hippocampus --manual-dir DATA --labels 5 --workdir runs/hippo5
   deepatlas train --dataset nifti --data-dir scans.csv --workdir runs/scans
   deepatlas train --dataset hippocampus --set stages.deepatlas.turns.registration=5 --set data.labels=3
+  deepatlas train --config runs/scans/experiment.json --data-dir more.csv --workdir runs/more
+  deepatlas train --dataset nifti --data-dir more.csv --init-from runs/scans --workdir runs/finer
 """
 
 
 def add_arguments(train: argparse.ArgumentParser) -> None:
     """Add the options to the command's parser."""
-    train.add_argument(
-        "--dataset", default="phantom_knee", help="default: phantom_knee, synthetic; nifti: your own scans"
-    )
+    train.add_argument("--dataset", help="default: phantom_knee, synthetic; nifti: your own scans")
     train.add_argument(
         "--data-dir",
         type=Path,
@@ -25,7 +27,16 @@ def add_arguments(train: argparse.ArgumentParser) -> None:
     )
     train.add_argument("--manual-dir", type=Path, help="folder with the scans; default: DATA_DIR/downloads/manual")
     train.add_argument("--workdir", type=Path, help="where the run is written, and resumed from; default: runs/DATASET")
-    train.add_argument("--method", default="deepatlas", help="default: deepatlas, with its baselines")
+    train.add_argument("--method", help="default: deepatlas, with its baselines")
+    train.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="experiment.json of a run, or the same as .yaml (needs PyYAML), in place of --dataset and --method",
+    )
+    train.add_argument(
+        "--init-from", type=Path, metavar="RUN", help="begin with the last networks of a run, and on its grid"
+    )
     train.add_argument("--labels", type=int, metavar="N", help="how many training subjects keep their label map")
     train.add_argument("--seed", type=int, help="of the choice of labels, first weights and pairs")
     train.add_argument(
@@ -34,6 +45,20 @@ def add_arguments(train: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--set", action="append", default=[], metavar="A.B=V", help="change any setting of experiment.json"
     )
+    _add_devices(train)
+    train.add_argument(
+        "--folds",
+        type=int,
+        metavar="K",
+        help="cross-validation: K runs in WORKDIR/fold_0, ..., each labelled subject tested in one, as many as there "
+        "are leave one out; segment and register take WORKDIR as one model",
+    )
+    add_option(train)
+    train.add_argument("--tiny", action="store_true", help="a very short run that shows that everything works")
+
+
+def _add_devices(train: argparse.ArgumentParser) -> None:
+    """The options that say on what and how networks compute."""
     train.add_argument(
         "--strategy",
         choices=("none", "mirrored", "multi_worker"),
@@ -49,33 +74,27 @@ def add_arguments(train: argparse.ArgumentParser) -> None:
         metavar="P",
         help="mixed_bfloat16 or mixed_float16: the networks compute in 16 bits, all else in 32. default: float32",
     )
-    train.add_argument(
-        "--folds",
-        type=int,
-        metavar="K",
-        help="cross-validation: K runs in WORKDIR/fold_0, ..., each labelled subject tested in one, as many as there "
-        "are leave one out; segment and register take WORKDIR as one model",
-    )
-    train.add_argument("--tiny", action="store_true", help="a very short run that shows that everything works")
 
 
 def run(args: argparse.Namespace) -> None:
     """Everything from the scans to the pictures."""
     from deepatlas_tf.cross_validation import cross_validate  # TensorFlow takes seconds to import: not for --help
-    from deepatlas_tf.run import make_experiment, train
+    from deepatlas_tf.run import experiment_from, train
 
-    experiment = make_experiment(**experiment_options(args))
+    experiment = experiment_from(args.config, args.init_from, **experiment_options(args))
     places = {name: getattr(args, name) for name in ("workdir", "data_dir", "manual_dir", "strategy")}
-    if args.folds is None:
-        train(experiment, **places)
-    else:
-        cross_validate(experiment, args.folds, **places)
+    with turned(args.neurological):
+        if args.folds is None:
+            train(experiment, **places)
+        else:
+            cross_validate(experiment, args.folds, **places)
 
 
 def experiment_options(args: argparse.Namespace) -> dict[str, Any]:
-    """The options that make the experiment, as :func:`~deepatlas_tf.run.make_experiment` takes them."""
+    """The options that were given, as :func:`~deepatlas_tf.run.make_experiment` takes them."""
     names = ("dataset", "method", "labels", "seed", "steps_scale", "tiny")
-    return {"settings": args.set} | {name: getattr(args, name) for name in names}
+    given = {name: getattr(args, name) for name in names}
+    return {"settings": args.set} | {name: value for name, value in given.items() if value is not None}
 
 
 def _above_zero(text: str) -> float:

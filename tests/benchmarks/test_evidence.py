@@ -107,10 +107,11 @@ def test_every_run_is_an_experiment_and_has_a_name_of_its_own(monkeypatch):
     import evidence
 
     from deepatlas_tf.cli import _parser
+    from deepatlas_tf.commands.train import experiment_options
 
     runs = [run for _, runs in evidence.TABLES.values() for run in runs]
     assert len({run.name for run in runs}) == len(runs) == 31
     for run in runs:
         args = _parser().parse_args(["train", *run.options])
-        made = make_experiment(args.dataset, args.method, labels=args.labels, seed=args.seed, settings=args.set)
+        made = make_experiment(**experiment_options(args))
         assert run.name.split("_")[1] == str(made.data.labels) and run.scans == (made.data.dataset != "phantom_knee")
