@@ -10,6 +10,7 @@ import numpy as np
 from deepatlas_tf.apply.fields import Field, invert, jacobian, warp_labels, warp_volume, write_field
 from deepatlas_tf.apply.files import check_outputs, check_scan, header_of, save, stem, writing_together
 from deepatlas_tf.apply.grids import anatomy, covering_transform, cropped, mirrored, network_transform
+from deepatlas_tf.apply.itk_transform import write_transform
 from deepatlas_tf.apply.points import sample, transformed_voxels
 from deepatlas_tf.datasets.alignment import placed
 from deepatlas_tf.messages import detail, say
@@ -25,7 +26,7 @@ from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError, SettingError
 
 WARPED, FIELD, INVERSE = "warped.nii.gz", "displacement_field.nii.gz", "inverse_displacement_field.nii.gz"
-JACOBIAN, LABELS = "jacobian.nii.gz", "warped_labels.nii.gz"
+JACOBIAN, LABELS, TRANSFORM = "jacobian.nii.gz", "warped_labels.nii.gz", "transform.h5"
 MAX_VOXELS = 256**3  # a registration cannot be tiled; with the default widths it takes 0.6 kB a voxel, here 9.5 GiB
 
 
@@ -141,8 +142,9 @@ class RegistrationOptions:
     moving_labels: label map of the moving scan, which is warped too. affine: align the scans first, with SimpleITK.
     instance_steps: the network's field is refined by so many steps for these two scans; anatomy: by aligning the
     predictions of the run's segmentation network, too. mirror: both scans are of left sides and the model knows right
-    ones; they are mirrored for the network only. stage: of the run, None takes the last that registers. overwrite:
-    replace results that are there.
+    ones; they are mirrored for the network only. stage: of the run, None takes the last that registers. format:
+    ``itk`` writes ``transform.h5`` too, see :mod:`deepatlas_tf.apply.itk_transform`. overwrite: replace results that
+    are there.
     """
 
     moving_labels: Path | None = None
@@ -151,6 +153,7 @@ class RegistrationOptions:
     anatomy: bool = False
     mirror: bool = False
     stage: str | None = None
+    format: str = "nifti"
     overwrite: bool = False
 
 
@@ -173,12 +176,13 @@ def register_files(
     """
     options = options or RegistrationOptions()
     inputs = [check_scan(path) for path in (moving, fixed, options.moving_labels) if path is not None]
-    names = [WARPED, FIELD, INVERSE, JACOBIAN, *([LABELS] if options.moving_labels else [])]
+    extra = {LABELS: options.moving_labels is not None, TRANSFORM: options.format == "itk"}
+    names = [WARPED, FIELD, INVERSE, JACOBIAN, *(name for name, wanted in extra.items() if wanted)]
     check_outputs([output / name for name in names], options.overwrite, inputs)
     opened = open_model(model)
     if options.affine and opened.grid.reference is not None:
         raise SettingError(f"--affine is not needed: {model} aligns both scans to its reference")
-    if options.affine or opened.grid.reference is not None:
+    if options.affine or options.format == "itk" or opened.grid.reference is not None:
         check_simpleitk()
     check_of_volumes(opened.path, opened.grid)
     note_on_sides(opened, options.mirror)
@@ -190,7 +194,7 @@ def register_files(
     alignment = _affine(source, target, opened.grid) if options.affine else None
     register = _register_mirrored if options.mirror else register_scans
     found = register(function, opened.grid, source, target, alignment)
-    folds = _write_results(output, (moving, fixed), (source, target), labels, found)
+    folds = _write_results(output, (moving, fixed), (source, target), labels, found, options.format == "itk")
     _report_crop(found.transform, opened.grid)
     say(f"{', '.join(names)} in {output}; folds in {folds:.3g} % of the voxels")
     return found
@@ -221,7 +225,7 @@ def _affine(moving: Nifti, fixed: Nifti, grid: Grid) -> np.ndarray:
 
 
 def _write_results(
-    output: Path, paths: Sequence[Path], scans: Sequence[Nifti], labels: Nifti | None, found: Registration
+    output: Path, paths: Sequence[Path], scans: Sequence[Nifti], labels: Nifti | None, found: Registration, itk: bool
 ) -> float:
     """Write all files, or none. The share of the voxels that fold, in percent."""
     moving, fixed = scans
@@ -241,6 +245,8 @@ def _write_results(
         save(folder / WARPED, warped, fixed.affine, of_fixed)
         if labels is not None:
             save(folder / LABELS, warp_labels(labels.volume, labels.affine, found.field), fixed.affine, of_fixed)
+        if itk:
+            write_transform(folder / TRANSFORM, found.field, found.alignment)
     return 100 * float(np.mean(determinant <= 0))
 
 

@@ -42,13 +42,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="both scans are of left sides, and the model knows right ones: mirrored for the network only",
     )
+    parser.add_argument(
+        "--format",
+        choices=("nifti", "itk"),
+        default="nifti",
+        help="itk: transform.h5 too, the affine part and the field as one transform of ITK, for antsApplyTransforms and "
+        "3D Slicer (needs SimpleITK)",
+    )
     parser.add_argument("--stage", metavar="NAME", help="of the run; default: the last that registers")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
 
 
 def run(args: argparse.Namespace) -> None:
     """Register and write."""
-    if args.affine:
+    if args.affine or args.format == "itk":
         from deepatlas_tf.scans.affine import check_simpleitk  # before the seconds that TensorFlow takes to import
 
         check_simpleitk()

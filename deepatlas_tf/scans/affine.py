@@ -111,7 +111,9 @@ def _simpleitk() -> ModuleType:
     try:
         import SimpleITK as sitk  # half a second
     except ImportError:
-        raise DataError("affine alignment needs SimpleITK: install it with pip install 'deepatlas_tf[itk]'") from None
+        raise DataError(
+            "alignments and transforms of ITK need SimpleITK: install it with pip install 'deepatlas_tf[itk]'"
+        ) from None
     return sitk
 
 

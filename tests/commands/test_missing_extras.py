@@ -18,6 +18,7 @@ sys.exit(10 * ("tensorflow" in sys.modules) + status)
     ("package", "arguments", "status", "hint"),
     [
         ("SimpleITK", ["register", "a.nii", "b.nii", "--model", "x", "-o", "y", "--affine"], 1, "deepatlas_tf[itk]"),
+        ("SimpleITK", ["register", "a.nii", "b.nii", "--model", "x", "-o", "y", "--format", "itk"], 1, "SimpleITK"),
         ("fpdf", ["report", "x", "-o", "x.pdf"], 2, "pip install fpdf2"),
     ],
 )

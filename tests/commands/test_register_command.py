@@ -56,13 +56,16 @@ def far_away(scans, write_nifti):
 
 
 @pytest.mark.usefixtures("far_away")
-@pytest.mark.parametrize(("fixed", "options"), [("permuted", []), ("far_away", ["--affine", "--instance-steps", "2"])])
+@pytest.mark.parametrize(
+    ("fixed", "options"), [("permuted", []), ("far_away", ["--affine", "--instance-steps", "2", "--format", "itk"])]
+)
 def test_itk_reads_our_results(fixed, options, run_folder, scans, labels, tmp_path, capsys):
     moving, fixed, out = scans["flipped"], scans[fixed], tmp_path / "out"
     call = ["register", moving, fixed, "--model", run_folder, "--moving-labels", labels, "-o", out]
     assert run(*call, *options) == 0
     assert "folds in" in capsys.readouterr().out
-    assert {p.name for p in out.iterdir()} == {*FILES, "warped_labels.nii.gz"}
+    composite = ["transform.h5"] if "itk" in options else []
+    assert {p.name for p in out.iterdir()} == {*FILES, "warped_labels.nii.gz", *composite}
     for name in FILES - {"inverse_displacement_field.nii.gz"}:
         assert nib.load(out / name).shape[:3] == nib.load(fixed).shape
         np.testing.assert_array_equal(nib.load(out / name).affine, nib.load(fixed).affine)
@@ -75,6 +78,10 @@ def test_itk_reads_our_results(fixed, options, run_folder, scans, labels, tmp_pa
     found, expected = values(out / "warped_labels.nii.gz"), resampled(labels, fixed, field, sitk.sitkNearestNeighbor)
     assert found.dtype == np.int16 and set(np.unique(found)) == {0, 300, 307} and (found != expected).mean() < 2e-3
     _check_inverse(out, moving, fixed)
+    for name in composite:
+        images = [sitk.ReadImage(str(path)) for path in (moving, fixed)]
+        by_itk = sitk.Resample(*images, sitk.ReadTransform(str(out / name)), sitk.sitkLinear, 0.0, sitk.sitkFloat32)
+        np.testing.assert_allclose(np.median(np.abs(sitk.GetArrayFromImage(by_itk).T - warped)), 0, atol=0.1)
 
 
 def _check_inverse(out, moving, fixed):
