@@ -1,5 +1,7 @@
 """Lists of one's own scans: a CSV, or a folder in the layout of nnU-Net and the Medical Segmentation Decathlon.
 
+Folders in BIDS are read by :mod:`deepatlas_tf.datasets.bids`.
+
 CSV: one line a scan, columns ``subject,image,label,split,domain,labelled_classes`` of which the first two are needed;
 paths are relative to the file. ``labels.csv`` beside it (or ``NAME_labels.csv`` for ``NAME.csv``) gives ``number,name``
 of the classes; numbers with one name become one class.
@@ -46,6 +48,7 @@ or, as for nnU-Net and the Medical Segmentation Decathlon,
   DIR/imagesTr/NAME_0000.nii.gz (or NAME.nii.gz)    DIR/labelsTr/NAME.nii.gz
   DIR/imagesTs, DIR/labelsTs                        optional: the test subjects
   DIR/dataset.json                                  optional: names of the classes
+or a data set in BIDS, with label maps *_dseg.nii.gz in its derivatives.
 `--dataset phantom_knee` (synthetic) runs without scans."""
 
 
@@ -82,13 +85,17 @@ def read_listing(path: str | os.PathLike) -> Listing:
     """Read a CSV or a folder as it is: ``check_listing`` finds the scans that cannot be used.
 
     Raises:
-        MissingDataError: there is no such file or folder, or it is neither of the two.
+        MissingDataError: there is no such file or folder, or it is none of the three.
         DataError: the list or the names of the classes cannot be read.
     """
+    from deepatlas_tf.datasets import bids  # which makes listings, too
+
     path = Path(os.path.abspath(os.path.expanduser(path)))
     try:
         if path.is_dir() and (path / "imagesTr").is_dir():
             return check_names(_read_folder(path))
+        if path.is_dir() and bids.is_bids(path):
+            return check_names(bids.read_bids(path))
         if path.is_file():
             return check_names(_read_csv(path))
     except OSError as error:

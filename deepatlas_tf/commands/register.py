@@ -46,8 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=("nifti", "itk"),
         default="nifti",
-        help="itk: transform.h5 too, the affine part and the field as one transform of ITK, for antsApplyTransforms and "
-        "3D Slicer (needs SimpleITK)",
+        help="itk: transform.h5 too, affine part and field as one transform for ANTs and 3D Slicer (needs SimpleITK)",
     )
     parser.add_argument("--stage", metavar="NAME", help="of the run; default: the last that registers")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there")

@@ -66,7 +66,7 @@ def read_label_csv(path: Path) -> Labels:
     pairs = []
     for line, row in csv_lines(path)[1:]:
         pairs.append((label_number(f"{path}, line {line}", row[0]), row[1] if len(row) > 1 else ""))
-    return _collect(path, pairs)
+    return collect_labels(path, pairs)
 
 
 def read_dataset_json(path: Path) -> Labels:
@@ -76,7 +76,7 @@ def read_dataset_json(path: Path) -> Labels:
         pairs = list(labels.items())
     except (ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: is no description of a data set ({error}); repair or remove it") from None
-    return _collect(path, [_json_pair(path, key, value) for key, value in pairs]) if pairs else {}
+    return collect_labels(path, [_json_pair(path, key, value) for key, value in pairs]) if pairs else {}
 
 
 def csv_lines(path: Path) -> list[tuple[int, list[str]]]:
@@ -125,8 +125,11 @@ def _json_pair(path: Path, key: str, value: Any) -> tuple[int, str]:
     return label_number(path, str(number)), name
 
 
-def _collect(path: Path, pairs: Iterable[tuple[int, str]]) -> Labels:
-    """name -> numbers, in the order of the smallest number."""
+def collect_labels(path: Path, pairs: Iterable[tuple[int, str]]) -> Labels:
+    """The classes of pairs (number, name) that a file ``path`` gave: name -> numbers, in the order of the smallest.
+
+    Raises DataError where a number occurs twice, 0 is a class, or a name cannot be shown.
+    """
     labels, seen = {BACKGROUND: [0]}, set()
     for number, name in sorted(pairs):
         if number in seen:

@@ -57,7 +57,8 @@ def far_away(scans, write_nifti):
 
 @pytest.mark.usefixtures("far_away")
 @pytest.mark.parametrize(
-    ("fixed", "options"), [("permuted", []), ("far_away", ["--affine", "--instance-steps", "2", "--format", "itk"])]
+    ("fixed", "options"),
+    [("permuted", []), ("far_away", ["--affine", "--instance-steps", "2", "--format", "itk"])],
 )
 def test_itk_reads_our_results(fixed, options, run_folder, scans, labels, tmp_path, capsys):
     moving, fixed, out = scans["flipped"], scans[fixed], tmp_path / "out"
