@@ -1,6 +1,6 @@
 """Execute the notebooks and save them with their outputs, which are kept small.
 
-    python notebooks/execute.py                       # all four, in the environment that deepatlas_tf is installed in
+    python notebooks/execute.py                       # all, in the environment that deepatlas_tf is installed in
     python notebooks/execute.py 01_quickstart.ipynb
 
 They run in an empty folder, so that what it prints holds no paths of this machine. Needs the extra ``[test]``.

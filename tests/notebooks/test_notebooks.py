@@ -25,7 +25,7 @@ from execute import execute, save  # noqa: E402
 from deepatlas_tf.cli import main  # noqa: E402
 
 STAGES = ["segmentation_baseline", "registration_unsupervised", "registration_weak", "semi_deepatlas", "deepatlas"]
-NAMES = ("01_quickstart", "02_your_own_scans", "03_one_shot", "04_serving")
+NAMES = ("01_quickstart", "02_your_own_scans", "03_one_shot", "04_serving", "05_own_tf_data")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|tmp|root|home|opt|usr|var|mnt|private|Users)/")
 
 
@@ -116,7 +116,7 @@ def test_a_run_leaves_what_is_promised(quickstart):
     nets = {path.name for path in (quickstart / "deepatlas" / "nets").iterdir()}
     assert nets == {"registration.keras", "segmentation.keras"}
     assert len(list((quickstart / "figures").glob("*.png"))) == 9
-    assert list((quickstart / "tensorboard").iterdir())
+    assert {path.name for path in (quickstart / "tensorboard").iterdir()} == set(STAGES)
     segmentation, registration = (
         rows_of(quickstart / "evaluation" / f"{task}.csv") for task in ("segmentation", "registration")
     )
@@ -205,6 +205,13 @@ def test_own_scans_are_segmented_and_registered_on_their_own_grids(executed, fol
     assert len(shown(executed, "image/png")) == 1
 
 
+@pytest.mark.slow
+@notebook_of("05_own_tf_data")
+def test_a_method_is_fitted_on_pairs_of_ones_own(executed):
+    lines = printed(executed, "not registered").splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["not registered", "registered", "segmented"]
+
+
 def test_an_error_in_a_cell_is_raised_and_commands_before_it_are_printed(tmp_path, capsys):
     path = tmp_path / "wrong.ipynb"
     cells = [nbformat.v4.new_code_cell(code) for code in ("!echo error: no such run", "1 / 0")]
@@ -262,7 +269,7 @@ def test_installation_keeps_the_tensorflow_that_is_there(monkeypatch):
     """The cell's code, with IPython's %pip replaced and deepatlas_tf hidden."""
     cell = nbformat.read(NOTEBOOKS / "01_quickstart.ipynb", as_version=4).cells[1].source
     others = [nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells[1].source for name in NAMES[1:]]
-    assert others == [cell] * 3
+    assert others == [cell] * len(others)
     asked = []
     code = re.sub(r"%pip (.*)", lambda match: f"asked.append(f{match[1]!r})", cell)
     exec(compile(code, "cell", "exec"), {"asked": asked})
