@@ -17,6 +17,7 @@ import nibabel as nib
 import numpy as np
 
 import deepatlas_tf.datasets
+from deepatlas_tf.datasets.choose_grid import choose_grid, common_axes, fingerprint
 from deepatlas_tf.datasets.listing import ListedScan, Listing, check_listing, check_names, read_listing
 from deepatlas_tf.datasets.splits import split_listed
 from deepatlas_tf.scans import checks, nifti
@@ -43,7 +44,8 @@ class ScanSet:
     name: of the folder of results. title: of the report. classes: the foreground classes that are declared, () where
     none are. items: one for each subject; they can be gone through several times. splits: the subjects of each split as
     training would take them, {} where it would take none. refused: what training would stop with. labels: the numbers
-    of each foreground class in the label files, {} where they are not declared.
+    of each foreground class in the label files, {} where they are not declared. choose_grid: gives the shape, the
+    spacing (mm) and the number of classes, background included, that training would choose; None where it has its own.
     """
 
     name: str
@@ -54,6 +56,7 @@ class ScanSet:
     splits: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     refused: str = ""
     labels: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
+    choose_grid: Callable[[], tuple[Sequence[int], Sequence[float], int]] | None = None
 
     @property
     def training(self) -> frozenset[str]:
@@ -103,7 +106,14 @@ def open_files(path: Path) -> ScanSet:
         check_listing(listing)
     except DataError as error:
         return made(refused=str(error))
-    return made(splits=split_listed(listing.scans))
+    splits = split_listed(listing.scans)
+
+    def grid() -> tuple[Sequence[int], Sequence[float], int]:
+        training = [scan for scan in listing.scans if scan.subject in splits["train"]]
+        found = fingerprint(training, common_axes(listing.scans))
+        return *choose_grid(found), len(listing.labels) or len(found.numbers | {0})
+
+    return made(splits=splits, choose_grid=grid)
 
 
 def load_files(subject: str, image: Path | None, label: Path | None) -> LoadedScan:
