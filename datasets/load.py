@@ -122,6 +122,7 @@ def load_dataset(
         folds: how many there are; 0 for as many as the test split makes.
         grid: ``shape``, ``spacing``: the network's grid (voxels; mm); None is the default. ``n_subjects``: only for
             synthetic data. ``alignment``: ``none``, ``rigid`` or ``affine``, see ``deepatlas_tf.datasets.alignment``.
+            ``own_labels``: the records hold the label maps on the scans' own grids, too.
 
     Raises:
         MissingDataError: the scans are not in ``manual_dir``. DataError: unknown name, unusable scans, or scans in
@@ -185,6 +186,7 @@ def builder_and_config(
     spacing: tuple[float, ...] | None = None,
     n_subjects: int | None = None,
     alignment: str = NONE,
+    own_labels: bool = False,
 ) -> tuple[Any, VolumeConfig]:
     """The builder class of ``name`` or ``name/variant``, and its configuration with these values.
 
@@ -201,6 +203,8 @@ def builder_and_config(
     else:
         builder_class = importlib.import_module(f"deepatlas_tf.datasets.{base}.{base}_dataset_builder").Builder
     config = builder_class.config_for(shape, spacing, n_subjects, variant=variant or None)
+    if own_labels:
+        config = dataclasses.replace(config, name=f"{config.name}_own_labels", own_labels=True)
     if parse(alignment)[0] == NONE:
         return builder_class, config
     if builder_class.SYNTHETIC:

@@ -11,6 +11,7 @@ from deepatlas_tf.datasets.alignment import NONE, aligned_transform, choose_refe
 from deepatlas_tf.datasets.source import Source, source_of
 from deepatlas_tf.datasets.splits import split_subjects
 from deepatlas_tf.datasets.volume_builder import VolumeBuilder
+from deepatlas_tf.keras_stack import tf, tfds
 from deepatlas_tf.scans import checks, nifti
 from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.scans.intensity import rescale
@@ -78,6 +79,14 @@ class ScanBuilder(VolumeBuilder, skip_registration=True):  # type: ignore[call-a
             return {}
         return source_of(file for scan in self.find_scans(manual_dir) for file in scan[1:] if file is not None)
 
+    def _further_labels(self) -> dict:
+        """With ``own_labels`` also ``own_label`` (source_shape), the classes on the scan's own grid."""
+        found = super()._further_labels()
+        if self.builder_config.own_labels:
+            shape = (None,) * len(self.builder_config.shape)
+            found["own_label"] = tfds.features.Tensor(shape=shape, dtype=tf.uint8, encoding=tfds.features.Encoding.ZLIB)
+        return found
+
     def find_subjects(self, manual_dir):
         scans = self.find_scans(manual_dir)
         if not scans:
@@ -117,6 +126,8 @@ class ScanBuilder(VolumeBuilder, skip_registration=True):  # type: ignore[call-a
             "source_shape": image.volume.shape,
             "source_file": scan.image.name,
         }
+        if self.builder_config.own_labels:
+            found["own_label"] = np.zeros(image.volume.shape, np.uint8) if merged is None else merged
         if transform is not plain:
             label = on_grid(plain)
             found["plain_label"] = np.zeros(plain.shape, np.uint8) if label is None else label

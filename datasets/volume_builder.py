@@ -25,7 +25,8 @@ class VolumeConfig(tfds.core.BuilderConfig):
     """shape (*S): the network's grid. spacing (*S): its voxel size in mm. n_subjects: only for synthetic data.
 
     variant: which one of the builder's ``VARIANTS``, None where it has none. alignment: ``none``, or to which reference
-    the scans are aligned and how, see :mod:`deepatlas_tf.datasets.alignment`.
+    the scans are aligned and how, see :mod:`deepatlas_tf.datasets.alignment`. own_labels: the records of scans hold
+    the label map on the scan's own grid, too.
     """
 
     name: str
@@ -34,6 +35,7 @@ class VolumeConfig(tfds.core.BuilderConfig):
     n_subjects: int | None = None
     variant: str | None = None
     alignment: str = NONE
+    own_labels: bool = False
 
     def aligned(self, alignment: str) -> "VolumeConfig":
         """A copy with another alignment, and a name that tells it. Raises SettingError where there is no such one."""
@@ -162,7 +164,7 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
                     "source_affine": tensor(shape=(n + 1, n + 1), dtype=tf.float64),
                     "source_shape": tensor(shape=(n,), dtype=tf.int64),
                     "source_file": tfds.features.Text(),
-                    **self._plain_features(),
+                    **self._further_labels(),
                     **self.extra_features(),
                 }
             ),
@@ -176,8 +178,8 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
             disable_shuffling=True,
         )
 
-    def _plain_features(self) -> dict:
-        """Features of an aligned data set: the label map on the grid without alignment, where it is measured."""
+    def _further_labels(self) -> dict:
+        """Features with the label map on other grids: of an aligned data set, on the grid without alignment."""
         if self.builder_config.alignment == NONE:
             return {}
         shape, n = self.builder_config.shape, len(self.builder_config.shape)
@@ -263,7 +265,7 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
             "source_shape": np.array(found.get("source_shape", shape), np.int64),
             "source_file": found.get("source_file", ""),
         }
-        return record | {name: found[name] for name in (*self._plain_features(), *self.extra_features())}
+        return record | {name: found[name] for name in (*self._further_labels(), *self.extra_features())}
 
     def _labelled_classes(self, found: dict) -> np.ndarray:
         """Which classes the label map holds, (C,) bool. The background counts as labelled where all the others are."""

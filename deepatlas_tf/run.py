@@ -2,27 +2,30 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from deepatlas_tf.datasets.full_resolution import load_full_resolution
 from deepatlas_tf.datasets.load import DataSet, load_dataset
 from deepatlas_tf.datasets.splits import has_cases
-from deepatlas_tf.evaluation.draw import draw, draw_training
+from deepatlas_tf.evaluation.draw import draw_training
 from deepatlas_tf.evaluation.evaluate import Evaluation
-from deepatlas_tf.evaluation.evaluate import evaluate as measure
-from deepatlas_tf.evaluation.summary import comparison_table, remarks
+from deepatlas_tf.evaluation.show import measure_and_draw, measure_on_own_grids, say_pictures, title
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.messages import say
 from deepatlas_tf.methods import method_names
-from deepatlas_tf.recipes import get_recipe, recipe_names
+from deepatlas_tf.recipes import get_recipe, recipe_names, stages_of
 from deepatlas_tf.runs.folder import TASKS, RunFolder
 from deepatlas_tf.runs.model import TrainedModel
 from deepatlas_tf.runs.predict import trained_nets
 from deepatlas_tf.training.build_stream import used_labels
 from deepatlas_tf.training.config import read_experiment
-from deepatlas_tf.training.experiment import Data, Experiment, set_value
+from deepatlas_tf.training.experiment import Data, Experiment
+from deepatlas_tf.training.full_resolution import NAME as FULL_RESOLUTION
+from deepatlas_tf.training.full_resolution import with_full_resolution
 from deepatlas_tf.training.loop import train_experiment
+from deepatlas_tf.training.settings import set_value
 from deepatlas_tf.training.strategy import chief_first, get_strategy, is_chief, lost_workers
 from deepatlas_tf.types import DataError, SettingError
 
@@ -60,10 +63,16 @@ def train(
             dataset = load_data(experiment.data, workdir, data_dir, manual_dir)
         if is_chief(distribution):
             _announce(dataset, experiment, workdir)
-        train_experiment(experiment, dataset, workdir, distribution)
+        with chief_first(distribution):
+            of_patches = [stage.patches for stage in experiment.stages if stage.patches is not None]
+            spacing, places = of_patches[-1].spacing if of_patches else None, (data_dir, manual_dir)
+            fine = load_fine(dataset, workdir, spacing, *places) if of_patches else None
+        train_experiment(experiment, dataset, workdir, distribution, fine)
         with chief_first(distribution):
             if is_chief(distribution):
                 _finish(dataset, workdir, experiment.evaluation.pairs_per_subject)
+                if fine is not None:
+                    measure_on_own_grids(dataset, fine, workdir, "test")
     return workdir
 
 
@@ -80,13 +89,13 @@ def _finish(dataset: DataSet, workdir: Path, pairs_per_subject: int) -> None:
         measure_and_draw(dataset, workdir, "test", pairs_per_subject)
         return
     say("\nno test subject has a label map: nothing is measured")
-    _say_pictures(draw_training(workdir, dataset))
+    say_pictures(draw_training(workdir, dataset))
 
 
 def _announce(dataset: DataSet, experiment: Experiment, workdir: Path) -> None:
     labels = len(used_labels(dataset, experiment))
     n_subjects = len(dataset.subjects["train"])
-    say(f"{_title(dataset)}: {n_subjects} training subjects, {labels} with a label map; {workdir}")
+    say(f"{title(dataset)}: {n_subjects} training subjects, {labels} with a label map; {workdir}")
 
 
 def evaluate(
@@ -109,9 +118,26 @@ def evaluate(
         atlases: if not 0, segmentations with the first so many label maps of training as atlases are measured too.
         data_dir, manual_dir: as for :func:`train`.
     """
-    dataset = dataset_of_run(workdir, data_dir, manual_dir)
-    pairs_per_subject = RunFolder(workdir).settings()["evaluation"]["pairs_per_subject"]
-    return measure_and_draw(dataset, workdir, split, pairs_per_subject, instance_steps, anatomy, atlases)
+    dataset, settings = dataset_of_run(workdir, data_dir, manual_dir), RunFolder(workdir).settings()
+    pairs_per_subject = settings["evaluation"]["pairs_per_subject"]
+    found = measure_and_draw(dataset, workdir, split, pairs_per_subject, instance_steps, anatomy, atlases)
+    of_patches = [stage["patches"] for stage in settings["stages"] if stage.get("patches")]
+    if of_patches:
+        fine = load_fine(dataset, workdir, of_patches[-1].get("spacing"), data_dir, manual_dir)
+        measure_on_own_grids(dataset, fine, workdir, split)
+    return found
+
+
+def load_fine(
+    dataset: DataSet,
+    workdir: Path,
+    spacing: Sequence[float] | None = None,
+    data_dir: Path | None = None,
+    manual_dir: Path | None = None,
+) -> DataSet:
+    """The scans of a run at their own resolution, or at ``spacing`` (mm); other arguments as for :func:`train`."""
+    place = RunFolder(workdir).stage(FULL_RESOLUTION).path
+    return load_full_resolution(dataset, place, spacing, data_dir=data_dir, manual_dir=manual_dir)
 
 
 def dataset_of_run(workdir: Path, data_dir: Path | None = None, manual_dir: Path | None = None) -> DataSet:
@@ -173,7 +199,10 @@ def _configured(
     tiny: bool = False,
 ) -> Experiment:
     """The experiment of a file with these options, which mean what they do for :func:`make_experiment`."""
-    experiment = read_experiment(config)
+    settings = tuple(settings)
+    of_data = [assignment for assignment in settings if assignment.startswith("data.")]
+    experiment = _with_settings(read_experiment(config), of_data)
+    experiment = _with_fine_stage(experiment, experiment)
     experiment = (experiment.tiny() if tiny else experiment).scaled(steps_scale)
     asked = [f"{name}={value}" for name, value in (("seed", seed), ("data.labels", labels)) if value is not None]
     return _with_settings(experiment, [*asked, *settings])
@@ -214,7 +243,7 @@ def make_experiment(
         labels: how many training subjects keep their label map; None for as many as the experiment says.
         seed: of the choice of labels, first weights and pairs; None for the experiment's.
         steps_scale: so many times the steps of every stage.
-        settings: assignments ``path=value``, see :func:`~deepatlas_tf.training.experiment.set_value`; they come last.
+        settings: assignments ``path=value``, see :func:`~deepatlas_tf.training.settings.set_value`; they come last.
         tiny: a very short training with narrow networks.
 
     Raises:
@@ -229,12 +258,12 @@ def make_experiment(
     of_data = [] if labels is None else [f"data.labels={labels}"]
     of_data += [assignment for assignment in settings if assignment.startswith("data.")]
     experiment = _with_settings(experiment, of_data)  # a recipe may depend on them
-    recipe = recipe_of(method, experiment)
+    templates, recipe = experiment, recipe_of(method, experiment)
     if recipe:
         experiment = get_recipe(recipe)(experiment, tiny)
     if recipe != method:
         experiment = experiment.only_method(method)
-    experiment = experiment.scaled(steps_scale)
+    experiment = _with_fine_stage(experiment, templates).scaled(steps_scale)
     others = [assignment for assignment in settings if assignment not in of_data]
     return _with_settings(experiment, [*of_data, *others])  # over what a recipe chose
 
@@ -250,37 +279,15 @@ def recipe_of(method: str, experiment: Experiment) -> str | None:
     return next((name for name, stages in made.items() if method in {stage.method for stage in stages}), None)
 
 
-def measure_and_draw(
-    dataset: DataSet,
-    workdir: Path,
-    split: str,
-    pairs_per_subject: int,
-    instance_steps: int = 0,
-    anatomy: bool = False,
-    atlases: int = 0,
-) -> Evaluation:
-    """Measure and draw a run, and print the table and where the pictures are."""
-    evaluation = measure(workdir, dataset, split, pairs_per_subject, instance_steps, anatomy, atlases)
-    pictures = draw(workdir, evaluation, dataset, split)
-    labelled = len(dataset.labelled[split])
-    subjects = f"{labelled} subjects" if labelled else f"{len(dataset.subjects[split])} subjects without a label map"
-    print(f"\n{_title(dataset)}, {split} split ({subjects})\n")
-    print(comparison_table(evaluation.summary))
-    for remark in remarks(evaluation.summary):
-        print(f"\nnote: {remark}")
-    _say_pictures(pictures)
-    return evaluation
+def _with_fine_stage(experiment: Experiment, templates: Experiment) -> Experiment:
+    """The experiment with a stage of full resolution where the data ask for one that is not there.
 
-
-def _say_pictures(pictures: Iterable[Path]) -> None:
-    say("\nPictures:")
-    for picture in pictures:
-        say(f"  {picture}")
+    It is made from the stage of ``segmentation`` in ``templates``.
+    """
+    if not experiment.data.full_resolution or any(stage.patches is not None for stage in experiment.stages):
+        return experiment
+    return with_full_resolution(experiment, stages_of(templates, "segmentation")[0])
 
 
 def _with_settings(experiment: Experiment, assignments: Iterable[str]) -> Experiment:
     return functools.reduce(set_value, assignments, experiment)
-
-
-def _title(dataset: DataSet) -> str:
-    return f"{dataset.name} (synthetic)" if dataset.synthetic else dataset.name

@@ -22,7 +22,7 @@ from deepatlas_tf.apply.atlases import Functions, check_refined, read_atlas
 from deepatlas_tf.apply.fields import field_image, warp_volume
 from deepatlas_tf.apply.files import header_of, stem
 from deepatlas_tf.apply.register import check_of_volumes, read_volume, register_scans
-from deepatlas_tf.apply.segment import segment_scan, with_numbers
+from deepatlas_tf.apply.segment import segment_scan, segmentation_stage, with_numbers
 from deepatlas_tf.cross_validation import cross_validate
 from deepatlas_tf.runs.atlases import Atlas
 from deepatlas_tf.runs.model import open_model
@@ -77,7 +77,7 @@ class Run:
 
         Args:
             scan: a file, or an image in memory.
-            stage: of the run; None takes the last that segments.
+            stage: of the run; None takes the one of full resolution, else the last that segments.
             atlases: (image, label map) of scans that vote with the network, see :mod:`deepatlas_tf.runs.atlases`.
             instance_steps: the registration of each atlas is refined by so many steps.
 
@@ -85,11 +85,13 @@ class Run:
             DataError: if the scan or an atlas cannot be used, or there is no such network.
         """
         check_refined(atlases, instance_steps)
+        stage = segmentation_stage(self.model, stage, with_atlases=bool(atlases))
+        grid = self.model.grid_of(stage)
         segment = self._functions.voting(stage, [self._atlas(*files) for files in atlases], instance_steps)
         with _file_of(scan) as (path, name):
-            source, header = nifti.read_image(path, name, len(self.model.grid.shape)), header_of(path)
-        found = segment_scan(segment, self.model.grid, source, windows=not atlases)
-        return nifti.image_of(with_numbers(found.label, self.model.grid.written_numbers), source.affine, header)
+            source, header = nifti.read_image(path, name, len(grid.shape)), header_of(path)
+        found = segment_scan(segment, grid, source, windows=not atlases)
+        return nifti.image_of(with_numbers(found.label, grid.written_numbers), source.affine, header)
 
     def _atlas(self, image: Scan, label: Scan) -> Atlas:
         with _file_of(image) as (path, name), _file_of(label) as (label_path, _):
@@ -158,7 +160,8 @@ def train(
         workdir: folder of the run; None is ``runs/NAME``.
         dataset: name of a data set; None is that of ``config``, or ``nifti``, your own scans.
         folds: a cross-validation of so many runs, which are one model; None is one run.
-        settings: assignments such as ``"stages.deepatlas.steps=400"``.
+        settings: assignments such as ``"stages.deepatlas.steps=400"``; ``"data.full_resolution=True"`` is the option
+            ``--full-resolution``.
         options: ``method``, ``seed``, ``steps_scale`` and ``tiny`` as for :func:`~deepatlas_tf.run.make_experiment`;
             ``config`` and ``init_from`` as for :func:`~deepatlas_tf.run.experiment_from`.
 

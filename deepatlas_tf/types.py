@@ -30,9 +30,12 @@ class Sample(_WholeSample, total=False):
     A stream with pseudo masks has one entry more, ``soft_label``: ``(*S, C)`` float32, the class probabilities that
     stand for the label where the weight is below 1, ``w onehot(label) + (1 - w) soft_label``. They sum to 1, or are all
     0 in a voxel where the mask is not trusted; of a sample whose label is whole they are not used, and 0.
+
+    A stream of patches has ``voxel_weight``: ``(*S, 1)`` float32, 0 where it is not known of which class a voxel is.
     """
 
     soft_label: Tensor
+    voxel_weight: Tensor
 
 
 class Pair(TypedDict):

@@ -10,7 +10,8 @@ from deepatlas_tf.models.networks import Networks, networks_from
 from deepatlas_tf.models.old_settings import translated_networks
 from deepatlas_tf.runs.files import write_json
 from deepatlas_tf.runs.folder import net_path
-from deepatlas_tf.training.experiment import Data, Experiment, Stage, settings_dict
+from deepatlas_tf.training.experiment import Data, Experiment, Stage
+from deepatlas_tf.training.settings import settings_dict
 
 
 def networks(settings) -> Networks:

@@ -96,6 +96,7 @@ def prepared_builder(
     spacing: Sequence[float] | None = None,
     beam: Any = None,
     alignment: str = NONE,
+    own_labels: bool = False,
 ) -> tfds.core.DatasetBuilder:
     """A TFDS builder that reads the prepared scans; they are prepared first where needed.
 
@@ -106,6 +107,7 @@ def prepared_builder(
         shape, spacing: the network's grid (voxels; mm); what is None is chosen (``deepatlas_tf.datasets.choose_grid``).
         beam: PipelineOptions of Apache Beam, to prepare it with its workers.
         alignment: to which reference scans are aligned, see ``deepatlas_tf.datasets.alignment``.
+        own_labels: keep the label maps on the scans' own grids, too.
 
     Raises:
         MissingDataError: no such source, or no copy. DataError: unusable list or scans.
@@ -120,7 +122,7 @@ def prepared_builder(
         folder = prepared_dir / Builder.name / name / str(Builder.VERSION)
         if not is_prepared(folder):
             config = _config(name, listing, shape, spacing)
-            config.alignment = alignment
+            config.alignment, config.own_labels = alignment, own_labels
             prepare(Builder, config, prepared_dir, beam_options=beam)
             _remove_others(prepared_dir / Builder.name, prefix, name.rpartition("_")[2])
     with quiet():

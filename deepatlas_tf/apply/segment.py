@@ -6,7 +6,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,24 +14,15 @@ from deepatlas_tf.apply.components import keep_largest
 from deepatlas_tf.apply.files import check_outputs, check_scan, find_scans, header_of, save, stem, writing
 from deepatlas_tf.apply.foreground import Region
 from deepatlas_tf.apply.grids import anatomy, check_window, cropped, mirrored, network_transform
-from deepatlas_tf.apply.windows import apply_in_windows
 from deepatlas_tf.messages import detail, progress, say
-from deepatlas_tf.metrics.blocks import by_blocks
 from deepatlas_tf.runs.ensemble import Ensemble
 from deepatlas_tf.runs.model import ExportedModel, Grid, TrainedModel, note_on_sides, open_model
+from deepatlas_tf.runs.own_grid import Segmentation, segment_to_source
 from deepatlas_tf.runs.predict import Segmenter
 from deepatlas_tf.scans import nifti
-from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.scans.intensity import rescale
 from deepatlas_tf.scans.nifti import Nifti
-from deepatlas_tf.types import DataError
-
-
-class Segmentation(NamedTuple):
-    """label (X, Y, Z) class index on the scan's own grid; probabilities (X, Y, Z, C) float32, or None."""
-
-    label: np.ndarray
-    probabilities: np.ndarray | None
+from deepatlas_tf.types import DataError, SettingError
 
 
 def segment_scan(
@@ -41,10 +31,7 @@ def segment_scan(
     """Segment a scan: cropped to its anatomy, rescaled, at the voxel size of training, through the network, and back.
 
     Where the scans of training were aligned to a reference, so is this one. One that is larger than the training grid
-    goes through the network in overlapping windows of that size. What is cropped away is background. The probabilities
-    are brought to the scan's grid, where the most probable class wins. A scan of the voxel size of training is not
-    resampled: the class that wins is found first, and one volume is brought back instead of one a class, with the same
-    result.
+    goes through the network in overlapping windows of that size. What is cropped away is background.
 
     Args:
         segment: function ``image (*S, 1) -> class probabilities (*S, C)``.
@@ -62,14 +49,7 @@ def segment_scan(
     if not windows:
         check_window(transform, grid)
     image = transform.image_to_network(rescale(part.volume))[..., None]
-    probabilities = apply_in_windows(segment, image, grid.shape)
-    if not np.isfinite(probabilities).all():
-        raise DataError("the network's probabilities are not finite; its weights are damaged, or the scan is")
-    if keep_probabilities or grid.reference is not None or set(transform.factors) != {1.0}:
-        found = _to_source(probabilities, transform, keep_probabilities)
-    else:
-        label = by_blocks(lambda rows: probabilities[rows].argmax(axis=-1).astype(np.float32), transform.shape)
-        found = Segmentation(transform.image_to_source(label).astype(_label_type(probabilities)), None)
+    found = segment_to_source(segment, image, grid.shape, transform, keep_probabilities)
     return _in_whole(found, scan.volume.shape, region)
 
 
@@ -85,36 +65,16 @@ def _in_whole(found: Segmentation, shape: Sequence[int], region: Region) -> Segm
     return Segmentation(label, probabilities)
 
 
-def _label_type(probabilities: np.ndarray) -> type[np.unsignedinteger]:
-    return np.uint8 if probabilities.shape[-1] <= 256 else np.uint16
-
-
-def _to_source(probabilities: np.ndarray, transform: GridTransform, keep: bool) -> Segmentation:
-    n_classes = probabilities.shape[-1]
-    best = np.full(transform.source_shape, -1, np.float32)
-    label = np.zeros(transform.source_shape, _label_type(probabilities))
-    kept = np.zeros((*transform.source_shape, n_classes if keep else 0), np.float32)
-    for index in range(n_classes):
-        share = transform.image_to_source(probabilities[..., index])
-        label[share > best] = index
-        best = np.maximum(best, share)
-        if keep:
-            kept[..., index] = share
-    if keep:  # the smoothing of a coarser scan may leave a sum that is not quite 1
-        kept /= np.maximum(kept.sum(axis=-1, keepdims=True), 1e-6)
-    return Segmentation(label, kept if keep else None)
-
-
 @dataclasses.dataclass(frozen=True)
 class SegmentationOptions:
     """How files are segmented.
 
     probabilities: write ``NAME_probabilities.nii.gz`` (X, Y, Z, C) too. keep_largest: each class keeps its largest
     connected component only, of the label map; the probabilities stay as they are. mirror: the scans are of left sides
-    and the model knows right ones; they are mirrored for the network only. stage: of the run, None takes the last that
-    segments. overwrite: replace results that are there. atlases: (image, label map) of scans that vote with the
-    network, see :mod:`deepatlas_tf.runs.atlases`; with ``mirror`` they are of left sides, too. instance_steps: their
-    registrations are refined by so many steps for each scan.
+    and the model knows right ones; they are mirrored for the network only. stage: of the run, None takes the one of
+    full resolution, else the last that segments. overwrite: replace results that are there. atlases: (image, label map)
+    of scans that vote with the network, see :mod:`deepatlas_tf.runs.atlases`; with ``mirror`` they are of left sides,
+    too. instance_steps: their registrations are refined by so many steps for each scan.
     """
 
     probabilities: bool = False
@@ -151,7 +111,8 @@ def segment_files(
     extra = [_probabilities_path(result) for result in results] if options.probabilities else []
     check_outputs([*results, *extra, volumes, output / "labels.csv"], options.overwrite, inputs=[*scans, *atlases])
     opened = open_model(model)
-    function, names = _segmenter(opened, options), opened.grid.class_names
+    stage = segmentation_stage(opened, options.stage, with_atlases=bool(options.atlases))
+    function, grid, names = _segmenter(opened, options, stage), opened.grid_of(stage), opened.grid.class_names
     note_on_sides(opened, options.mirror)
     _write_table(output / "labels.csv", ["label", "name"], zip(opened.grid.written_numbers, names, strict=True))
     rows: list[list[str]] = []
@@ -159,7 +120,7 @@ def segment_files(
     bar = progress(scans, desc="segmenting", unit="scan")
     for scan, result in zip(bar, results, strict=True):
         try:
-            rows.append(_segment_file(function, opened.grid, scan, result, options))
+            rows.append(_segment_file(function, grid, scan, result, options))
         except Exception as error:  # whatever one file does to a library must not stop the others
             failed[scan] = _reason(scan, error)
             bar.write(f"error: {failed[scan]}", file=sys.stderr)
@@ -170,11 +131,29 @@ def segment_files(
     return failed
 
 
-def _segmenter(opened: TrainedModel | ExportedModel | Ensemble, options: SegmentationOptions) -> Segmenter:
+def segmentation_stage(
+    model: TrainedModel | ExportedModel | Ensemble, stage: str | None, with_atlases: bool = False
+) -> str | None:
+    """The stage that segments: the one that is named, else one of full resolution where there is one.
+
+    None is the last one on the run's grid, where atlases lie.
+
+    Raises:
+        SettingError: a stage of full resolution is named, and there are atlases.
+    """
+    found = model.full_resolution()
+    if stage is not None and stage == found and with_atlases:
+        raise SettingError(f"--stage {stage} segments at full resolution, where no atlas is registered: leave out one")
+    return stage if stage is not None or with_atlases else found
+
+
+def _segmenter(
+    opened: TrainedModel | ExportedModel | Ensemble, options: SegmentationOptions, stage: str | None
+) -> Segmenter:
     """The function of the model, with the atlases where there are some."""
     found = [read_atlas(image, label, opened.grid, stem(image), options.mirror) for image, label in options.atlases]
     functions = Functions(opened.segmenter, opened.registrar, opened.registration_beside)
-    return functions.voting(options.stage, found, options.instance_steps)
+    return functions.voting(stage, found, options.instance_steps)
 
 
 def _segment_file(function: Callable, grid: Grid, scan: Path, result: Path, options: SegmentationOptions) -> list[str]:

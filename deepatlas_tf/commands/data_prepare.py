@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     """Prepare it, or find that it is."""
     from deepatlas_tf.datasets import beam, load
     from deepatlas_tf.experiments import get_experiment
-    from deepatlas_tf.training.experiment import set_value
+    from deepatlas_tf.training.settings import set_value
 
     options = beam.pipeline_options(args.beam_options) if args.beam_options else None
     experiment = get_experiment(args.dataset)

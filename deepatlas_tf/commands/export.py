@@ -19,7 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder of the versions")
     parser.add_argument("--version", type=int, metavar="N", help="default: one more than the newest in OUT")
-    parser.add_argument("--stage", metavar="NAME", help="of the run; default: the last that has each network")
+    parser.add_argument(
+        "--stage",
+        metavar="NAME",
+        help="of the run, such as full_resolution, which is exported alone; default: the last that has each network",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the version if it is there")
 
 

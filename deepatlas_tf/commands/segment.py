@@ -55,7 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--instance-steps", type=int, default=0, metavar="N", help="refine the registration of each --atlas by N steps"
     )
-    parser.add_argument("--stage", metavar="NAME", help="of the run; default: the last that segments")
+    parser.add_argument(
+        "--stage", metavar="NAME", help="of the run; default: the one of full resolution, else the last that segments"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
 
 

@@ -10,6 +10,7 @@ EXAMPLES = """\
   deepatlas train
   deepatlas train --dataset hippocampus --manual-dir DATA --labels 5 --workdir runs/hippo5
   deepatlas train --dataset nifti --data-dir scans.csv --workdir runs/scans
+  deepatlas train --dataset nifti --data-dir scans.csv --full-resolution --workdir runs/fine
   deepatlas train --dataset hippocampus --set stages.deepatlas.turns.registration=5 --set data.labels=3
   deepatlas train --config runs/scans/experiment.json --data-dir more.csv --workdir runs/more
   deepatlas train --dataset nifti --data-dir more.csv --init-from runs/scans --workdir runs/finer
@@ -52,6 +53,14 @@ def add_arguments(train: argparse.ArgumentParser) -> None:
         metavar="K",
         help="cross-validation: K runs in WORKDIR/fold_0, ..., each labelled subject tested in one, as many as there "
         "are leave one out; segment and register take WORKDIR as one model",
+    )
+    train.add_argument(
+        "--full-resolution",
+        action="append_const",
+        dest="set",
+        const="data.full_resolution=True",
+        help="a last stage learns to segment the scans at their own voxel size, from patches of them: with the label "
+        "maps, and with what the networks are sure of in scans without one; segment then uses it",
     )
     add_option(train)
     train.add_argument("--tiny", action="store_true", help="a very short run that shows that everything works")

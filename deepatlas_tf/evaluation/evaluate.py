@@ -212,7 +212,7 @@ def _segmentation_rows(sample: Mapping, predictors: Predictors, dataset: DataSet
         prediction = segment(sample["image"])
         if "plain_label" in sample:
             prediction = plain_label(prediction, sample["plain_to_network"], len(dataset.class_names))
-        rows += _class_rows(start, prediction, _reference(sample), sample["label_weight"], dataset)
+        rows += class_rows(start, prediction, _reference(sample), sample["label_weight"], dataset)
     return rows
 
 
@@ -256,7 +256,7 @@ def field_rows(method: str, moving: Mapping, fixed: Mapping, u: np.ndarray, data
     start = {"method": method, "moving": moving["subject"].decode(), "fixed": fixed["subject"].decode()}
     of_field, labelled = regularity(u), np.minimum(moving["label_weight"], fixed["label_weight"])
     if labelled[1:].any():
-        found = _class_rows(start, warp_label(_reference(moving), u), _reference(fixed), labelled, dataset)
+        found = class_rows(start, warp_label(_reference(moving), u), _reference(fixed), labelled, dataset)
     else:
         found = [{**start, "class": "", **dict.fromkeys(PER_CLASS, np.nan)}]
     for row in found:
@@ -264,7 +264,7 @@ def field_rows(method: str, moving: Mapping, fixed: Mapping, u: np.ndarray, data
     return found
 
 
-def _class_rows(
+def class_rows(
     start: Mapping[str, str], prediction: np.ndarray, reference: np.ndarray, labelled: np.ndarray, dataset: DataSet
 ) -> list[dict]:
     """Measure a predicted label map ``(*S,)``: a row for each foreground class whose ``labelled`` (C,) is above 0."""

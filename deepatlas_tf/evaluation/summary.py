@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ PER_CLASS = ("dice", "hd95_mm", "assd_mm", "hausdorff_mm")
 PER_PAIR = ("folds_percent", "sdlogj")
 MOST_FOLDS_PERCENT = 5.0
 FIRST = ("identity", "alignment", "segmentation_baseline", "registration_unsupervised", "registration_weak")
-LAST = ("deepatlas",)
+LAST = ("deepatlas", "full_resolution")
 # at the end of a name, before the domains that it may tell
 DERIVED = re.compile(r"_(instance|anatomy|atlases)(?= \(|$)")
 # Heading, task, measure and digits after the point
@@ -112,9 +112,12 @@ def _never_predicted(measures: dict[str, dict]) -> list[str]:
     return [name for name, value in dice.items() if value == 0 and distance.get(name, 0) is None]
 
 
-def comparison_table(summary: dict) -> str:
-    """The means as aligned plain text: one line for each method, ``-`` where a measure does not apply."""
-    return aligned_columns(_cells(summary))
+def comparison_table(summary: dict, tasks: Collection[str] = ("segmentation", "registration")) -> str:
+    """The means as aligned plain text: one line for each method, ``-`` where a measure does not apply.
+
+    ``tasks`` are those whose columns are shown.
+    """
+    return aligned_columns(_cells(summary, tasks))
 
 
 def aligned_columns(rows: Sequence[Sequence[str]]) -> str:
@@ -126,16 +129,17 @@ def aligned_columns(rows: Sequence[Sequence[str]]) -> str:
 
 def markdown_table(summary: dict) -> str:
     """The table of :func:`comparison_table` in Markdown."""
-    rows = _cells(summary)
+    rows = _cells(summary, ("segmentation", "registration"))
     rule = ["---"] + ["---:"] * len(COLUMNS)
     return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]])
 
 
-def _cells(summary: dict) -> list[list[str]]:
-    rows = [["method", *(heading for heading, *_ in COLUMNS)]]
+def _cells(summary: dict, tasks: Collection[str]) -> list[list[str]]:
+    columns = [column for column in COLUMNS if column[1] in tasks]
+    rows = [["method", *(heading for heading, *_ in columns)]]
     for method in method_order(summary):
         cells = []
-        for _, task, measure, digits in COLUMNS:
+        for _, task, measure, digits in columns:
             value = summary[method].get(task, {}).get(measure, {}).get("mean")
             cells.append("-" if value is None else f"{value:.{digits}f}")
         rows.append([method, *cells])

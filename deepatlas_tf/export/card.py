@@ -18,12 +18,13 @@ def metadata(run: TrainedModel, stages: dict[str, str | None], version: int) -> 
         version: of the export.
     """
     asked, data = run.settings["data"].get("labels"), run.folder.data()
+    grid = run.grid_of(stages.get("segmentation"))
     return {
-        "class_names": list(run.grid.class_names),
-        "class_numbers": None if run.grid.class_numbers is None else list(run.grid.class_numbers),
-        "shape": list(run.grid.shape),
-        "spacing": list(run.grid.spacing),
-        "orientation": ORIENTATION[: len(run.grid.shape)],
+        "class_names": list(grid.class_names),
+        "class_numbers": None if grid.class_numbers is None else list(grid.class_numbers),
+        "shape": list(grid.shape),
+        "spacing": list(grid.spacing),
+        "orientation": ORIENTATION[: len(grid.shape)],
         "intensity": "any: each image is rescaled from its 0.5 to its 99.5 percentile, zeros left out, to [0, 1]",
         "extent": "give images of exactly `shape` voxels, cut about the anatomy and padded with the values at their "
         "border, larger scans in windows of that size: the network normalises over all voxels that it is given",

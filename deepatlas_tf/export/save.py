@@ -44,7 +44,8 @@ def export_run(
         run: with at least one finished stage.
         output: what TensorFlow Serving calls the base path of a model.
         version: None is one more than the newest.
-        stage: whose networks are exported; None takes the last that has each.
+        stage: whose networks are exported; None takes the last on the run's grid that has each. One of full resolution
+            is exported alone, as it has another grid.
         overwrite: replace the version if it is there.
 
     Raises:

@@ -221,12 +221,14 @@ class Method(keras.Model):
         self._train_counter.assign_add(1)
 
 
-def supervised_terms(prediction: Tensor, reference: Tensor, class_weight: Tensor) -> dict[str, Tensor]:
+def supervised_terms(
+    prediction: Tensor, reference: Tensor, class_weight: Tensor, voxel_weight: Tensor | None = None
+) -> dict[str, Tensor]:
     """``supervised``, the soft Dice, and ``supervised_cross_entropy`` of a prediction, ``(B,)`` each.
 
     The arguments are those of :func:`~deepatlas_tf.losses.overlap.soft_dice`; the reference may be a label map.
     """
-    dice, cross_entropy = tf.unstack(dice_and_cross_entropy(prediction, reference, class_weight))
+    dice, cross_entropy = tf.unstack(dice_and_cross_entropy(prediction, reference, class_weight, voxel_weight))
     return {"supervised": dice, "supervised_cross_entropy": cross_entropy}
 
 

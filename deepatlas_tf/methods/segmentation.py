@@ -30,6 +30,6 @@ class Segmentation(Method):
         super().__init__({"segmentation": segmentation}, turns=("segmentation",), **kwargs)
 
     def segmentation_terms(self, sample: Sample) -> dict[str, Tensor]:
-        """Terms for each example, ``(B,)``; classes without a label count nothing."""
+        """Terms for each example, ``(B,)``; classes without a label and voxels of weight 0 count nothing."""
         prediction = self.nets["segmentation"](sample["image"], training=True)
-        return supervised_terms(prediction, sample["label"], sample["label_weight"])
+        return supervised_terms(prediction, sample["label"], sample["label_weight"], sample.get("voxel_weight"))

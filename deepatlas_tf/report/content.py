@@ -72,7 +72,7 @@ def _results(run: RunSummary, split: str | None) -> list[Block]:
     if not run.evaluated:
         return [*blocks, Paragraph("Not evaluated yet.", notice=True)]
     blocks.append(Paragraph(f"Measured on {_counts(run)}{f' of the {split} split' if split else ''}."))
-    blocks.append(tables.comparison(run))
+    blocks += [tables.comparison(run), *tables.own_grids(run)]
     blocks += [Paragraph(text, notice=True) for text in remarks(tables.summary_of(run))]
     for task in TASKS:
         if any(not math.isnan(row["dice"]) for row in run.rows[task]):  # without labels there is none

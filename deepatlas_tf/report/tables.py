@@ -106,13 +106,27 @@ def summary_of(run: RunSummary) -> dict:
 
 def comparison(run: RunSummary) -> Table:
     """A row for each method: the means over the classes."""
-    summary = summary_of(run)
-    rows = [("method", *(heading for heading, *_ in COLUMNS))]
-    for method in method_order(summary):
-        values = [summary[method].get(task, {}).get(measure, {}).get("mean") for _, task, measure, _ in COLUMNS]
-        rows.append((spoken(method), *(_number(v, column[3]) for v, column in zip(values, COLUMNS, strict=True))))
     note = "Means over the classes without the background. Dice: 1 is best. HD95 and Hausdorff, in mm, and folds: 0."
-    return Table("All methods", rows, note)
+    return Table("All methods", _means(summary_of(run), COLUMNS), note)
+
+
+def own_grids(run: RunSummary) -> list[Table]:
+    """The stages that segment, measured on the scans' own grids; none of a run without a stage of full resolution."""
+    rows = run.folder.table("segmentation_own_grid")
+    if not rows:
+        return []
+    columns = [column for column in COLUMNS if column[1] == "segmentation"]
+    means = _means(summarise_rows(rows, [], run.class_names), columns)
+    return [Table("Segmentation on the scans' own grids", means, "Means over the classes, as above.")]
+
+
+def _means(summary: dict, columns: Sequence[tuple[str, str, str, int]]) -> list[Sequence[str]]:
+    """A heading, and a row for each method with the means of the columns."""
+    rows: list[Sequence[str]] = [("method", *(heading for heading, *_ in columns))]
+    for method in method_order(summary):
+        values = [summary[method].get(task, {}).get(measure, {}).get("mean") for _, task, measure, _ in columns]
+        rows.append((spoken(method), *(_number(v, column[3]) for v, column in zip(values, columns, strict=True))))
+    return rows
 
 
 def dice_by_class(run: RunSummary, task: str) -> Table:

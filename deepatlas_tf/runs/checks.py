@@ -14,6 +14,7 @@ from deepatlas_tf.types import DataError
 SPLITS = ("train", "validation", "test")
 COLUMNS = {
     "segmentation": ("method", "subject", "class", "dice"),
+    "segmentation_own_grid": ("method", "subject", "class", "dice"),
     "registration": ("method", "moving", "fixed", "class", "dice", "folds_percent"),
     "quality": ("subject", "split", "class", "confidence", "entropy", "dice"),
 }
@@ -87,6 +88,7 @@ STAGE: dict[str, Check] = {
     "similarity": is_text,
     "similarity_settings": is_mapping_of(lambda value: True),
     "settings": is_mapping_of(lambda value: True),
+    "patches": lambda value: value is None or is_mapping_of(lambda item: True)(value),
 }
 STAGE_NEEDS = ("name", "method", "turns", "weights", "steps", "epochs")
 DATA: dict[str, Check] = {
@@ -96,6 +98,7 @@ DATA: dict[str, Check] = {
     "spacing": lambda value: value is None or is_list_of(is_voxel_size)(value),
     "n_subjects": lambda value: value is None or is_count(value),
     "domains": is_list_of(is_text),
+    "full_resolution": lambda value: isinstance(value, bool),
     "memory_gib": is_number,
 }
 MODEL: dict[str, Check] = {
@@ -161,11 +164,18 @@ def checked_model(about: Any, path: Path) -> dict[str, Any]:
     if not isinstance(about, dict) or not set(MODEL_NEEDS) <= set(about):
         raise damaged(path, f"it has no {', '.join(MODEL_NEEDS)}")
     _check(about, MODEL, MODEL_NEEDS, path, "")
-    if len(about["shape"]) != len(about["spacing"]):
-        raise damaged(path, "shape and spacing have different numbers of axes")
+    checked_grid(about, path)
     if about.get("class_numbers") is not None and len(about["class_numbers"]) != len(about["class_names"]):
         raise damaged(path, "there is not one of class_numbers for each of class_names")
     return about
+
+
+def checked_grid(grid: Any, path: Path) -> dict[str, Any]:
+    """The content of a stage's ``grid.json``; DataError where it is no shape in voxels with a spacing in mm."""
+    _check(grid, {"shape": MODEL["shape"], "spacing": MODEL["spacing"]}, ("shape", "spacing"), path, "")
+    if len(grid["shape"]) != len(grid["spacing"]):
+        raise damaged(path, "shape and spacing have different numbers of axes")
+    return grid
 
 
 def checked_record(record: Any, path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from deepatlas_tf.runs.files import read_json
 from deepatlas_tf.types import DataError
 
 if TYPE_CHECKING:
-    from deepatlas_tf.runs.model import TrainedModel
+    from deepatlas_tf.runs.model import Grid, TrainedModel
 
 FOLDS = "folds.json"
 
@@ -44,6 +44,21 @@ class Ensemble:
     def __init__(self, path: Path, models: Sequence["TrainedModel"]):
         self.path, self.models = path, models
         self.about, self.grid = models[0].about, models[0].grid
+
+    def full_resolution(self) -> str | None:
+        """The stage that segments scans at their own resolution, where it is finished in every run; else None."""
+        found = {model.full_resolution() for model in self.models}
+        return found.pop() if len(found) == 1 else None
+
+    def grid_of(self, stage: str | None) -> "Grid":
+        """The space that the networks of a stage know, which is the same in every run.
+
+        Raises DataError where it is not, as after a run was trained again with other patches.
+        """
+        grids = [model.grid_of(stage) for model in self.models]
+        if any((grid.shape, grid.spacing) != (grids[0].shape, grids[0].spacing) for grid in grids):
+            raise DataError(f"{self.path}: stage {stage} of the folds has different grids; choose another --stage")
+        return grids[0]
 
     def segmenter(self, stage: str | None = None) -> Callable:
         """A function ``image (*S, 1) -> class probabilities (*S, C)``, NumPy in and out, for any size."""

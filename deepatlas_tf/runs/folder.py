@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from deepatlas_tf.runs.checks import (
+    checked_grid,
     checked_metrics,
     checked_model,
     checked_record,
@@ -39,6 +40,16 @@ class StageFolder:
     def start_file(self) -> Path:
         """What validation measured of the networks that the stage continues, before its first step."""
         return self.path / "start.json"
+
+    @property
+    def grid_file(self) -> Path:
+        """``shape`` of the patches and ``spacing`` (mm) of a stage at the scans' own resolution; no other has it."""
+        return self.path / "grid.json"
+
+    @property
+    def teacher_labels(self) -> Path:
+        """Folder of the label maps of full resolution that the networks of earlier stages made for the stage."""
+        return self.path / "teacher"
 
     @property
     def checkpoints(self) -> Path:
@@ -81,6 +92,11 @@ class StageFolder:
     def metrics(self) -> list[dict]:
         """The rows of ``metrics.jsonl``, one an epoch; none where no epoch is finished."""
         return checked_metrics(read_json_lines(self.metrics_file), self.metrics_file)
+
+    def grid(self) -> dict | None:
+        """The content of ``grid.json``; None of a stage on the grid of the run."""
+        path = self.grid_file
+        return checked_grid(read_json(path), path) if path.exists() else None
 
     def start(self) -> dict[str, float]:
         """The content of ``start.json``; empty where the networks are new, or of a run of an earlier version."""

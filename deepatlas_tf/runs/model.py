@@ -71,8 +71,20 @@ class TrainedModel:
         self.about = self.folder.model()
         self.grid = _grid(self.about, self.folder.reference_file)
 
+    def full_resolution(self) -> str | None:
+        """The last finished stage that segments scans at their own resolution; None where there is none."""
+        found = [stage.name for stage in self.folder.stages() if stage.is_finished and stage.grid() is not None]
+        return found[-1] if found else None
+
+    def grid_of(self, stage: str | None) -> Grid:
+        """The space that the networks of a stage know: its own where it is of full resolution, else that of the run."""
+        own = self.folder.stage(stage).grid() if stage is not None else None
+        return (
+            self.grid if own is None else self.grid._replace(shape=tuple(own["shape"]), spacing=tuple(own["spacing"]))
+        )
+
     def stage_of(self, task: str, stage: str | None = None) -> str | None:
-        """The last stage that trained a net for the task, as in the evaluation; None where there is none.
+        """The last stage on the run's grid that trained a net for the task; None where there is none.
 
         ``stage``, where it is given, may also be one that only took its net over from an earlier stage. Raises
         SettingError where it has none.
@@ -82,7 +94,7 @@ class TrainedModel:
         if stage is not None and stage not in names:
             have = ", ".join(names) or "none"
             raise SettingError(f"{self.path} has no finished stage {stage!r} with a {task} network; there are: {have}")
-        trained = [s["name"] for s in stages if task in trained_nets(s)]
+        trained = [s["name"] for s in stages if task in trained_nets(s) and not s.get("patches")]
         return stage or (trained[-1] if trained else None)
 
     def net(self, task: str, stage: str | None = None) -> keras.Model:
@@ -129,6 +141,13 @@ class ExportedModel:
         self.about = checked_model(read_json(path / METADATA), path / METADATA)
         self.grid = _grid(self.about, path / REFERENCE)
         self.signatures = _signatures(path)
+
+    def full_resolution(self) -> None:
+        """None, for the one segmentation network that an exported model may have."""
+
+    def grid_of(self, stage: str | None) -> Grid:
+        """The space that the networks know."""
+        return self.grid
 
     def segmenter(self, stage: str | None = None) -> Segmenter:
         """A function ``image (*S, 1) -> class probabilities (*S, C)``, NumPy in and out, for any size."""

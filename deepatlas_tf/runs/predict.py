@@ -5,6 +5,7 @@ displacement field.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from deepatlas_tf.ops.warp import warp
 from deepatlas_tf.runs.checks import check_network
 from deepatlas_tf.runs.folder import TASKS, RunFolder
 from deepatlas_tf.runs.instance import InstanceOptimisation, refiner
+from deepatlas_tf.runs.windows import slabs
 from deepatlas_tf.types import DataError, SettingError
 
 Segmenter = Callable[[np.ndarray], np.ndarray]
@@ -48,13 +50,24 @@ def segmenter(net: keras.Model) -> Segmenter:
 
 
 def labeller(net: keras.Model) -> Labeller:
-    """A function ``image (*S, 1) -> label map (*S,)``, the index of the most probable class, of a segmentation net."""
+    """A function ``image (*S, 1) -> label map (*S,)``, the index of the most probable class, of a segmentation net.
+
+    An image that is larger than those of the net is segmented in windows, see :mod:`deepatlas_tf.runs.windows`.
+    """
+    size, in_windows = tuple(net.inputs[0].shape[1:-1]), functools.cache(lambda: segmenter(net))
 
     def predict(image):
         return tf.argmax(net(image, training=False), axis=-1, output_type=tf.int32)
 
     predict = _compiled(predict, net)
-    return lambda image: predict(tf.constant(image[None])).numpy()[0]
+
+    def label(image: np.ndarray) -> np.ndarray:
+        if None in size or image.shape[:-1] == size:
+            return predict(tf.constant(image[None])).numpy()[0]
+        parts = (values for _, values in slabs(in_windows(), image, size))
+        return np.concatenate([values.argmax(axis=-1).astype(np.int32) for values in parts])
+
+    return label
 
 
 def registrar(net: keras.Model) -> Registrar:
@@ -96,7 +109,7 @@ def warp_label(label: np.ndarray, u: np.ndarray) -> np.ndarray:
 
 
 def load_predictors(workdir: Path, instance_steps: int = 0, anatomy: bool = False) -> Predictors:
-    """The functions of each finished stage, of the networks that it trained itself.
+    """The functions of each finished stage on the grid of the run, of the networks that it trained itself.
 
     Args:
         workdir: folder of the run.
@@ -113,6 +126,8 @@ def load_predictors(workdir: Path, instance_steps: int = 0, anatomy: bool = Fals
     found = Predictors({}, {IDENTITY: _no_displacement}, {})
     folder = RunFolder(workdir)
     for stage in folder.settings()["stages"]:
+        if stage.get("patches"):
+            continue
         name, trained = stage["name"], trained_nets(stage)
         nets = {task: folder.stage(name).net(task) for task in TASKS}
         found.domains[name] = tuple(stage.get("domains", (None, None)))
@@ -146,7 +161,8 @@ def segmentation_for(folder: RunFolder, stage: str) -> keras.Model:
     Raises:
         SettingError: if the run has none.
     """
-    trained = [s["name"] for s in folder.settings()["stages"] if "segmentation" in trained_nets(s)]
+    stages = [stage for stage in folder.settings()["stages"] if not stage.get("patches")]
+    trained = [stage["name"] for stage in stages if "segmentation" in trained_nets(stage)]
     for name in (stage, *reversed(trained)):
         if folder.stage(name).net("segmentation").exists():
             return load_task_net(folder, name, "segmentation")

@@ -82,6 +82,17 @@ class GridTransform:
         """Bring class indices (shape) back to the scan's grid (source_shape), uint8; 0 beyond the network's grid."""
         return self._from_canonical(_resample_label(label, self._weights_out(), n_classes))
 
+    def from_grid(self, volume: np.ndarray, other: "GridTransform") -> np.ndarray:
+        """Bring a volume on another, coarser grid of the same scan (other.shape) to this one (shape).
+
+        It is interpolated linearly, and 0 beyond the other grid.
+        """
+        ratios = [own / coarse for own, coarse in zip(self.factors, other.factors, strict=True)]
+        starts = zip(self.offsets, other.offsets, other.factors, strict=True)
+        offsets = [(own - coarse) / factor for own, coarse, factor in starts]
+        axes = zip(other.shape, self.shape, ratios, offsets, strict=True)
+        return _resample(volume, [_axis_weights(n, m, ratio, offset) for n, m, ratio, offset in axes])
+
     def _to_canonical(self, volume: np.ndarray) -> np.ndarray:
         return apply_orientation(volume, self.orientation)
 

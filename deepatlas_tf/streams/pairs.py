@@ -17,10 +17,11 @@ from deepatlas_tf.processor import usable_cores
 from deepatlas_tf.streams import draws
 from deepatlas_tf.streams.augment import Augmentation, augment
 from deepatlas_tf.streams.draws import LabelledFraction
-from deepatlas_tf.streams.memory import resident_subjects
+from deepatlas_tf.streams.memory import resident_subjects, with_labels_of_a_byte
+from deepatlas_tf.streams.patches import Patches, random_patch, with_voxel_weight
 from deepatlas_tf.streams.prefetch import untuned
 from deepatlas_tf.streams.pseudo_masks import decoded
-from deepatlas_tf.types import DataError, Pair, Tensor
+from deepatlas_tf.types import DataError, Pair, Sample, Tensor
 
 MOST_CALLS = 8  # pairs that are augmented at a time, each on a core; each takes the memory of a pair
 
@@ -48,6 +49,7 @@ class StreamSettings:
     memory_gib: memory in GiB for the scans that are drawn from.
     augmentation: how each sample is changed at random; None leaves it as it is.
     shard: the part of each batch that this worker takes. What is drawn for a batch does not depend on it.
+    patches: what is cut from each sample before it is augmented; None takes whole samples.
     """
 
     batch_size: int
@@ -56,6 +58,7 @@ class StreamSettings:
     memory_gib: float = 2.0
     augmentation: Augmentation | None = None
     shard: WorkerShard = WorkerShard()
+    patches: Patches | None = None
 
 
 def labelled_subjects(subjects: Sequence[str], n: int | None, seed: int = 0) -> tuple[str, ...]:
@@ -188,8 +191,7 @@ def _stream(
     ``draw(groups, n, seed)`` gives an (n, sides) tensor of subject numbers: a tuple has a sample for each column.
     """
     n_draws = settings.batch_size * settings.steps_per_epoch
-    # as in the records, a label takes a byte in the table: more than a third of its memory is saved
-    samples = samples.map(lambda sample: {**sample, "label": tf.cast(sample["label"], tf.uint8)})
+    samples = with_labels_of_a_byte(samples)
     n_resident = resident_subjects(samples, len(subjects), settings.memory_gib)
     everyone = _load(samples, subjects) if n_resident == len(subjects) else None
 
@@ -206,7 +208,12 @@ def _stream(
         tables = everyone if everyone is not None else _read(samples, resident)
         return tables.flat_map(lambda table: drawn.map(lambda row, seed: (_look_up(table, row), seed)))
 
+    patches = settings.patches
+
     def change(sides, seeds):
+        if patches is not None:
+            each = zip(sides, tf.unstack(seeds), strict=True)
+            return tuple(_patch(side, patches, settings.augmentation, seed) for side, seed in each)
         sides = tuple({**decoded(side), "label": tf.cast(side["label"], tf.int32)} for side in sides)
         if settings.augmentation is None:
             return sides
@@ -216,6 +223,16 @@ def _stream(
     stream = stream.map(change, num_parallel_calls=min(usable_cores(), MOST_CALLS), deterministic=True)
     stream = stream.batch(settings.batch_size // settings.shard.replicas, drop_remainder=True).prefetch(2)
     return stream.with_options(untuned())
+
+
+def _patch(sample: Sample, patches: Patches, augmentation: Augmentation | None, seed: Tensor) -> Sample:
+    """A patch of a sample of the table, augmented."""
+    place_seed, augment_seed = tf.unstack(tf.random.split(seed, 2))
+    patch = random_patch(sample, patches, place_seed)
+    patch["label"] = tf.cast(patch["label"], tf.int32)
+    if augmentation is not None:
+        patch = augment(patch, augmentation, augment_seed)
+    return with_voxel_weight(patch)
 
 
 def _own(draws: Tensor, settings: StreamSettings) -> Tensor:

@@ -6,6 +6,7 @@ the memory, and an error of at most 1/510. They become float32, with a sum of 1,
 
 import zipfile
 import zlib
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -30,15 +31,17 @@ def encode(probabilities: np.ndarray) -> np.ndarray:
     return np.round(np.clip(probabilities, 0, 1) * STEPS).astype(np.uint8)
 
 
-def read_mask(folder: Path, subject: str) -> np.ndarray:
+def read_mask(folder: Path, subject: str, entry: str = "soft_label") -> np.ndarray:
     """Read the mask of a subject as it is stored: ``(*S, C)`` uint8, 255 for a probability of 1.
+
+    Another ``entry`` is ``label``, a label map ``(*S)``.
 
     Raises DataError where the file is missing or damaged, or holds something else.
     """
     path = mask_path(folder, subject)
     try:
         with np.load(path) as file:
-            mask = file["soft_label"]
+            mask = file[entry]
         if mask.dtype != np.uint8:
             raise ValueError(f"its type is {mask.dtype}, not uint8")
     except _DAMAGED as error:
@@ -63,11 +66,7 @@ def with_soft_labels(samples: tf.data.Dataset, folder: Path, n_classes: int, gat
     """
 
     def look_up(subject, shape):
-        name = subject.decode()
-        mask = read_mask(folder, name)
-        if mask.shape != tuple(shape):
-            path, needed = mask_path(folder, name), tuple(map(int, shape))
-            raise DataError(f"subject {name}: {path} has the shape {mask.shape}, not {needed}: delete {path.parent}")
+        mask = _of_shape(read_mask(folder, subject.decode()), shape, subject.decode(), folder)
         return np.where(mask.max(axis=-1, keepdims=True) < gate * STEPS, np.uint8(0), mask)
 
     def add(sample):
@@ -81,6 +80,39 @@ def with_soft_labels(samples: tf.data.Dataset, folder: Path, n_classes: int, gat
         return {**sample, "soft_label": tf.ensure_shape(mask, shape)}
 
     return samples.map(add)
+
+
+def with_teacher_labels(
+    samples: tf.data.Dataset, folder: Path, n_classes: int, labelled: Collection[str]
+) -> tf.data.Dataset:
+    """The samples, those that are not ``labelled`` with the label map of their file in ``folder``, of all classes.
+
+    Raises:
+        DataError: when a sample is drawn whose label map is missing, damaged or of another size.
+    """
+    names = tf.constant(list(labelled), tf.string)
+
+    def look_up(subject, shape):
+        return _of_shape(read_mask(folder, subject.decode(), "label"), shape, subject.decode(), folder).astype(np.int32)
+
+    def add(sample):
+        known, shape = tf.reduce_any(sample["subject"] == names), sample["label"].shape
+        label = tf.cond(
+            known,
+            lambda: sample["label"],
+            lambda: tf.numpy_function(look_up, (sample["subject"], tuple(shape)), tf.int32),
+        )
+        weight = tf.where(known, sample["label_weight"], tf.ones((n_classes,)))
+        return {**sample, "label": tf.ensure_shape(label, shape), "label_weight": weight}
+
+    return samples.map(add)
+
+
+def _of_shape(mask: np.ndarray, shape: Sequence[int], subject: str, folder: Path) -> np.ndarray:
+    if mask.shape != tuple(shape):
+        path, needed = mask_path(folder, subject), tuple(map(int, shape))
+        raise DataError(f"subject {subject}: {path} has the shape {mask.shape}, not {needed}: delete {path.parent}")
+    return mask
 
 
 def decoded(sample: Sample) -> Sample:

@@ -9,7 +9,7 @@ from deepatlas_tf.methods import method_class
 from deepatlas_tf.methods.base import Method
 from deepatlas_tf.models.build import build_net, load_net
 from deepatlas_tf.models.networks import Networks
-from deepatlas_tf.runs.folder import net_path
+from deepatlas_tf.runs.folder import RunFolder, net_path
 from deepatlas_tf.training.experiment import Stage
 
 
@@ -20,7 +20,8 @@ def build_method(stage: Stage, networks: Networks, dataset: DataSet, workdir: Pa
         stage: the settings of the stage. A net that is in its ``start_from`` is loaded from that earlier stage, every
             other one is made new.
         networks: which network is built for each kind.
-        dataset: its shape and classes say how large the networks are.
+        dataset: its shape and classes say how large the networks are; of a stage of patches the scans at their own
+            resolution, and the patch says it.
         workdir: folder of the run, with the nets of the earlier stages.
     """
     cls, n_classes = method_class(stage.method), len(dataset.class_names)
@@ -30,7 +31,7 @@ def build_method(stage: Stage, networks: Networks, dataset: DataSet, workdir: Pa
         if source:
             nets[name] = _net_of_stage(name, role, source, workdir)
         else:
-            nets[name] = build_net(role, networks, dataset.shape, n_classes)
+            nets[name] = build_net(role, networks, image_shape(stage, dataset, workdir), n_classes)
     known: dict[str, Any] = {
         "turns": tuple(name for name, n in stage.turns.items() for _ in range(n)),
         "steps": stage.steps,
@@ -43,6 +44,12 @@ def build_method(stage: Stage, networks: Networks, dataset: DataSet, workdir: Pa
     method = cls(**nets, **arguments, **stage.settings, partial_labels=partial_labels)
     method.compile(_optimizers(stage, method, networks.precision), weights=stage.weights)
     return method
+
+
+def image_shape(stage: Stage, dataset: DataSet, workdir: Path) -> tuple[int, ...]:
+    """The shape ``*S`` of the images that a stage's networks see: that of the data set, or of its patches."""
+    grid = RunFolder(workdir).stage(stage.name).grid() if stage.patches is not None else None
+    return dataset.shape if grid is None else tuple(grid["shape"])
 
 
 def _net_of_stage(name: str, role: str, source: str, workdir: Path) -> keras.Model:

@@ -10,10 +10,11 @@ from deepatlas_tf.models.networks import Networks, networks_from
 from deepatlas_tf.runs.checks import checked_settings
 from deepatlas_tf.runs.files import remedy
 from deepatlas_tf.streams.augment import Augmentation
+from deepatlas_tf.streams.patches import Patches
 from deepatlas_tf.training.experiment import Data, Evaluation, Experiment, Stage
 from deepatlas_tf.types import DataError, SettingError
 
-Settings = TypeVar("Settings", Data, Stage, Evaluation, Augmentation)
+Settings = TypeVar("Settings", Data, Stage, Evaluation, Augmentation, Patches)
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -77,7 +78,10 @@ def _stage(settings: Mapping[str, Any], path: Path) -> Stage:
     augmentation = settings.get("augmentation")
     if augmentation is not None:
         augmentation = _made(Augmentation, augmentation, path, f"{where}: augmentation")
-    return _made(Stage, {**settings, "augmentation": augmentation}, path, where)
+    patches = settings.get("patches")
+    if patches is not None:
+        patches = _made(Patches, patches, path, f"{where}: patches")
+    return _made(Stage, {**settings, "augmentation": augmentation, "patches": patches}, path, where)
 
 
 def _made(cls: type[Settings], settings: Any, path: Path, where: str) -> Settings:

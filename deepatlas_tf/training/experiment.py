@@ -1,17 +1,14 @@
 """An experiment as data: frozen settings that say what is trained on what; ``--set a.b=v`` reaches each of them."""
 
-import ast
 import dataclasses
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from deepatlas_tf.losses.similarity import similarity_function
 from deepatlas_tf.methods import method_class
-from deepatlas_tf.models.network import KINDS
-from deepatlas_tf.models.networks import Networks, networks_dict
-from deepatlas_tf.models.old_settings import RENAMED
+from deepatlas_tf.models.networks import Networks
 from deepatlas_tf.streams.augment import Augmentation
+from deepatlas_tf.streams.patches import Patches
 from deepatlas_tf.types import SettingError
 
 
@@ -28,6 +25,8 @@ class Data:
     alignment: ``none``, or how scans are aligned to a reference before the networks see them, see
         :mod:`deepatlas_tf.datasets.alignment`.
     domains: for a method between two domains, their names (A, B); then only labels of A are used.
+    full_resolution: whether a last stage segments the scans at their own resolution, see
+        :mod:`deepatlas_tf.training.full_resolution`.
     memory_gib: how much memory (GiB) the scans may take from which samples and pairs are drawn.
     """
 
@@ -40,6 +39,7 @@ class Data:
     folds: int = 0
     alignment: str = "none"
     domains: tuple[str, ...] = ()
+    full_resolution: bool = False
     memory_gib: float = 2.0
 
     def __post_init__(self) -> None:
@@ -72,6 +72,7 @@ class Stage:
         unlabelled image, from which this stage learns. pseudo_gate: the least probability of a voxel that is used.
     pseudo_warped: the part that warped label maps have in a mask, predictions the rest; None: the best in validation.
     pseudo_instance_steps: of instance optimisation, for each registration of a label map.
+    patches: the stage sees patches of the scans at their own resolution; None: whole scans on the grid of the run.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Stage:
     pseudo_gate: float = 0.0
     pseudo_warped: float | None = 0.5
     pseudo_instance_steps: int = 0
+    patches: Patches | None = None
 
     def __post_init__(self) -> None:
         """Write out what was left to the method's defaults, so that every setting can be seen and set."""
@@ -136,6 +138,8 @@ class Stage:
             raise SettingError(f"{stage}: pseudo_warped is between 0 and 1, or None")
         if self.pseudo_from and set(self.pseudo_from) != {"registration", "segmentation"}:
             raise SettingError(f"{stage}: pseudo_from takes a stage for each of registration and segmentation")
+        if self.patches is not None and method_class(self.method).stream != "samples":
+            raise SettingError(f"{stage}: {self.method} draws pairs, and patches are of single scans")
         if len(self.domains) != 2 or (self.domains[0] is None) != (self.domains[1] is None):
             raise SettingError(f"{stage}: domains are two names (moving, fixed), or (None, None)")
 
@@ -208,91 +212,3 @@ class Experiment:
         """A copy with ``factor`` times the steps in every stage, at least one an epoch."""
         stages = (dataclasses.replace(s, steps=max(s.epochs, round(s.steps * factor))) for s in self.stages)
         return dataclasses.replace(self, stages=tuple(stages))
-
-
-def set_value(experiment: Experiment, assignment: str) -> Experiment:
-    """A copy with one setting changed.
-
-    Args:
-        experiment: the settings.
-        assignment: ``path=value``, such as ``stages.deepatlas.weights.registration.anatomy=0.5`` or
-            ``data.spacing=(2,2,2)``; the value is a Python literal, or a plain string. Stages are addressed by name,
-            all of them by ``*``.
-
-    Raises:
-        SettingError: if there is no such setting (the near ones are named), or the value has another type.
-    """
-    path, equals, text = assignment.partition("=")
-    if not equals:
-        raise SettingError(f"--set takes path=value, not {assignment!r}")
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text
-    keys = path.strip().replace("-", "_").split(".")
-    if keys[0] == "networks" and keys[1:] and keys[1] in RENAMED:
-        return _set_as_before(experiment, keys[1], value, assignment)
-    return _replace(experiment, keys, value, assignment)
-
-
-def settings_dict(experiment: Experiment) -> dict[str, Any]:
-    """The settings as dictionaries and lists, as ``experiment.json`` has them."""
-    return {**dataclasses.asdict(experiment), "networks": networks_dict(experiment.networks)}
-
-
-def _set_as_before(experiment: Experiment, name: str, value: Any, assignment: str) -> Experiment:
-    """A copy with a setting changed that is given by its name of earlier versions, in each network that has it."""
-    paths = [path.split(".") for path in RENAMED[name]]
-    found = [path for path in paths if path[1] in _children(getattr(experiment.networks, path[0]))]
-    if not found:
-        now = " and ".join(f"networks.{path}" for path in RENAMED[name])
-        chosen = networks_dict(experiment.networks)
-        without = " and ".join(f"{path[0]} {chosen[path[0]]['name']}" for path in paths)
-        raise SettingError(f"--set {assignment}: it is {now} now, which the network of {without} does not have")
-    for path in found:
-        experiment = _replace(experiment, ["networks", *path], value, assignment)
-    return experiment
-
-
-def _replace(node: Any, keys: Sequence[str], value: Any, assignment: str) -> Any:
-    """A copy of the node (dataclass, mapping or stages) in which the setting that ``keys`` lead to has the value."""
-    if not keys:
-        return _converted(node, value, assignment)
-    children = _children(node)
-    if keys[0] == "*" and isinstance(node, tuple) and children:
-        return tuple(_replace(each, keys[1:], value, assignment) for each in node)
-    if keys[0] not in children:
-        near = difflib.get_close_matches(keys[0], children, n=3, cutoff=0.4) or list(children)
-        raise SettingError(f"--set {assignment}: there is no {keys[0]!r} here; near: {', '.join(near) or 'nothing'}")
-    if isinstance(node, Networks) and keys[0] in KINDS and not keys[1:]:
-        return node.with_network(keys[0], str(value))
-    child = _replace(children[keys[0]], keys[1:], value, assignment)
-    if isinstance(node, tuple):
-        return tuple(child if stage.name == keys[0] else stage for stage in node)
-    if isinstance(node, Mapping):
-        return {**node, keys[0]: child}
-    if isinstance(node, Stage) and keys[0] == "similarity" and child != node.similarity:
-        return dataclasses.replace(node, similarity=child, similarity_settings={})  # they were those of the other one
-    return dataclasses.replace(node, **{keys[0]: child})
-
-
-def _children(node: Any) -> dict[str, Any]:
-    if dataclasses.is_dataclass(node):
-        return {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
-    if isinstance(node, Mapping):
-        return dict(node)
-    stages = node if isinstance(node, tuple) else ()
-    return {stage.name: stage for stage in stages if isinstance(stage, Stage)}
-
-
-def _converted(old: Any, value: Any, assignment: str) -> Any:
-    """The value in the type of the setting that it replaces: for a float 1 becomes 1.0, for a tuple a list a tuple."""
-    if old is None or value is None:
-        return tuple(value) if isinstance(value, list) else value
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(old, tuple) and isinstance(value, list):
-        return tuple(value)
-    if type(old) is not type(value):
-        raise SettingError(f"--set {assignment}: a {type(old).__name__} is needed, such as {old!r}")
-    return value

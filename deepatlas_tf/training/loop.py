@@ -26,10 +26,12 @@ from deepatlas_tf.streams.subjects import in_domain, read_samples, registration_
 from deepatlas_tf.training.build_method import build_method
 from deepatlas_tf.training.build_stream import build_stream, stage_seed, used_labels
 from deepatlas_tf.training.callbacks import EarlyStop, EpochEnd
-from deepatlas_tf.training.experiment import Experiment, Stage, settings_dict
+from deepatlas_tf.training.experiment import Experiment, Stage
+from deepatlas_tf.training.full_resolution import check_full_resolution, prepare_full_resolution
 from deepatlas_tf.training.panels import Panels
 from deepatlas_tf.training.pseudo import write_pseudo_masks
 from deepatlas_tf.training.saving import save_nets
+from deepatlas_tf.training.settings import settings_dict
 from deepatlas_tf.training.strategy import check_batch, chief_first, distribute, is_chief, value_of_chief
 from deepatlas_tf.training.unlabelled import first_labelled, say_not_measured, without_labels, without_pairs
 from deepatlas_tf.training.validation import Validation
@@ -38,7 +40,11 @@ from deepatlas_tf.types import DataError
 
 
 def train_experiment(
-    experiment: Experiment, dataset: DataSet, workdir: Path, strategy: tf.distribute.Strategy | None = None
+    experiment: Experiment,
+    dataset: DataSet,
+    workdir: Path,
+    strategy: tf.distribute.Strategy | None = None,
+    fine: DataSet | None = None,
 ) -> None:
     """Train every stage that is not finished in ``workdir``, and continue one that was interrupted.
 
@@ -50,10 +56,12 @@ def train_experiment(
         dataset: the scans.
         workdir: folder of the run, the same one for all workers; see the README for what is written there.
         strategy: what :func:`deepatlas_tf.training.strategy.get_strategy` gave; None is one device.
+        fine: the scans at their own resolution, for the stages that see patches of them.
 
     Raises:
         DataError: if ``workdir`` holds a run with other settings or on other data, another process trains in it, or it
-            cannot be written; if the data cannot be drawn from as a stage asks; if no stage is left.
+            cannot be written; if the data cannot be drawn from as a stage asks; if no stage is left; if a stage of
+            patches has no ``fine`` scans.
     """
     strategy = strategy or tf.distribute.get_strategy()
     chief = is_chief(strategy)
@@ -67,12 +75,19 @@ def train_experiment(
             _say(chief, f"one training subject, which makes no pair: left out {', '.join(left_out)}")
     for stage in experiment.stages:
         check_batch(stage.name, stage.batch_size, strategy)
+        check_full_resolution(stage, experiment, dataset, fine)
     experiment.networks.check()
     with locked(RunFolder(workdir).lock_file) if chief else contextlib.nullcontext():
-        _train_stages(experiment, dataset, workdir, strategy)
+        _train_stages(experiment, dataset, workdir, strategy, fine)
 
 
-def _train_stages(experiment: Experiment, dataset: DataSet, workdir: Path, strategy: tf.distribute.Strategy) -> None:
+def _train_stages(
+    experiment: Experiment,
+    dataset: DataSet,
+    workdir: Path,
+    strategy: tf.distribute.Strategy,
+    fine: DataSet | None,
+) -> None:
     chief = is_chief(strategy)
     with chief_first(strategy):
         write_settings(experiment, workdir)
@@ -88,11 +103,17 @@ def _train_stages(experiment: Experiment, dataset: DataSet, workdir: Path, strat
             _say(chief, f"[{stage.name}] already trained")
             continue
         _say(chief, f"[{stage.name}] {stage.method}, {stage.steps} steps")
-        if stage.pseudo_from and chief:
+        seen, seen_samples = dataset, samples
+        if stage.patches is not None and fine is not None:
+            with chief_first(strategy):
+                if chief:
+                    prepare_full_resolution(stage, experiment, dataset, fine, samples, workdir)
+            seen, seen_samples = fine, read_samples(fine.samples("validation"), measured)
+        elif stage.pseudo_from and chief:
             write_pseudo_masks(stage, experiment, dataset, samples, workdir)
         keras.backend.clear_session()
         keras.utils.set_random_seed(stage_seed(stage, experiment))
-        train_stage(stage, experiment, dataset, samples, workdir, strategy)
+        train_stage(stage, experiment, seen, seen_samples, workdir, strategy)
 
 
 def train_stage(
@@ -106,6 +127,7 @@ def train_stage(
     """Train one stage, from its last checkpoint on, and write the networks that were best on the validation subjects.
 
     All workers take part; the chief alone writes. ``validation_samples`` are labelled samples by subject, NumPy arrays.
+    Of a stage of patches, they and ``dataset`` are at the scans' own resolution.
     Raises DataError where something cannot be written, DivergedError where a term of the loss is no longer finite.
     """
     folder = RunFolder(workdir).stage(stage.name)
@@ -245,10 +267,12 @@ def write_settings(experiment: Experiment, workdir: Path) -> None:
     if path.exists():
         found = RunFolder(workdir).settings()
         found["networks"] = through_json(networks_dict(networks_from(found.get("networks", {}))))  # with all settings
-        earlier = {"alignment": NONE, "fold": 0, "folds": 0}  # of runs of before there were these settings
+        # of runs of before there were these settings
+        earlier = {"alignment": NONE, "fold": 0, "folds": 0, "full_resolution": False}
         found["data"] = earlier | found["data"]
         found["stages"] = [
-            {"patience": 0, "pseudo_warped": 0.5, "pseudo_instance_steps": 0, **stage} for stage in found["stages"]
+            {"patience": 0, "pseudo_warped": 0.5, "pseudo_instance_steps": 0, "patches": None, **stage}
+            for stage in found["stages"]
         ]
         different = [key for key in settings if settings[key] != found.get(key)]
         if different:

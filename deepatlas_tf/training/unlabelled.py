@@ -56,13 +56,18 @@ def without_pairs(experiment: Experiment) -> tuple[Experiment, tuple[str, ...]]:
 def _without(experiment: Experiment, cannot: Callable[[Stage], bool]) -> tuple[tuple[Stage, ...], tuple[str, ...]]:
     """Split the stages of an experiment: those that can be trained, and the names of those that cannot.
 
-    A stage that starts from one that cannot be trained cannot be either.
+    A stage that starts from one that cannot be trained cannot be either; one of patches learns from labels alone then.
     """
+    kept: list[Stage] = []
     left_out: list[str] = []
     for stage in experiment.stages:
+        if stage.patches is not None and set(stage.pseudo_from.values()) & set(left_out):
+            stage = dataclasses.replace(stage, pseudo_from={}, labelled_fraction=(1.0, None))
         if cannot(stage) or set(stage.sources) & set(left_out):
             left_out.append(stage.name)
-    return tuple(stage for stage in experiment.stages if stage.name not in left_out), tuple(left_out)
+        else:
+            kept.append(stage)
+    return tuple(kept), tuple(left_out)
 
 
 def first_labelled(dataset: DataSet, split: str, domains: Iterable[str | None], n: int) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from deepatlas_tf.methods import method_names
 from deepatlas_tf.models.networks import PRECISIONS
 from deepatlas_tf.recipes import get_recipe, recipe_names
 from deepatlas_tf.run import make_experiment
-from deepatlas_tf.training.experiment import settings_dict
+from deepatlas_tf.training.settings import settings_dict
 from deepatlas_tf.training.strategy import STRATEGIES
 from deepatlas_tf.types import SettingError
 

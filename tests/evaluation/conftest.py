@@ -11,7 +11,8 @@ from deepatlas_tf.models.segmentation.light import light_unet
 from deepatlas_tf.phantoms.knee import CLASS_NAMES, knee
 from deepatlas_tf.runs.files import through_json, write_json
 from deepatlas_tf.runs.folder import TASKS, net_path
-from deepatlas_tf.training.experiment import Data, Experiment, settings_dict
+from deepatlas_tf.training.experiment import Data, Experiment
+from deepatlas_tf.training.settings import settings_dict
 
 SHAPE, SPACING = (32, 32), (4.0, 4.0)
 TRAINED = {"segmentation": ("segmentation",), "voxelmorph": ("registration",)}

@@ -12,7 +12,7 @@ from deepatlas_tf.methods.deepatlas import SEGMENTATION_PAIRS, DeepAtlas
 from deepatlas_tf.models.registration.voxelmorph import registration_net
 from deepatlas_tf.models.segmentation.light import light_unet
 from deepatlas_tf.ops.space_style import WINDOW, beta_fractions
-from deepatlas_tf.training.experiment import set_value
+from deepatlas_tf.training.settings import set_value
 from deepatlas_tf.types import SettingError
 
 N_CLASSES = 3

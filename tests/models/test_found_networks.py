@@ -17,7 +17,7 @@ from deepatlas_tf.models.registration.pyramid import Pyramid
 from deepatlas_tf.models.registration.voxelmorph import VoxelMorphRegistration, registration_net
 from deepatlas_tf.models.segmentation.light import Light, light_unet
 from deepatlas_tf.models.segmentation.voxelmorph import VoxelMorphSegmentation, voxelmorph_unet
-from deepatlas_tf.training.experiment import set_value, settings_dict
+from deepatlas_tf.training.settings import set_value, settings_dict
 from deepatlas_tf.types import SettingError
 
 ALL = [(kind, name) for kind in KINDS for name in network_names(kind)]

@@ -1,9 +1,12 @@
 """Which network of a run is taken, and which folder is a model. No network is loaded."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from deepatlas_tf.apply.segment import segmentation_stage
+from deepatlas_tf.runs.ensemble import Ensemble
 from deepatlas_tf.runs.model import TrainedModel, newest_version, open_model
 from deepatlas_tf.types import DataError, SettingError
 
@@ -34,6 +37,37 @@ def test_the_last_stage_that_trained_a_network_is_taken(run):
         run.stage_of("registration", "s2")
     with pytest.raises(SettingError, match="there are: none$"):
         run.stage_of("translation", "s2")
+
+
+def test_a_stage_of_full_resolution_has_its_own_grid(run, tmp_path):
+    """It is taken only where it is named; the others keep the grid of the run."""
+    text = (tmp_path / "experiment.json").read_text()
+    fine = {"name": "fine", "method": "segmentation", "turns": {"segmentation": 1}, "weights": {}, "steps": 9}
+    content = json.loads(text)
+    content["experiment"]["stages"].append({**fine, "epochs": 3, "patches": {"shape": None}})
+    (tmp_path / "experiment.json").write_text(json.dumps(content))
+    (tmp_path / "fine").mkdir()
+    (tmp_path / "fine" / "grid.json").write_text(json.dumps({"shape": [4, 6], "spacing": [0.5, 0.4]}))
+    run = TrainedModel(tmp_path)
+    assert run.full_resolution() is None and segmentation_stage(run, None) is None  # it is not finished
+    (tmp_path / "fine" / "nets").mkdir()
+    (tmp_path / "fine" / "nets" / "segmentation.keras").touch()
+    assert run.full_resolution() == segmentation_stage(run, None) == "fine"
+    assert segmentation_stage(run, "s0") == "s0" and segmentation_stage(run, None, with_atlases=True) is None
+    with pytest.raises(SettingError, match="where no atlas is registered"):
+        segmentation_stage(run, "fine", with_atlases=True)
+    assert run.stage_of("segmentation") == "s0" and run.stage_of("segmentation", "fine") == "fine"
+    assert run.grid_of("fine")[:3] == (("background",), (4, 6), (0.5, 0.4)) and run.grid_of("s0") == run.grid
+    both = Ensemble(tmp_path, [run, run])
+    assert both.full_resolution() == "fine" and both.grid_of("fine") == run.grid_of("fine")
+    other = SimpleNamespace(**vars(run), full_resolution=lambda: None, grid_of=lambda stage: run.grid)
+    both = Ensemble(tmp_path, [run, other])
+    assert both.full_resolution() is None
+    with pytest.raises(DataError, match="stage fine of the folds has different grids"):
+        both.grid_of("fine")
+    (tmp_path / "fine" / "grid.json").write_text(json.dumps({"shape": [4, 6], "spacing": [0.5]}))
+    with pytest.raises(DataError, match="different numbers of axes"):
+        run.grid_of("fine")
 
 
 def test_versions_are_numbers(tmp_path):

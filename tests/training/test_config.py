@@ -9,7 +9,8 @@ from deepatlas_tf.models.networks import Networks, networks_dict
 from deepatlas_tf.run import experiment_from, make_experiment, starting_from
 from deepatlas_tf.runs.files import through_json
 from deepatlas_tf.training.config import read_experiment
-from deepatlas_tf.training.experiment import Data, Stage, settings_dict
+from deepatlas_tf.training.experiment import Data, Stage
+from deepatlas_tf.training.settings import settings_dict
 from deepatlas_tf.types import DataError, SettingError
 
 METHODS = ["deepatlas", "semi_deepatlas", "seg_guided", "mean_teacher", "uniseg_reg"]

@@ -7,7 +7,7 @@ import pytest
 from deepatlas_tf.experiments import experiment_names, get_experiment
 from deepatlas_tf.methods import method_class, method_names
 from deepatlas_tf.models.segmentation.voxelmorph import VoxelMorphSegmentation
-from deepatlas_tf.training.experiment import set_value
+from deepatlas_tf.training.settings import set_value
 from deepatlas_tf.types import SettingError
 
 

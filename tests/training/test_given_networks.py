@@ -13,7 +13,8 @@ from deepatlas_tf.models.registration.voxelmorph import VoxelMorphRegistration, 
 from deepatlas_tf.models.segmentation.light import Light, light_unet
 from deepatlas_tf.runs.predict import labeller, registrar
 from deepatlas_tf.training.build_method import build_method
-from deepatlas_tf.training.experiment import Stage, set_value
+from deepatlas_tf.training.experiment import Stage
+from deepatlas_tf.training.settings import set_value
 from deepatlas_tf.types import DataError, SettingError
 
 SHAPE, CLASSES = (12, 10), ("background", "one", "two")

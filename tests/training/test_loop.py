@@ -17,7 +17,7 @@ from deepatlas_tf.runs.summary import read_run
 from deepatlas_tf.streams.augment import Augmentation
 from deepatlas_tf.training import loop
 from deepatlas_tf.training.callbacks import EpochEnd
-from deepatlas_tf.training.experiment import set_value
+from deepatlas_tf.training.settings import set_value
 from deepatlas_tf.types import DataError, DivergedError
 
 

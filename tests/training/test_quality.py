@@ -7,8 +7,9 @@ import pytest
 from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.evaluation.evaluate import evaluate
 from deepatlas_tf.experiments import get_experiment
-from deepatlas_tf.training.experiment import Data, set_value
+from deepatlas_tf.training.experiment import Data
 from deepatlas_tf.training.loop import train_experiment
+from deepatlas_tf.training.settings import set_value
 
 SETTINGS = [
     "stages.segmentation_baseline.steps=360",

@@ -1,10 +1,13 @@
 """Windows of the training size over a larger image."""
 
+import functools
+import itertools
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from deepatlas_tf.apply.windows import OVERLAP, apply_in_windows, window_starts
+from deepatlas_tf.runs.windows import OVERLAP, apply_in_windows, slabs, window_starts
 
 
 @pytest.mark.parametrize(("n", "size"), [(100, 40), (41, 40), (40, 40), (17, 40), (60, 40), (333, 64)])
@@ -47,3 +50,28 @@ def test_each_window_is_normalised_alone():
     alone = apply_in_windows(normalised, image, (24, 16))
     image[80:] += 100
     np.testing.assert_array_equal(apply_in_windows(normalised, image, (24, 16))[:50], alone[:50])
+
+
+@pytest.mark.parametrize(("shape", "size"), [((50, 31), (16, 12)), ((33, 12, 20), (16, 16, 8)), ((9, 40), (16, 12))])
+def test_the_weights_of_the_windows_sum_to_one(shape, size):
+    """What all windows agree on is not changed, neither in the middle nor at a border."""
+    values = np.array([0.25, 0.75], np.float32)
+    found = apply_in_windows(lambda x: np.broadcast_to(values, (*x.shape[:-1], 2)), np.ones((*shape, 1)), size)
+    np.testing.assert_allclose(found, np.broadcast_to(values, (*shape, 2)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((50, 31), (16, 12)), ((33, 12, 20), (16, 16, 8)), ((16, 31), (16, 12))])
+def test_slabs_are_the_whole_in_order(shape, size):
+    """Against the definition: all windows added up on the whole grid, divided by the sum of their weights."""
+    image = np.random.default_rng(1).normal(size=(*shape, 1)).astype(np.float32)
+    total, weights = np.zeros((*shape, 1)), np.zeros((*shape, 1))
+    for corner in itertools.product(*(window_starts(n, m) for n, m in zip(shape, size, strict=True))):
+        where = tuple(slice(a, a + m) for a, m in zip(corner, size, strict=True))
+        part = image[where]
+        axes = (np.exp(-((np.arange(n) - (n - 1) / 2) ** 2) / 2 / (n / 8) ** 2) for n in part.shape[:-1])
+        weight = functools.reduce(np.multiply.outer, axes)[..., None]
+        total[where] += weight * (part - part.mean())
+        weights[where] += weight
+    rows, parts = zip(*slabs(lambda x: x - x.mean(), image, size), strict=True)
+    assert [part.start for part in rows] == [0, *(part.stop for part in rows[:-1])] and rows[-1].stop == shape[0]
+    np.testing.assert_allclose(np.concatenate(parts), total / weights, atol=1e-5)
