@@ -50,7 +50,7 @@ def register_scans(
     field, for one interpolation. Where the fixed scan was cropped, the values at the border of the field are continued.
 
     Args:
-        register: function ``moving (*S, 1), fixed (*S, 1) -> u (*S, D)`` in voxels.
+        register: function ``moving (*S, K), fixed (*S, K) -> u (*S, D)`` in voxels.
         grid: that the network was trained on.
         moving: volume and affine.
         fixed: volume and affine.

@@ -47,7 +47,7 @@ def segment_scan(
     result.
 
     Args:
-        segment: function ``image (*S, 1) -> class probabilities (*S, C)``.
+        segment: function ``image (*S, K) -> class probabilities (*S, C)``.
         grid: that the network was trained on.
         scan: volume and affine.
         keep_probabilities: they need four bytes a voxel and class.

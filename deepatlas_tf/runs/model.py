@@ -93,11 +93,11 @@ class TrainedModel:
         return any_size(load_task_net(self.folder, name, task))
 
     def segmenter(self, stage: str | None = None) -> Segmenter:
-        """A function ``image (*S, 1) -> class probabilities (*S, C)``, NumPy in and out, for any size."""
+        """A function ``image (*S, K) -> class probabilities (*S, C)``, NumPy in and out, for any size."""
         return segmenter(self.net("segmentation", stage))
 
     def registrar(self, stage: str | None = None, instance_steps: int = 0, anatomy: bool = False) -> Registrar:
-        """A function ``moving (*S, 1), fixed (*S, 1) -> u (*S, D)`` in voxels, NumPy in and out, for any size.
+        """A function ``moving (*S, K), fixed (*S, K) -> u (*S, D)`` in voxels, NumPy in and out, for any size.
 
         instance_steps: the network's field is refined for the two images by so many steps on the loss of its stage.
         anatomy: the predictions of the run's segmentation network are aligned as well.
@@ -131,12 +131,12 @@ class ExportedModel:
         self.signatures = _signatures(path)
 
     def segmenter(self, stage: str | None = None) -> Segmenter:
-        """A function ``image (*S, 1) -> class probabilities (*S, C)``, NumPy in and out, for any size."""
+        """A function ``image (*S, K) -> class probabilities (*S, C)``, NumPy in and out, for any size."""
         function = self._signature("segment", stage)
         return lambda image: function(image=tf.constant(image[None]))["probabilities"].numpy()[0]
 
     def registrar(self, stage: str | None = None, instance_steps: int = 0, anatomy: bool = False) -> Registrar:
-        """A function ``moving (*S, 1), fixed (*S, 1) -> u (*S, D)`` in voxels, NumPy in and out, for any size.
+        """A function ``moving (*S, K), fixed (*S, K) -> u (*S, D)`` in voxels, NumPy in and out, for any size.
 
         Raises SettingError for ``instance_steps``, as an exported model has no loss, and for a ``stage``.
         """
