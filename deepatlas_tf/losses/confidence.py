@@ -24,8 +24,8 @@ def alignment_confidence(moving: Tensor, fixed: Tensor, u: Tensor, u_back: Tenso
     difference of the images, each standardised by ``z`` to mean 0 and standard deviation 1; its mean square is
     ``2 (1 - NCC)``, and a linear change of contrast does not count. An error of two voxels, or of one standard
     deviation of the image, takes the weight to 1/e: trained networks are somewhat inconsistent also where they are
-    right, and only more than that says that they are wrong. Both images must have the same contrast. Of several channels
-    ``r^2`` is the mean.
+    right, and only more than that says that they are wrong. Both images must have the same contrast. Of several
+    channels ``r^2`` is the mean.
 
     Args:
         moving: image ``(B, *S, K)``.

@@ -254,8 +254,7 @@ class DeepAtlas(Method):
         image = tf.clip_by_value(source["image"] + per_example(in_style, difference) * difference, 0, 1)
         anatomy = one_hot(source["label"], source["label_weight"].shape[-1])
         moved = self.warp([tf.concat([image, anatomy], axis=-1), field])
-        n_channels = image.shape[-1]
-        return moved[..., :n_channels], moved[..., n_channels:], source["label_weight"]
+        return (*tf.split(moved, [image.shape[-1], anatomy.shape[-1]], axis=-1), source["label_weight"])
 
     def _field(self, pair: Pair) -> tuple[Tensor, Tensor | None]:
         """The displacement field from the frozen network, and the confidence in it if pairs are weighted, else None."""

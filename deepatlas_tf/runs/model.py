@@ -24,6 +24,7 @@ from deepatlas_tf.runs.predict import (
     segmenter,
     trained_nets,
 )
+from deepatlas_tf.scans.channels import ONE
 from deepatlas_tf.scans.nifti import Nifti, read_image
 from deepatlas_tf.types import DataError, SettingError
 
@@ -46,7 +47,7 @@ class Grid(NamedTuple):
 
     class_names: background first. shape (D,), spacing (D,) mm: of the grid that they were trained on. reference: that
     scans are aligned to first; None where they are taken as they lie. class_numbers: of the classes in the label files
-    of the training scans, 0 first; None where a class had several, or it is not known.
+    of the training scans, 0 first; None where a class had several, or it is not known. channel_names: of the images.
     """
 
     class_names: tuple[str, ...]
@@ -54,6 +55,7 @@ class Grid(NamedTuple):
     spacing: tuple[float, ...]
     reference: Reference | None = None
     class_numbers: tuple[int, ...] | None = None
+    channel_names: tuple[str, ...] = ONE
 
     @property
     def written_numbers(self) -> tuple[int, ...]:
@@ -200,9 +202,8 @@ def _grid(about: Mapping[str, Any], reference: Path) -> Grid:
     numbers = about.get("class_numbers")  # earlier versions did not record them
     numbers = None if numbers is None else tuple(numbers)
     kind, _ = parse(about.get("alignment", NONE))
-    if kind == NONE:
-        return Grid(names, shape, spacing, None, numbers)
-    return Grid(names, shape, spacing, Reference(read_image(reference, "reference", len(shape)), kind), numbers)
+    scan = None if kind == NONE else Reference(read_image(reference, "reference", len(shape)), kind)
+    return Grid(names, shape, spacing, scan, numbers, tuple(about.get("channel_names", ONE)))
 
 
 def _signatures(path: Path) -> Mapping[str, Callable]:

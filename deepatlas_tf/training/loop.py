@@ -23,7 +23,7 @@ from deepatlas_tf.runs.selection import SELECTED_BY, best_before, tasks_without_
 from deepatlas_tf.scans.nifti import save
 from deepatlas_tf.streams.pairs import WorkerShard
 from deepatlas_tf.streams.subjects import in_domain, read_samples, registration_pairs
-from deepatlas_tf.training.build_method import build_method
+from deepatlas_tf.training.build_method import build_method, check_channels
 from deepatlas_tf.training.build_stream import build_stream, stage_seed, used_labels
 from deepatlas_tf.training.callbacks import EarlyStop, EpochEnd
 from deepatlas_tf.training.experiment import Experiment, Stage, settings_dict
@@ -54,6 +54,7 @@ def train_experiment(
     Raises:
         DataError: if ``workdir`` holds a run with other settings or on other data, another process trains in it, or it
             cannot be written; if the data cannot be drawn from as a stage asks; if no stage is left.
+        SettingError: if a stage cannot be trained on images of several channels, or has weights for another number.
     """
     strategy = strategy or tf.distribute.get_strategy()
     chief = is_chief(strategy)
@@ -67,6 +68,7 @@ def train_experiment(
             _say(chief, f"one training subject, which makes no pair: left out {', '.join(left_out)}")
     for stage in experiment.stages:
         check_batch(stage.name, stage.batch_size, strategy)
+        check_channels(stage, dataset)
     experiment.networks.check()
     with locked(RunFolder(workdir).lock_file) if chief else contextlib.nullcontext():
         _train_stages(experiment, dataset, workdir, strategy)
@@ -229,7 +231,7 @@ def write_data(dataset: DataSet, used: Sequence[str], folder: RunFolder) -> None
         check_same_data(recorded, record, where)
     if dataset.alignment != NONE and not (started and folder.reference_file.exists()):
         with replacing(folder.reference_file) as temporary:
-            save(temporary, *dataset.reference_scan())
+            save(temporary, *dataset.reference_scan()[:2])
     for path, content in ((folder.model_file, grid_of_networks(dataset)), (folder.data_file, record)):
         if not (started and path.exists()):
             write_json(path, content)
