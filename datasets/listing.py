@@ -1,29 +1,30 @@
 """Lists of one's own scans: a CSV, or a folder in the layout of nnU-Net and the Medical Segmentation Decathlon.
 
-Folders in BIDS are read by :mod:`deepatlas_tf.datasets.bids`.
+Folders are read by :mod:`deepatlas_tf.datasets.nnunet` and, in BIDS, by :mod:`deepatlas_tf.datasets.bids`.
 
 CSV: one line a scan, columns ``subject,image,label,split,domain,labelled_classes`` of which the first two are needed;
 paths are relative to the file. ``labels.csv`` beside it (or ``NAME_labels.csv`` for ``NAME.csv``) gives ``number,name``
-of the classes; numbers with one name become one class.
+of the classes; numbers with one name become one class. Columns ``image_NAME`` in the place of ``image`` are the
+channels of the scans, such as ``image_t1,image_t2``.
 
 Folder: ``imagesTr``, ``labelsTr`` and, for the test subjects, ``imagesTs``, ``labelsTs``; ``dataset.json`` gives the
-classes. Images are called like their label maps, or have ``_0000`` at the end.
+classes. Images are called like their label maps, or have ``_0000`` at the end, and ``_0001`` and so on for further
+channels, whose names ``dataset.json`` gives.
 """
 
 import difflib
 import os
-import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from deepatlas_tf.scans.channels import ONE
 from deepatlas_tf.scans.class_names import (
     check_name,
     class_name,
     csv_lines,
     find_class,
-    read_dataset_json,
     read_label_csv,
 )
 from deepatlas_tf.types import DataError, MissingDataError
@@ -38,16 +39,16 @@ SPLIT_WORDS = {
     "test": "test",
     "testing": "test",
 }
-_CHANNEL = re.compile(r"(.+)_(\d{4})")  # nnU-Net: NAME_0000 is the first channel of NAME
 LAYOUTS = """\
 Name your scans with --data-dir, either a CSV or a folder:
   scans.csv       subject,image,label,split         paths relative to the CSV; label empty where there is none;
-                                                    split (train, validation, test) may be left out
+                                                    split (train, validation, test) may be left out;
+                                                    image_t1,image_t2,... in the place of image: channels
   labels.csv      number,name                       beside it, optional: names of the classes
 or, as for nnU-Net and the Medical Segmentation Decathlon,
-  DIR/imagesTr/NAME_0000.nii.gz (or NAME.nii.gz)    DIR/labelsTr/NAME.nii.gz
+  DIR/imagesTr/NAME_0000.nii.gz (or NAME.nii.gz)    DIR/labelsTr/NAME.nii.gz; NAME_0001, ...: further channels
   DIR/imagesTs, DIR/labelsTs                        optional: the test subjects
-  DIR/dataset.json                                  optional: names of the classes
+  DIR/dataset.json                                  optional: names of the classes and channels
 or a data set in BIDS, with label maps *_dseg.nii.gz in its derivatives.
 `--dataset phantom_knee` (synthetic) runs without scans."""
 
@@ -55,9 +56,10 @@ or a data set in BIDS, with label maps *_dseg.nii.gz in its derivatives.
 class ListedScan(NamedTuple):
     """One scan of a listing, as it is written there.
 
-    image: None for a label map without an image (folders only). label: None where there is no label map. split: train,
-    validation, test, what else the listing says, or "" where it says nothing. labelled_classes: names or numbers of the
-    classes that the label map holds; () is all. place: where the scan stands in the listing, such as ``line 7``.
+    image: of the first channel; None where it is missing, as of a label map without an image (folders only). label:
+    None where there is no label map. split: train, validation, test, what else the listing says, or "" where it says
+    nothing. labelled_classes: names or numbers of the classes that the label map holds; () is all. place: where the
+    scan stands in the listing, such as ``line 7``. others: the images of the further channels, None where missing.
     """
 
     subject: str
@@ -67,14 +69,30 @@ class ListedScan(NamedTuple):
     domain: str
     labelled_classes: tuple[str, ...]
     place: str
+    others: tuple[Path | None, ...] = ()
+
+    @property
+    def images(self) -> tuple[Path | None, ...]:
+        """The image of each channel."""
+        return (self.image, *self.others)
+
+    @property
+    def files(self) -> list[Path]:
+        """All files that are there: image, label map, further channels."""
+        return [path for path in (self.image, self.label, *self.others) if path is not None]
 
 
 class Listing(NamedTuple):
-    """The scans of a CSV or folder. labels: class name -> numbers, ``background`` first; {} where none is declared."""
+    """The scans of a CSV or folder.
+
+    labels: class name -> numbers, ``background`` first; {} where none is declared. channel_names: of the images of each
+    scan, in their order.
+    """
 
     path: Path
     scans: tuple[ListedScan, ...]
     labels: Mapping[str, tuple[int, ...]]
+    channel_names: tuple[str, ...] = ONE
 
     def where(self, scan: ListedScan) -> str:
         """The listing's file, the scan's line and subject: messages begin with it."""
@@ -88,12 +106,12 @@ def read_listing(path: str | os.PathLike) -> Listing:
         MissingDataError: there is no such file or folder, or it is none of the three.
         DataError: the list or the names of the classes cannot be read.
     """
-    from deepatlas_tf.datasets import bids  # which makes listings, too
+    from deepatlas_tf.datasets import bids, nnunet  # which make listings, too
 
     path = Path(os.path.abspath(os.path.expanduser(path)))
     try:
         if path.is_dir() and (path / "imagesTr").is_dir():
-            return check_names(_read_folder(path))
+            return check_names(nnunet.read_folder(path))
         if path.is_dir() and bids.is_bids(path):
             return check_names(bids.read_bids(path))
         if path.is_file():
@@ -110,6 +128,8 @@ def check_names(listing: Listing) -> Listing:
         where = f"{listing.path}, {scan.place}"
         check_name(where, "the subject", scan.subject)
         check_name(where, "the domain", scan.domain)
+    for name in listing.channel_names:
+        check_name(listing.path, "the channel", name)
     return listing
 
 
@@ -123,14 +143,14 @@ def check_listing(listing: Listing) -> None:
     seen: dict[str, ListedScan] = {}
     with_maps = labelled_domains(listing.scans)
     for scan in listing.scans:
+        if scan.subject in seen:
+            raise DataError(f"{listing.where(scan)}: occurs twice, first at {seen[scan.subject].place}; remove one")
+        seen[scan.subject] = scan
         _check_scan(listing, scan)
         if scan.label is None and scan.split in ("validation", "test") and scan.domain in with_maps:
             raise DataError(
                 f"{listing.where(scan)}: a {scan.split} subject needs a label map, to measure with; use it to train"
             )
-        if scan.subject in seen:
-            raise DataError(f"{listing.where(scan)}: occurs twice, first at {seen[scan.subject].place}; remove one")
-        seen[scan.subject] = scan
     given = {scan.split for scan in listing.scans}
     if "" in given and given & {"train", "validation"}:
         scan = next(scan for scan in listing.scans if not scan.split)
@@ -146,9 +166,10 @@ def labelled_domains(scans: Iterable[ListedScan]) -> set[str]:
 
 def _check_scan(listing: Listing, scan: ListedScan) -> None:
     where = listing.where(scan)
-    if scan.image is None:
-        raise DataError(f"{where}: label map {scan.label} has no image; add it or remove the map")
-    for kind, path in (("image", scan.image), ("label map", scan.label)):
+    missing = missing_channel(listing, scan)
+    if missing:
+        raise DataError(f"{where}: {missing}")
+    for kind, path in (*(("image", image) for image in scan.images), ("label map", scan.label)):
         reason = None if path is None else _not_a_file(path)
         if reason is not None:
             raise DataError(f"{where}: {kind} {path} {reason}; paths are relative to {listing.path.parent}")
@@ -160,6 +181,16 @@ def _check_scan(listing: Listing, scan: ListedScan) -> None:
     if unknown:
         near = difflib.get_close_matches(unknown[0], listing.labels) or list(listing.labels)[1:6]
         raise DataError(f"{where}: there is no class {unknown[0]!r}; there are {', '.join(near)}")
+
+
+def missing_channel(listing: Listing, scan: ListedScan) -> str | None:
+    """Which image of a scan is missing, and what to do; None where all are there."""
+    if not any(scan.images):
+        return f"label map {scan.label} has no image; add it or remove the map"
+    missing = [name for name, path in zip(listing.channel_names, scan.images, strict=True) if path is None]
+    if not missing:
+        return None
+    return f"channel {missing[0]} is missing; each subject needs all of {', '.join(listing.channel_names)}"
 
 
 def _not_a_file(path: Path) -> str | None:
@@ -177,12 +208,13 @@ def _read_csv(path: Path) -> Listing:
     if not lines:
         raise DataError(f"{path}: is empty; the first line must be {','.join(COLUMNS[:4])}")
     heads = [head.strip().lower() for head in lines[0][1]]
+    images = _image_columns(path, heads)
     for head in heads:
-        if head not in COLUMNS:
+        if head not in (*COLUMNS, *images):
             near = difflib.get_close_matches(head, COLUMNS, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COLUMNS)}"
             raise DataError(f"{path}: unknown column {head!r}; {hint}")
-    missing = [head for head in COLUMNS[:2] if head not in heads]
+    missing = [head for head in ("subject", *images) if head not in heads]
     twice = [head for head in heads if heads.count(head) > 1]
     if missing or twice:
         problem = f"column {twice[0]!r} occurs twice" if twice else f"column {missing[0]!r} is missing"
@@ -191,67 +223,43 @@ def _read_csv(path: Path) -> Listing:
     for number, cells in lines[1:]:
         if len(cells) != len(heads):
             raise DataError(f"{path}, line {number}: has {len(cells)} cells, not {len(heads)} as the first line")
-        scans.append(_csv_scan(path, number, dict(zip(heads, (cell.strip() for cell in cells), strict=True))))
+        row = dict(zip(heads, (cell.strip() for cell in cells), strict=True))
+        scans.append(_csv_scan(path, number, row, images))
     named = [path.with_name(f"{path.stem}_labels.csv"), path.with_name("labels.csv")]
     found = next((file for file in named if file.is_file() and file != path), None)
-    return Listing(path, tuple(scans), {} if found is None else read_label_csv(found))
+    names = tuple(head.removeprefix("image_") for head in images) if len(images) > 1 else ONE
+    return Listing(path, tuple(scans), {} if found is None else read_label_csv(found), names)
 
 
-def _csv_scan(path: Path, number: int, cell: dict[str, str]) -> ListedScan:
-    for name in COLUMNS[:2]:
+def _image_columns(path: Path, heads: Sequence[str]) -> list[str]:
+    """The columns of images: ``image``, or ``image_NAME`` for each channel."""
+    channels = [head for head in heads if head.startswith("image_") and head != "image_"]
+    if channels and "image" in heads:
+        raise DataError(
+            f"{path}: column 'image' stands beside {channels[0]!r}; call it image_NAME too, or leave it out"
+        )
+    return channels or ["image"]
+
+
+def _csv_scan(path: Path, number: int, cell: dict[str, str], images: Sequence[str]) -> ListedScan:
+    for name in ("subject", *(images if len(images) == 1 else ())):  # a missing channel is found with the subject
         if not cell[name]:
             raise DataError(f"{path}, line {number}: no {name} is given")
-    for name in ("image", "label"):
+    for name in (*images, "label"):
         if len(cell.get(name, "").splitlines()) > 1:
             raise DataError(f"{path}, line {number}: the path of the {name} has a line break; write it in one line")
     split, listed = cell.get("split", "").lower(), cell.get("labelled_classes", "")
     words = listed.split(";") if ";" in listed else listed.split()
+    label, image, *others = (
+        path.parent / os.path.expanduser(cell[name]) if cell.get(name) else None for name in ("label", *images)
+    )
     return ListedScan(
         cell["subject"],
-        path.parent / os.path.expanduser(cell["image"]),
-        path.parent / os.path.expanduser(cell["label"]) if cell.get("label") else None,
+        image,
+        label,
         SPLIT_WORDS.get(split, split),
         cell.get("domain", ""),
         tuple(class_name(word) for word in words if word.strip()),
         f"line {number}",
+        tuple(others),
     )
-
-
-def _read_folder(folder: Path) -> Listing:
-    images = _stems(folder / "imagesTr") + _stems(folder / "imagesTs")
-    if not images:
-        raise DataError(f"{folder / 'imagesTr'}: holds no .nii or .nii.gz file; use a CSV for scans that lie elsewhere")
-    labelled = {stem for part in ("labelsTr", "labelsTs") for stem, _ in _stems(folder / part)}
-    channels = all(_CHANNEL.fullmatch(stem) for stem, _ in images) and labelled.isdisjoint(stem for stem, _ in images)
-    scans = _folder_scans(folder, "Tr", "", channels)
-    # a challenge keeps the labels of its test scans to itself: they are not for training either
-    scans += [scan for scan in _folder_scans(folder, "Ts", "test", channels) if scan.label is not None]
-    names = folder / "dataset.json"
-    return Listing(folder, tuple(scans), read_dataset_json(names) if names.is_file() else {})
-
-
-def _folder_scans(folder: Path, part: str, split: str, channels: bool) -> list[ListedScan]:
-    scans, maps = [], {}
-    for stem, path in _stems(folder / f"labels{part}"):
-        maps.setdefault(stem, []).append(path)
-    for stem, path in _stems(folder / f"images{part}"):
-        numbered = _CHANNEL.fullmatch(stem) if channels else None
-        subject, channel = numbered.groups() if numbered else (stem, "0000")
-        if channel != "0000":
-            raise DataError(
-                f"{folder}: subject {subject} has a second channel, {path.name}, and one image a subject is used; "
-                "choose with a CSV which one"
-            )
-        for label in maps.get(subject, [None]):
-            scans.append(ListedScan(subject, path, label, split, "", (), f"images{part}/{path.name}"))
-    known = {scan.subject for scan in scans}
-    orphans = [(stem, path) for stem in sorted(set(maps) - known) for path in maps[stem]]
-    return scans + [ListedScan(stem, None, path, split, "", (), f"labels{part}/{path.name}") for stem, path in orphans]
-
-
-def _stems(folder: Path) -> list[tuple[str, Path]]:
-    """The (name without .nii[.gz], path) of the NIfTI files of a folder that may be absent, sorted."""
-    paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    # macOS leaves files ._NAME beside the real ones
-    found = [path for path in paths if re.search(r"\.nii(\.gz)?$", path.name) and not path.name.startswith(".")]
-    return [(path.name.removesuffix(".gz").removesuffix(".nii"), path) for path in found]

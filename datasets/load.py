@@ -19,6 +19,7 @@ from deepatlas_tf.datasets.source import Source, check_source
 from deepatlas_tf.datasets.volume_builder import VolumeConfig
 from deepatlas_tf.keras_stack import tf, tfds
 from deepatlas_tf.plugins import plugin, plugin_names
+from deepatlas_tf.scans.channels import ONE
 from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError, Sample, SettingError
 
@@ -37,7 +38,7 @@ class DataSet:
     alignment: ``none``, or how the scans were aligned to the scan of the training subject ``reference``.
     read_from: what TFDS reads for a split, where that is not the split itself (``datasets.folds``).
     class_numbers: the number of each class in the label files, 0 first; None where a class has several, or there are no
-    such files.
+    such files. channel_names: of the images.
     """
 
     name: str
@@ -55,13 +56,17 @@ class DataSet:
     reference: str | None = None
     read_from: dict[str, str] = dataclasses.field(default_factory=dict)
     class_numbers: tuple[int, ...] | None = None
+    channel_names: tuple[str, ...] = ONE
 
     def samples(self, split: str) -> tf.data.Dataset:
         """Samples of a split (train, validation, test), unbatched, read from disk in the order of ``subjects``."""
         return self.records(split).map(_sample)
 
     def reference_scan(self) -> Nifti:
-        """The image of the reference that the scans were aligned to, on the network's grid, and the affine of that."""
+        """The image of the reference that the scans were aligned to, on the network's grid, and the affine of that.
+
+        Of several channels the first, by which they were aligned.
+        """
         found = (r for r in self.records("train").as_numpy_iterator() if r["subject"].decode() == self.reference)
         record = next(found)
         return Nifti(record["image"][..., 0], record["affine"])
@@ -157,6 +162,7 @@ def data_set(name: str, builder: tfds.core.DatasetBuilder) -> DataSet:
         alignment=about.get("alignment", NONE),
         reference=about.get("reference"),
         class_numbers=None if numbers is None else tuple(numbers),
+        channel_names=tuple(about.get("channel_names", ONE)),
     )
 
 

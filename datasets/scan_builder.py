@@ -13,17 +13,24 @@ from deepatlas_tf.datasets.splits import split_subjects
 from deepatlas_tf.datasets.volume_builder import VolumeBuilder
 from deepatlas_tf.keras_stack import tf, tfds
 from deepatlas_tf.scans import checks, nifti
+from deepatlas_tf.scans.channels import read_channels, to_network
 from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.scans.intensity import rescale
 from deepatlas_tf.types import DataError, MissingDataError
 
 
 class Scan(NamedTuple):
-    """Files of one subject; ``label`` is None where there is no label map."""
+    """Files of one subject; ``label`` is None where there is no label map, ``others`` are its further channels."""
 
     subject: str
     image: Path
     label: Path | None
+    others: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> list[Path]:
+        """All files that are there."""
+        return [path for path in (self.image, self.label, *self.others) if path is not None]
 
 
 class ScanBuilder(VolumeBuilder, skip_registration=True):  # type: ignore[call-arg] # TFDS brings no types
@@ -60,9 +67,9 @@ class ScanBuilder(VolumeBuilder, skip_registration=True):  # type: ignore[call-a
         return "numbers the data set does not declare"
 
     def load(self, scan: Scan) -> tuple[nifti.Nifti, nifti.Nifti | None]:
-        """The scan's image and label map, on one grid."""
-        n_axes = len(self.builder_config.shape)
-        image = nifti.read_image(scan.image, scan.subject, n_axes)
+        """The scan's image, with all of its channels, and label map, on one grid."""
+        n_axes, names = len(self.builder_config.shape), self.builder_config.channel_names
+        image = read_channels((scan.image, *scan.others), names, scan.subject, n_axes)
         if scan.label is None:
             return image, None
         label = nifti.read_label(scan.label, scan.subject, n_axes)
@@ -77,7 +84,7 @@ class ScanBuilder(VolumeBuilder, skip_registration=True):  # type: ignore[call-a
         """The files of the scans in ``manual_dir``, with their states."""
         if manual_dir is None:
             return {}
-        return source_of(file for scan in self.find_scans(manual_dir) for file in scan[1:] if file is not None)
+        return source_of(file for scan in self.find_scans(manual_dir) for file in scan.files)
 
     def _further_labels(self) -> dict:
         """With ``own_labels`` also ``own_label`` (source_shape), the classes on the scan's own grid."""
@@ -119,7 +126,7 @@ class ScanBuilder(VolumeBuilder, skip_registration=True):  # type: ignore[call-a
             return None if merged is None else grid.label_to_network(merged, 1 + len(numbers))
 
         found = {
-            "image": transform.image_to_network(rescale(image.volume)),
+            "image": to_network(image, transform),
             "label": on_grid(transform),
             "affine": transform.affine,
             "source_affine": image.affine,

@@ -17,6 +17,7 @@ from deepatlas_tf.datasets.source import Source
 from deepatlas_tf.datasets.splits import SPLITS
 from deepatlas_tf.keras_stack import tf, tfds
 from deepatlas_tf.messages import progress
+from deepatlas_tf.scans.channels import ONE
 from deepatlas_tf.types import DataError, MissingDataError, SettingError
 
 
@@ -26,7 +27,7 @@ class VolumeConfig(tfds.core.BuilderConfig):
 
     variant: which one of the builder's ``VARIANTS``, None where it has none. alignment: ``none``, or to which reference
     the scans are aligned and how, see :mod:`deepatlas_tf.datasets.alignment`. own_labels: the records of scans hold
-    the label map on the scan's own grid, too.
+    the label map on the scan's own grid, too. channel_names: of the images.
     """
 
     name: str
@@ -36,6 +37,7 @@ class VolumeConfig(tfds.core.BuilderConfig):
     variant: str | None = None
     alignment: str = NONE
     own_labels: bool = False
+    channel_names: tuple[str, ...] = ONE
 
     def aligned(self, alignment: str) -> "VolumeConfig":
         """A copy with another alignment, and a name that tells it. Raises SettingError where there is no such one."""
@@ -88,7 +90,7 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         raise NotImplementedError
 
     def read(self, subject: str) -> dict:
-        """image (*S) float32 in [0, 1], label (*S) uint8 or None, affine (D+1, D+1), and what is not as usual.
+        """image (*S) or (*S, K) float32 in [0, 1], label (*S) uint8 or None, affine (D+1, D+1), and what is unusual.
 
         plain_label, plain_affine: of a scan that was aligned, its label map on the grid that it has without, and the
         affine of that grid. source_affine, source_shape, source_file: where the scan's own grid is not the
@@ -154,7 +156,9 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
-                    "image": tensor(shape=(*shape, 1), dtype=tf.float32, encoding=raw),
+                    "image": tensor(
+                        shape=(*shape, len(self.builder_config.channel_names)), dtype=tf.float32, encoding=raw
+                    ),
                     "label": tensor(shape=shape, dtype=tf.uint8, encoding=raw),
                     "labelled": tensor(shape=(len(self.class_names()),), dtype=tf.bool),
                     "subject": tfds.features.Text(),
@@ -174,6 +178,7 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
                 spacing=list(self.builder_config.spacing),
                 synthetic=self.SYNTHETIC,
                 alignment=self.builder_config.alignment,
+                channel_names=list(self.builder_config.channel_names),
             ),
             disable_shuffling=True,
         )
@@ -254,7 +259,7 @@ class VolumeBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         found, shape = self.read(subject), self.builder_config.shape
         label = found["label"]
         record = {
-            "image": found["image"][..., None].astype(np.float32),
+            "image": found["image"].reshape(*shape, -1).astype(np.float32),
             "label": np.zeros(shape, np.uint8) if label is None else label.astype(np.uint8),
             "labelled": self._labelled_classes(found),  # the name in data sets that earlier versions prepared
             "subject": subject,

@@ -16,24 +16,31 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import nibabel as nib
+import numpy as np
 
 from deepatlas_tf import run
 from deepatlas_tf.apply.atlases import Functions, check_refined, read_atlas
 from deepatlas_tf.apply.fields import field_image, warp_volume
 from deepatlas_tf.apply.files import header_of, stem
+from deepatlas_tf.apply.given_scans import channel_files, check_number
 from deepatlas_tf.apply.register import check_of_volumes, read_volume, register_scans
 from deepatlas_tf.apply.segment import segment_scan, segmentation_stage, with_numbers
 from deepatlas_tf.cross_validation import cross_validate
 from deepatlas_tf.runs.atlases import Atlas
 from deepatlas_tf.runs.model import open_model
 from deepatlas_tf.scans import nifti
+from deepatlas_tf.scans.channels import read_channels
 
-Scan = str | os.PathLike | nib.spatialimages.SpatialImage
+Image = str | os.PathLike | nib.spatialimages.SpatialImage
+Scan = Image | Sequence[Image]
 FUNCTIONS = 4  # networks that are kept ready, of different stages or refinements
 
 
 class Registered(NamedTuple):
-    """warped: the moving scan on the fixed one's grid. field: displacements in mm, in the form of ITK."""
+    """warped: the moving scan on the fixed one's grid. field: displacements in mm, in the form of ITK.
+
+    Of several channels ``warped`` is (X, Y, Z, channel).
+    """
 
     warped: nib.Nifti1Image
     field: nib.Nifti1Image
@@ -43,7 +50,9 @@ class Run:
     """A trained run, a cross-validation, or an exported model, ready to be applied.
 
     Scans are paths of NIfTI files, or nibabel images such as ``nib.Nifti1Image(array, affine)``. Results are nibabel
-    images on the scan's own grid; ``np.asarray(image.dataobj)`` is the array.
+    images on the scan's own grid; ``np.asarray(image.dataobj)`` is the array. For a model of several channels a scan is
+    a list of one for each, in the order of ``channel_names``, or the path of ``NAME_0000.nii.gz``, beside which the
+    others lie.
 
     Args:
         path: folder of a run, of a cross-validation or of an exported model.
@@ -65,12 +74,17 @@ class Run:
         """The classes, ``background`` first."""
         return self.model.grid.class_names
 
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """The channels of a scan, ``("image",)`` where there is one."""
+        return self.model.grid.channel_names
+
     def segment(
         self,
         scan: Scan,
         *,
         stage: str | None = None,
-        atlases: Sequence[tuple[Scan, Scan]] = (),
+        atlases: Sequence[tuple[Scan, Image]] = (),
         instance_steps: int = 0,
     ) -> nib.Nifti1Image:
         """The label map of a scan (X, Y, Z), with the numbers that ``deepatlas segment`` writes.
@@ -88,14 +102,15 @@ class Run:
         stage = segmentation_stage(self.model, stage, with_atlases=bool(atlases))
         grid = self.model.grid_of(stage)
         segment = self._functions.voting(stage, [self._atlas(*files) for files in atlases], instance_steps)
-        with _file_of(scan) as (path, name):
-            source, header = nifti.read_image(path, name, len(grid.shape)), header_of(path)
+        with _files_of(scan, self.channel_names) as (paths, name):
+            source = read_channels(paths, self.channel_names, name, len(grid.shape))
+            header = header_of(paths[0])
         found = segment_scan(segment, grid, source, windows=not atlases)
         return nifti.image_of(with_numbers(found.label, grid.written_numbers), source.affine, header)
 
-    def _atlas(self, image: Scan, label: Scan) -> Atlas:
-        with _file_of(image) as (path, name), _file_of(label) as (label_path, _):
-            return read_atlas(path, label_path, self.model.grid, name)
+    def _atlas(self, image: Scan, label: Image) -> Atlas:
+        with _files_of(image, self.channel_names) as (paths, name), _file_of(label) as label_path:
+            return read_atlas(paths, label_path, self.model.grid, name)
 
     def register(
         self,
@@ -119,26 +134,45 @@ class Run:
             DataError: if a scan cannot be used, the model is one of slices, or there is no such network.
         """
         check_of_volumes(self.path, self.model.grid)
-        with _file_of(moving) as (path, name):
-            source = read_volume(path, name)
-        with _file_of(fixed) as (path, name):
-            target, header = read_volume(path, name), header_of(path)
+        with _files_of(moving, self.channel_names) as (paths, name):
+            source = read_volume(paths, self.channel_names, name)
+        with _files_of(fixed, self.channel_names) as (paths, name):
+            target, header = read_volume(paths, self.channel_names, name), header_of(paths[0])
         register = self._functions.registrar(stage, instance_steps, anatomy)
         field = register_scans(register, self.model.grid, source, target).field
-        warped = warp_volume(source.volume, source.affine, field)
+        channels = [warp_volume(channel, source.affine, field) for channel in source.channels]
+        warped = channels[0] if len(channels) == 1 else np.stack(channels, axis=-1)
         return Registered(nifti.image_of(warped, target.affine, header), field_image(field, header))
 
 
+IN_MEMORY = "image in memory"  # what messages call it
+
+
 @contextlib.contextmanager
-def _file_of(scan: Scan) -> Iterator[tuple[Path, str]]:
-    """A file of the scan and a name for messages, so that an image in memory is read and checked as a file is."""
-    if not isinstance(scan, nib.spatialimages.SpatialImage):
-        yield Path(scan), stem(Path(scan))
+def _files_of(scan: Scan, channels: Sequence[str]) -> Iterator[tuple[tuple[Path, ...], str]]:
+    """The files of a scan, one for each channel, and a name for messages."""
+    if isinstance(scan, str | os.PathLike):
+        paths = channel_files(Path(scan), channels) if len(channels) > 1 else (Path(scan),)
+        yield paths, stem(paths[0])
+        return
+    images = [scan] if isinstance(scan, nib.spatialimages.SpatialImage) else list(scan)
+    first = images[0] if images else scan
+    name = stem(Path(first)) if isinstance(first, str | os.PathLike) else IN_MEMORY
+    check_number(name, len(images), channels)
+    with contextlib.ExitStack() as stack:
+        yield tuple(stack.enter_context(_file_of(image)) for image in images), name
+
+
+@contextlib.contextmanager
+def _file_of(image: Image) -> Iterator[Path]:
+    """A file of the image, so that one in memory is read and checked as a file is."""
+    if not isinstance(image, nib.spatialimages.SpatialImage):
+        yield Path(image)
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.nii"
-        nib.save(nib.Nifti1Image.from_image(scan), path)
-        yield path, "image in memory"
+        nib.save(nib.Nifti1Image.from_image(image), path)
+        yield path
 
 
 def train(

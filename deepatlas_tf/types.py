@@ -1,6 +1,7 @@
 """The data contract: shapes, units and axis order of everything that goes through the package.
 
-``B`` batch, ``*S`` spatial axes ((X, Y) or (X, Y, Z), in canonical RAS order), ``D = len(S)``, ``C`` classes.
+``B`` batch, ``*S`` spatial axes ((X, Y) or (X, Y, Z), in canonical RAS order), ``D = len(S)``, ``C`` classes,
+``K`` channels of an image.
 A displacement field ``u`` is ``(B, *S, D)`` in voxels of the network's grid; axis order is component order ('ij'), and
 ``warp(image, u)(x) = image(x + u(x))``.
 """
@@ -20,7 +21,7 @@ class _WholeSample(TypedDict):
 class Sample(_WholeSample, total=False):
     """One scan and what is known of its anatomy; batched, every entry has a leading ``B``.
 
-    image: ``(*S, 1)`` float32, intensities rescaled to [0, 1].
+    image: ``(*S, K)`` float32, intensities rescaled to [0, 1].
     label: ``(*S,)`` int32 class index in 0..C-1, 0 is background; all zero where there is no label.
     label_weight: ``(C,)`` float32, the weight of each class's label: 1 for a manual one, 0 where the class is not
         labelled in this map, between for a soft pseudo label. All 0: there is no label map. A voxel marked 0 may be of

@@ -12,11 +12,11 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
-from scan_grid import read_metadata, read_scan, save_labels, segment_grid, to_model_grid
+from scan_grid import read_channels, read_metadata, save_labels, segment_grid, to_model_grid
 
 
 def segment(server: str, model: str, image, seconds: float = 300):
-    """Labels (B, X, Y, Z) of images (B, X, Y, Z, 1) float32 in [0, 1]."""
+    """Labels (B, X, Y, Z) of images (B, X, Y, Z, K) float32 in [0, 1]."""
     body = json.dumps({"signature_name": "segment_rescaled", "inputs": {"image": image.tolist()}}).encode()
     url = f"{server}/v1/models/{model}:predict"
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
@@ -27,14 +27,15 @@ def segment(server: str, model: str, image, seconds: float = 300):
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("scan", type=Path, help="NIfTI file")
+    parser.add_argument("scan", help="NIfTI file; of several channels one for each, with commas between them")
     parser.add_argument("labels", type=Path, help="NIfTI file to be written")
     parser.add_argument("--metadata", required=True, type=Path, help="assets/metadata.json of the exported model")
     parser.add_argument("--model", default="deepatlas", help="its name in the server")
     parser.add_argument("--server", default="http://localhost:8501", help="default: http://localhost:8501")
     args = parser.parse_args()
-    scan, metadata = read_scan(args.scan), read_metadata(args.metadata)
-    grid = to_model_grid(scan, metadata)
+    metadata = read_metadata(args.metadata)
+    scan, *others = read_channels(args.scan, metadata)
+    grid = to_model_grid(scan, metadata, others)
     labels = segment_grid(lambda image: segment(args.server, args.model, image), grid, metadata)
     save_labels(labels, grid, scan, args.labels, metadata)
 

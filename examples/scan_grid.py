@@ -34,14 +34,32 @@ def read_scan(path: Path) -> nib.Nifti1Image:
     return scan
 
 
-def to_model_grid(scan: nib.Nifti1Image, metadata: dict) -> nib.Nifti1Image:
+def read_channels(text: str, metadata: dict) -> list[nib.Nifti1Image]:
+    """The scan's channels: its files, with commas between them, in the order of the model's ``channel_names``.
+
+    Ends the program with one line where there are others than the model takes, or they lie on different grids.
+    """
+    names, files = metadata.get("channel_names", ["image"]), text.split(",")
+    if len(files) != len(names):
+        raise SystemExit(f"{text}: the model takes {len(names)} channel(s), {', '.join(names)}: give a file for each")
+    first, *others = [read_scan(Path(file)) for file in files]
+    for file, other in zip(files[1:], others, strict=True):
+        if other.shape[:3] != first.shape[:3] or not np.allclose(other.affine, first.affine, atol=1e-2):
+            raise SystemExit(f"{file} does not lie on the grid of {files[0]}: resample it first")
+    return [first, *others]
+
+
+def to_model_grid(scan: nib.Nifti1Image, metadata: dict, others=()) -> nib.Nifti1Image:
     """The scan in [0, 1], with axes towards right, anterior, superior and the model's voxel size, about its centre.
 
     Empty space around the anatomy would change what the model says everywhere: the scan is cut to its anatomy first.
+    ``others`` are its further channels; with these the result is (X, Y, Z, channel).
     """
     whole = nib.as_closest_canonical(scan)
     factors = np.array(metadata["spacing"]) / nib.affines.voxel_sizes(whole.affine)
-    canonical = anatomy(whole, np.floor(factors * metadata["shape"] + 1e-3).astype(int))
+    region = anatomy(whole, np.floor(factors * metadata["shape"] + 1e-3).astype(int))
+    channels = [cropped(one, region) for one in (whole, *map(nib.as_closest_canonical, others))]
+    canonical = channels[0]
     size = np.array(canonical.shape)
     # all of it, and at least the size of the images in training
     shape = np.maximum(np.ceil(size / factors - 1e-3), metadata["shape"]).astype(int)
@@ -49,26 +67,35 @@ def to_model_grid(scan: nib.Nifti1Image, metadata: dict) -> nib.Nifti1Image:
     step[:3, 3] = (size - 1) / 2 - factors * (shape - 1) / 2
     # what a larger voxel of a scanner would have averaged is averaged before (Cardoso et al., MICCAI 2015)
     sigma = np.sqrt(np.maximum(factors**2 - 1, 0)) / np.sqrt(8 * np.log(2))
-    volume = gaussian_filter(rescale(np.asarray(canonical.dataobj, np.float32)), sigma, mode="nearest")
-    smooth = nib.Nifti1Image(volume, canonical.affine)
-    return resample_from_to(smooth, (tuple(shape), canonical.affine @ step), order=1, mode="nearest")
+    found = []
+    for channel in channels:
+        volume = gaussian_filter(rescale(np.asarray(channel.dataobj, np.float32)), sigma, mode="nearest")
+        smooth = nib.Nifti1Image(volume, canonical.affine)
+        found.append(resample_from_to(smooth, (tuple(shape), canonical.affine @ step), order=1, mode="nearest"))
+    if len(found) == 1:
+        return found[0]
+    return nib.Nifti1Image(np.stack([one.dataobj for one in found], axis=-1), found[0].affine)
 
 
-def anatomy(scan: nib.Nifti1Image, sizes) -> nib.Nifti1Image:
+def anatomy(scan: nib.Nifti1Image, sizes) -> tuple[slice, ...]:
     """The part of a scan without an added border, and in much air about as large as the training grid, ``sizes``."""
     volume = np.asarray(scan.dataobj, np.float32).reshape(scan.shape[:3])
     outer = without_border(volume)
     inner = around_content(volume[outer], sizes)
-    start = np.array([a.start + b.start for a, b in zip(outer, inner, strict=True)])
+    return tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(outer, inner, strict=True))
+
+
+def cropped(scan: nib.Nifti1Image, region: tuple[slice, ...]) -> nib.Nifti1Image:
+    """The part of a scan, at the same place in space."""
     step = np.eye(4)
-    step[:3, 3] = start
-    return nib.Nifti1Image(volume[outer][inner], scan.affine @ step)
+    step[:3, 3] = [part.start for part in region]
+    return nib.Nifti1Image(np.asarray(scan.dataobj, np.float32).reshape(scan.shape[:3])[region], scan.affine @ step)
 
 
 def segment_grid(segment, grid: nib.Nifti1Image, metadata: dict) -> np.ndarray:
     """Labels (1, X, Y, Z) of the model on ``grid``, in windows of the training size where it is larger.
 
-    ``segment`` takes images (1, X, Y, Z, 1) and gives labels (1, X, Y, Z). Where windows overlap, they vote, with the
+    ``segment`` takes images (1, X, Y, Z, K) and gives labels (1, X, Y, Z). Where windows overlap, they vote, with the
     weights by which ``deepatlas segment`` averages probabilities.
     """
     classes = np.eye(len(metadata["class_names"]), dtype=np.float32)
@@ -87,8 +114,9 @@ def rescale(volume: np.ndarray) -> np.ndarray:
 
 
 def to_batch(image: nib.Nifti1Image) -> np.ndarray:
-    """(1, X, Y, Z, 1) float32, as the model takes it."""
-    return np.asarray(image.dataobj, np.float32)[None, ..., None]
+    """(1, X, Y, Z, K) float32 of K channels, as the model takes it."""
+    volume = np.asarray(image.dataobj, np.float32)
+    return volume.reshape(1, *volume.shape[:3], -1)
 
 
 def save_labels(labels: np.ndarray, grid: nib.Nifti1Image, scan: nib.Nifti1Image, path: Path, metadata: dict) -> None:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import grpc
 import tensorflow as tf
-from scan_grid import read_metadata, read_scan, save_labels, segment_grid, to_model_grid
+from scan_grid import read_channels, read_metadata, save_labels, segment_grid, to_model_grid
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]  # the default is 4 MB
 
 
 def segment(server: str, model: str, image, seconds: float = 300):
-    """Labels (B, X, Y, Z) int32 of images (B, X, Y, Z, 1) float32 in [0, 1]."""
+    """Labels (B, X, Y, Z) int32 of images (B, X, Y, Z, K) float32 in [0, 1]."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = model
     request.model_spec.signature_name = "segment_rescaled"
@@ -32,14 +32,15 @@ def segment(server: str, model: str, image, seconds: float = 300):
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("scan", type=Path, help="NIfTI file")
+    parser.add_argument("scan", help="NIfTI file; of several channels one for each, with commas between them")
     parser.add_argument("labels", type=Path, help="NIfTI file to be written")
     parser.add_argument("--metadata", required=True, type=Path, help="assets/metadata.json of the exported model")
     parser.add_argument("--model", default="deepatlas", help="its name in the server")
     parser.add_argument("--server", default="localhost:8500", help="host:port; default: localhost:8500")
     args = parser.parse_args()
-    scan, metadata = read_scan(args.scan), read_metadata(args.metadata)
-    grid = to_model_grid(scan, metadata)
+    metadata = read_metadata(args.metadata)
+    scan, *others = read_channels(args.scan, metadata)
+    grid = to_model_grid(scan, metadata, others)
     labels = segment_grid(lambda image: segment(args.server, args.model, image), grid, metadata)
     save_labels(labels, grid, scan, args.labels, metadata)
 

@@ -62,7 +62,7 @@ class Builder(ScanBuilder):
 
     def source(self, manual_dir):
         listing = self.builder_config.listing
-        return source_of((file for scan in listing.scans for file in scan[1:3] if file is not None), listing.path)
+        return source_of((file for scan in listing.scans for file in scan.files), listing.path)
 
     def domains(self, subjects):
         domain = {scan.subject: scan.domain for scan in self.builder_config.listing.scans}
@@ -71,7 +71,7 @@ class Builder(ScanBuilder):
     def find_subjects(self, manual_dir):
         scans = self.builder_config.listing.scans
         self._listed = {scan.subject: scan for scan in scans}
-        self._scans = {scan.subject: Scan(scan.subject, scan.image, scan.label) for scan in scans}
+        self._scans = {scan.subject: Scan(scan.subject, scan.image, scan.label, scan.others) for scan in scans}
         splits = split_listed(scans)
         self.set_reference(splits["train"])
         return splits, {scan.subject for scan in scans if scan.label is not None}
@@ -151,7 +151,14 @@ def _config(name: str, listing: Listing, shape: Sequence[int] | None, spacing: S
             "merge some by giving them one name (labels.csv)"
         )
     grid = volume_config(shape, spacing)
-    return NiftiConfig(name=name, shape=grid.shape, spacing=grid.spacing, listing=listing, classes_found=classes_found)
+    return NiftiConfig(
+        name=name,
+        shape=grid.shape,
+        spacing=grid.spacing,
+        channel_names=listing.channel_names,
+        listing=listing,
+        classes_found=classes_found,
+    )
 
 
 def _found_labels(listing: Listing, numbers: Iterable[int]) -> dict[str, tuple[int, ...]]:
@@ -172,10 +179,11 @@ def _names(
     stem = re.sub(r"\W+", "_", pathlib.Path(path).stem).strip("_") or "scans"
     prefix = f"{stem}-{_digest(path)[:6]}_"
     grid = ["x".join(f"{value:g}" for value in values or ()) or "auto" for values in (shape, spacing)]
-    state = [[*scan[:1], *scan[3:6], *map(_file_state, scan[1:3])] for scan in listing.scans]
+    state = [[*scan[:1], *scan[3:6], *map(_file_state, (*scan[1:3], *scan.others))] for scan in listing.scans]
+    channels = listing.channel_names if len(listing.channel_names) > 1 else ()
     if alignment != NONE:
         grid.append(re.sub(r"\W+", "-", alignment))
-    return prefix, f"{prefix}{'_'.join(grid)}_{_digest((state, dict(listing.labels)))[:10]}"
+    return prefix, f"{prefix}{'_'.join(grid)}_{_digest((state, dict(listing.labels), *channels))[:10]}"
 
 
 def _file_state(path: pathlib.Path | None) -> tuple[str, int, int] | None:

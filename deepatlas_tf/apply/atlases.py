@@ -12,7 +12,7 @@ from deepatlas_tf.runs.atlases import Atlas, with_atlases
 from deepatlas_tf.runs.model import Grid
 from deepatlas_tf.runs.predict import Segmenter
 from deepatlas_tf.scans import checks, nifti
-from deepatlas_tf.scans.intensity import rescale
+from deepatlas_tf.scans.channels import read_channels, to_network
 from deepatlas_tf.types import DataError, SettingError
 
 
@@ -37,11 +37,11 @@ def check_refined(atlases: Collection, instance_steps: int) -> None:
         raise SettingError("--instance-steps refines the registrations of atlases: add --atlas IMAGE LABEL")
 
 
-def read_atlas(image: Path, label: Path, grid: Grid, subject: str, mirror: bool = False) -> Atlas:
-    """An atlas from two files, brought to the network's grid as a scan to be segmented and its label map of training.
+def read_atlas(images: Sequence[Path], label: Path, grid: Grid, subject: str, mirror: bool = False) -> Atlas:
+    """An atlas from its files, brought to the network's grid as a scan to be segmented and its label map of training.
 
     Args:
-        image: the scan.
+        images: the scan, a file for each channel.
         label: its label map on the same grid, with the model's ``written_numbers``, in which all classes are labelled.
         grid: of the model.
         subject: who it is, for messages.
@@ -52,8 +52,9 @@ def read_atlas(image: Path, label: Path, grid: Grid, subject: str, mirror: bool 
             aligned or is larger than the training grid.
     """
     n_axes = len(grid.shape)
-    scan, labels = nifti.read_image(image, subject, n_axes), nifti.read_label(label, subject, n_axes)
-    checks.check_same_grid(subject, (image, scan), (label, labels))
+    scan = read_channels(images, grid.channel_names, subject, n_axes)
+    labels = nifti.read_label(label, subject, n_axes)
+    checks.check_same_grid(subject, (images[0], scan), (label, labels))
     checks.check_values(subject, label, labels.volume, grid.written_numbers, "numbers that the model does not know")
     classes = merge(labels.volume, [(number,) for number in grid.written_numbers[1:]])
     shown = mirrored(scan) if mirror else scan
@@ -63,9 +64,9 @@ def read_atlas(image: Path, label: Path, grid: Grid, subject: str, mirror: bool 
         transform = network_transform(part, grid)
         check_window(transform, grid)
     except DataError as error:
-        raise DataError(f"atlas {image}: {error}") from None
+        raise DataError(f"atlas {images[0]}: {error}") from None
     return Atlas(
-        transform.image_to_network(rescale(part.volume))[..., None],
+        to_network(part, transform),
         transform.label_to_network(classes[region], len(grid.class_names)).astype(np.int32),
         np.ones(len(grid.class_names), np.float32),
     )

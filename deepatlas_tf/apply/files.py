@@ -1,4 +1,4 @@
-"""The scans that a command is given, and what it writes: whole or not at all, and never over something by accident."""
+"""The files of a command: those that it is given, and what it writes, whole or not at all, and never over another."""
 
 import contextlib
 import errno
@@ -6,7 +6,7 @@ import os
 import shutil
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,27 +21,6 @@ from deepatlas_tf.types import DataError
 ENDINGS = (".nii", ".nii.gz")
 GZIP_CHUNK = 2**22  # bytes
 GZIP_START = bytes.fromhex("1f8b08000000000004ff")  # RFC 1952: deflate, no name, no time, fastest, unknown system
-
-
-def find_scans(paths: Sequence[Path]) -> list[Path]:
-    """The NIfTI files among ``paths``, and those in the folders among them (not deeper), in order.
-
-    Raises:
-        DataError: a path that is neither, a folder without scans, or two scans of one file name.
-    """
-    scans: list[Path] = []
-    for path in paths:
-        # macOS leaves files ._NAME beside the real ones
-        inside = sorted(p for p in path.iterdir() if is_nifti(p) and p.name[0] != ".") if path.is_dir() else [path]
-        if not inside:
-            raise DataError(f"{path} holds no scan: it has no file that ends in .nii or .nii.gz")
-        scans += [check_scan(p) for p in inside]
-    known: dict[str, Path] = {}
-    for scan in scans:
-        if scan.name in known:
-            raise DataError(f"{known[scan.name]} and {scan} have one name: they would have one result; rename one")
-        known[scan.name] = scan
-    return scans
 
 
 def is_nifti(path: Path) -> bool:

@@ -22,7 +22,7 @@ MAX_VOXELS = 2**28  # of a scan at the network's voxel size: 1 GiB a class
 
 def mirrored(scan: Nifti) -> Nifti:
     """The scan with left and right exchanged: its voxels stay where they are in the file, its affine is mirrored."""
-    return Nifti(scan.volume, np.diag([-1.0, *[1.0] * (len(scan.affine) - 1)]) @ scan.affine)
+    return scan._replace(affine=np.diag([-1.0, *[1.0] * (len(scan.affine) - 1)]) @ scan.affine)
 
 
 def network_transform(scan: Nifti, grid: Grid) -> GridTransform:
@@ -78,7 +78,10 @@ def extent(scan: Nifti, grid: Grid) -> tuple[int, ...]:
 
 
 def anatomy(scan: Nifti, grid: Grid) -> Region:
-    """The part of a scan's volume that a network is shown: without an added border, about the size of ``grid``."""
+    """The part of a scan's volume that a network is shown: without an added border, about the size of ``grid``.
+
+    It is that of the first channel.
+    """
     region = without_border(scan.volume)
     transform = GridTransform(scan.affine, scan.volume.shape, grid.shape, grid.spacing)
     canonical = [math.floor(m * f + 1e-3) for m, f in zip(grid.shape, transform.factors, strict=True)]
@@ -92,4 +95,4 @@ def cropped(scan: Nifti, region: Region) -> Nifti:
     """The part of a scan, at the same place in space."""
     affine = scan.affine.copy()
     affine[:-1, -1] += scan.affine[:-1, :-1] @ [part.start for part in region]
-    return Nifti(scan.volume[region], affine)
+    return Nifti(scan.volume[region], affine, tuple(channel[region] for channel in scan.others))

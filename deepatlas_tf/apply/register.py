@@ -1,6 +1,7 @@
 """Registration of two scans, each of any orientation, voxel size and extent; results in millimetres."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ import numpy as np
 
 from deepatlas_tf.apply.fields import Field, invert, jacobian, warp_labels, warp_volume, write_field
 from deepatlas_tf.apply.files import check_outputs, check_scan, header_of, save, stem, writing_together
+from deepatlas_tf.apply.given_scans import channel_files
 from deepatlas_tf.apply.grids import anatomy, covering_transform, cropped, mirrored, network_transform
 from deepatlas_tf.apply.itk_transform import write_transform
 from deepatlas_tf.apply.points import sample, transformed_voxels
@@ -19,9 +21,9 @@ from deepatlas_tf.runs.model import Grid, note_on_sides, open_model
 from deepatlas_tf.scans import nifti
 from deepatlas_tf.scans.affine import check_simpleitk, failure, register_affine
 from deepatlas_tf.scans.aligned_grid import AlignedGridTransform
+from deepatlas_tf.scans.channels import read_channels, to_network
 from deepatlas_tf.scans.checks import check_same_grid
 from deepatlas_tf.scans.grid import GridTransform
-from deepatlas_tf.scans.intensity import rescale
 from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError, SettingError
 
@@ -50,10 +52,10 @@ def register_scans(
     field, for one interpolation. Where the fixed scan was cropped, the values at the border of the field are continued.
 
     Args:
-        register: function ``moving (*S, 1), fixed (*S, 1) -> u (*S, D)`` in voxels.
+        register: function ``moving (*S, K), fixed (*S, K) -> u (*S, D)`` in voxels.
         grid: that the network was trained on.
-        moving: volume and affine.
-        fixed: volume and affine.
+        moving: volume and affine, of all channels.
+        fixed: volume and affine, of all channels.
         alignment: (4, 4), mm of the fixed scan to mm of the moving one, from an affine registration. None brings the
             scans' centres together and their axes in one order, as in training, or both to the reference.
 
@@ -63,9 +65,7 @@ def register_scans(
     part, moving_part = (cropped(scan, anatomy(scan, grid)) for scan in (fixed, moving))
     transform, other = _transforms(part, moving_part, grid, alignment)
     alignment = other.affine @ np.linalg.inv(transform.affine)
-    moving_image = other.image_to_network(rescale(moving_part.volume))
-    fixed_image = transform.image_to_network(rescale(part.volume))
-    u = register(moving_image[..., None], fixed_image[..., None])
+    u = register(to_network(moving_part, other), to_network(part, transform))
     if not np.isfinite(u).all():
         raise DataError("the network's displacement field is not finite; its weights are damaged, or a scan is")
     return Registration(to_field(u, transform, fixed, alignment), alignment, transform)
@@ -165,8 +165,8 @@ def register_files(
     All files are written, or none.
 
     Args:
-        moving: the scan that is warped.
-        fixed: the scan that it is warped onto.
+        moving: the scan that is warped; for a model of several channels see :mod:`deepatlas_tf.apply.given_scans`.
+        fixed: the scan that it is warped onto, likewise.
         model: folder of a run, or an exported model.
         output: folder of the results.
         options: None is the default ones.
@@ -175,11 +175,13 @@ def register_files(
         DataError: a file, the model or the output cannot be used, or a result is not finite.
     """
     options = options or RegistrationOptions()
-    inputs = [check_scan(path) for path in (moving, fixed, options.moving_labels) if path is not None]
-    extra = {LABELS: options.moving_labels is not None, TRANSFORM: options.format == "itk"}
-    names = [WARPED, FIELD, INVERSE, JACOBIAN, *(name for name, wanted in extra.items() if wanted)]
-    check_outputs([output / name for name in names], options.overwrite, inputs)
     opened = open_model(model)
+    channels = opened.grid.channel_names
+    files = channel_files(moving, channels), channel_files(fixed, channels)
+    inputs = [*files[0], *files[1], *([check_scan(options.moving_labels)] if options.moving_labels else [])]
+    extra = {LABELS: options.moving_labels is not None, TRANSFORM: options.format == "itk"}
+    names = [*warped_names(channels), FIELD, INVERSE, JACOBIAN, *(name for name, wanted in extra.items() if wanted)]
+    check_outputs([output / name for name in names], options.overwrite, inputs)
     if options.affine and opened.grid.reference is not None:
         raise SettingError(f"--affine is not needed: {model} aligns both scans to its reference")
     if options.affine or options.format == "itk" or opened.grid.reference is not None:
@@ -189,12 +191,14 @@ def register_files(
     function = opened.registrar(options.stage, options.instance_steps, options.anatomy)
     for path in inputs:
         detail(f"reading {path}")
-    source, target = read_volume(moving, stem(moving)), read_volume(fixed, stem(fixed))
-    labels = _read_labels(options.moving_labels, moving, source) if options.moving_labels else None
+    source, target = (read_volume(paths, channels, stem(paths[0])) for paths in files)
+    labels = _read_labels(options.moving_labels, files[0][0], source) if options.moving_labels else None
     alignment = _affine(source, target, opened.grid) if options.affine else None
     register = _register_mirrored if options.mirror else register_scans
     found = register(function, opened.grid, source, target, alignment)
-    folds = _write_results(output, (moving, fixed), (source, target), labels, found, options.format == "itk")
+    folds = _write_results(
+        output, (files[0][0], files[1][0]), (source, target), labels, found, channels, options.format == "itk"
+    )
     _report_crop(found.transform, opened.grid)
     say(f"{', '.join(names)} in {output}; folds in {folds:.3g} % of the voxels")
     return found
@@ -206,11 +210,18 @@ def check_of_volumes(model: Path, grid: Grid) -> None:
         raise DataError(f"{model} is a model of slices: deepatlas register takes volumes")
 
 
-def read_volume(path: Path, subject: str) -> Nifti:
+def warped_names(channels: Sequence[str]) -> list[str]:
+    """The files of the warped scan: of one channel ``warped.nii.gz``, of several ``warped_CHANNEL.nii.gz`` for each."""
+    if len(channels) == 1:
+        return [WARPED]
+    return [WARPED.replace("warped", f"warped_{re.sub(r'[^A-Za-z0-9.-]+', '_', name)}") for name in channels]
+
+
+def read_volume(paths: Sequence[Path], channels: Sequence[str], subject: str) -> Nifti:
     """Read a scan to be registered. Raises DataError where it cannot be used, or is one slice."""
-    scan = nifti.read_image(path, subject)
+    scan = read_channels(paths, channels, subject)
     if min(scan.volume.shape) < 2:
-        raise DataError(f"{path} is one slice {scan.volume.shape}: a model of volumes registers volumes only")
+        raise DataError(f"{paths[0]} is one slice {scan.volume.shape}: a model of volumes registers volumes only")
     return scan
 
 
@@ -225,14 +236,23 @@ def _affine(moving: Nifti, fixed: Nifti, grid: Grid) -> np.ndarray:
 
 
 def _write_results(
-    output: Path, paths: Sequence[Path], scans: Sequence[Nifti], labels: Nifti | None, found: Registration, itk: bool
+    output: Path,
+    paths: Sequence[Path],
+    scans: Sequence[Nifti],
+    labels: Nifti | None,
+    found: Registration,
+    channels: Sequence[str],
+    itk: bool,
 ) -> float:
     """Write all files, or none. The share of the voxels that fold, in percent."""
     moving, fixed = scans
     inverse = invert(found.field, moving.affine, moving.volume.shape, found.alignment)
     determinant = jacobian(found.field)
-    warped = warp_volume(moving.volume, moving.affine, found.field)
-    for name, values in ((FIELD, found.field.vectors), (INVERSE, inverse.vectors), (WARPED, warped)):
+    warped = {
+        name: warp_volume(volume, moving.affine, found.field)
+        for name, volume in zip(warped_names(channels), moving.channels, strict=True)
+    }
+    for name, values in {FIELD: found.field.vectors, INVERSE: inverse.vectors, **warped}.items():
         if not np.isfinite(values).all():
             raise DataError(
                 f"{paths[0]} and {paths[1]}: {name} would not be finite; check the affines in the headers of both"
@@ -242,7 +262,8 @@ def _write_results(
         write_field(folder / FIELD, found.field, of_fixed)
         write_field(folder / INVERSE, inverse, of_moving)
         save(folder / JACOBIAN, determinant, fixed.affine, of_fixed)
-        save(folder / WARPED, warped, fixed.affine, of_fixed)
+        for name, values in warped.items():
+            save(folder / name, values, fixed.affine, of_fixed)
         if labels is not None:
             save(folder / LABELS, warp_labels(labels.volume, labels.affine, found.field), fixed.affine, of_fixed)
         if itk:

@@ -11,16 +11,16 @@ import numpy as np
 
 from deepatlas_tf.apply.atlases import Functions, check_refined, read_atlas
 from deepatlas_tf.apply.components import keep_largest
-from deepatlas_tf.apply.files import check_outputs, check_scan, find_scans, header_of, save, stem, writing
+from deepatlas_tf.apply.files import check_outputs, check_scan, header_of, save, stem, writing
 from deepatlas_tf.apply.foreground import Region
+from deepatlas_tf.apply.given_scans import GivenScan, channel_files, find_scans
 from deepatlas_tf.apply.grids import anatomy, check_window, cropped, mirrored, network_transform
 from deepatlas_tf.messages import detail, progress, say
 from deepatlas_tf.runs.ensemble import Ensemble
 from deepatlas_tf.runs.model import ExportedModel, Grid, TrainedModel, note_on_sides, open_model
 from deepatlas_tf.runs.own_grid import Segmentation, segment_to_source
 from deepatlas_tf.runs.predict import Segmenter
-from deepatlas_tf.scans import nifti
-from deepatlas_tf.scans.intensity import rescale
+from deepatlas_tf.scans.channels import read_channels, to_network
 from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError, SettingError
 
@@ -34,9 +34,9 @@ def segment_scan(
     goes through the network in overlapping windows of that size. What is cropped away is background.
 
     Args:
-        segment: function ``image (*S, 1) -> class probabilities (*S, C)``.
+        segment: function ``image (*S, K) -> class probabilities (*S, C)``.
         grid: that the network was trained on.
-        scan: volume and affine.
+        scan: volume and affine, of all channels.
         keep_probabilities: they need four bytes a voxel and class.
         windows: False refuses a scan that is larger than the training grid, as ``segment`` takes no window of one.
 
@@ -48,7 +48,7 @@ def segment_scan(
     transform = network_transform(part, grid)
     if not windows:
         check_window(transform, grid)
-    image = transform.image_to_network(rescale(part.volume))[..., None]
+    image = to_network(part, transform)
     found = segment_to_source(segment, image, grid.shape, transform, keep_probabilities)
     return _in_whole(found, scan.volume.shape, region)
 
@@ -92,13 +92,14 @@ def segment_files(
     """Segment NIfTI files: a label map for each in ``output``, with ``volumes.csv`` (ml) and ``labels.csv``.
 
     Args:
-        paths: NIfTI files, or folders of them.
+        paths: NIfTI files, folders of them or CSVs; for a model of several channels see
+            :mod:`deepatlas_tf.apply.given_scans`.
         model: folder of a run, or an exported model.
         output: folder of the results; the numbers in the label maps are the model's ``written_numbers``.
         options: None for the defaults.
 
     Returns:
-        The scans that failed, and why. Each is named on stderr and does not stop the others.
+        The scans that failed, by their first file, and why. Each is named on stderr and does not stop the others.
 
     Raises:
         DataError: the model or an atlas cannot be used, an output cannot be written, or there is no scan.
@@ -106,11 +107,16 @@ def segment_files(
     """
     options = options or SegmentationOptions()
     check_refined(options.atlases, options.instance_steps)
-    scans, atlases = find_scans(paths), [check_scan(path) for pair in options.atlases for path in pair]
+    opened = open_model(model)
+    channels = opened.grid.channel_names
+    scans = find_scans(paths, channels)
+    atlases = [
+        path for image, label in options.atlases for path in (*channel_files(image, channels), check_scan(label))
+    ]
     results, volumes = [output / scan.name for scan in scans], output / "volumes.csv"
     extra = [_probabilities_path(result) for result in results] if options.probabilities else []
-    check_outputs([*results, *extra, volumes, output / "labels.csv"], options.overwrite, inputs=[*scans, *atlases])
-    opened = open_model(model)
+    inputs = [*(path for scan in scans for path in scan.paths), *atlases]
+    check_outputs([*results, *extra, volumes, output / "labels.csv"], options.overwrite, inputs)
     stage = segmentation_stage(opened, options.stage, with_atlases=bool(options.atlases))
     function, grid, names = _segmenter(opened, options, stage), opened.grid_of(stage), opened.grid.class_names
     note_on_sides(opened, options.mirror)
@@ -122,8 +128,8 @@ def segment_files(
         try:
             rows.append(_segment_file(function, grid, scan, result, options))
         except Exception as error:  # whatever one file does to a library must not stop the others
-            failed[scan] = _reason(scan, error)
-            bar.write(f"error: {failed[scan]}", file=sys.stderr)
+            failed[scan.paths[0]] = _reason(scan.paths[0], error)
+            bar.write(f"error: {failed[scan.paths[0]]}", file=sys.stderr)
             continue
         _write_table(volumes, ["scan", *(f"{name}_ml" for name in names[1:])], rows)
     if rows:
@@ -151,17 +157,23 @@ def _segmenter(
     opened: TrainedModel | ExportedModel | Ensemble, options: SegmentationOptions, stage: str | None
 ) -> Segmenter:
     """The function of the model, with the atlases where there are some."""
-    found = [read_atlas(image, label, opened.grid, stem(image), options.mirror) for image, label in options.atlases]
+    found = []
+    for image, label in options.atlases:
+        files = channel_files(image, opened.grid.channel_names)
+        found.append(read_atlas(files, label, opened.grid, stem(files[0]), options.mirror))
     functions = Functions(opened.segmenter, opened.registrar, opened.registration_beside)
     return functions.voting(stage, found, options.instance_steps)
 
 
-def _segment_file(function: Callable, grid: Grid, scan: Path, result: Path, options: SegmentationOptions) -> list[str]:
+def _segment_file(
+    function: Callable, grid: Grid, scan: GivenScan, result: Path, options: SegmentationOptions
+) -> list[str]:
     """Write the label map, and the probabilities if asked for; return the row of ``volumes.csv``."""
-    detail(f"reading {scan}")
-    source = nifti.read_image(scan, stem(scan), len(grid.shape))
+    first = scan.paths[0]
+    detail(f"reading {first}")
+    source = read_channels(scan.paths, grid.channel_names, stem(first), len(grid.shape))
     shown = mirrored(source) if options.mirror else source  # voxels keep their places, so the result lies on the scan
-    found, header = segment_scan(function, grid, shown, options.probabilities, not options.atlases), header_of(scan)
+    found, header = segment_scan(function, grid, shown, options.probabilities, not options.atlases), header_of(first)
     label = keep_largest(found.label) if options.keep_largest else found.label
     if found.probabilities is not None:
         save(_probabilities_path(result), found.probabilities, source.affine, header)

@@ -2,7 +2,8 @@
 
 In OUT, on the fixed scan's grid: warped.nii.gz, displacement_field.nii.gz (mm, as ITK, ANTs and 3D Slicer read it) and
 jacobian.nii.gz; on the moving scan's grid: inverse_displacement_field.nii.gz. The scans are brought together at their
-centres first, as in training; where that is too far off, use --affine.
+centres first, as in training; where that is too far off, use --affine. A scan of several channels is NAME_0000.nii.gz,
+beside which NAME_0001.nii.gz lies, or its files with commas between them; warped_CHANNEL.nii.gz is written for each.
 """
 
 import argparse

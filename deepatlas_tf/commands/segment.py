@@ -3,7 +3,8 @@
 Scans may have any orientation, voxel size and extent. In OUT: a label map for each scan under the scan's file name,
 volumes.csv (ml of each structure), labels.csv (the name of each number). The numbers are those of the label maps that
 the model was trained on, where each class had one number there, else 1, 2, ... in the order of the classes. The exit
-status is 1 if a scan failed; the others are done all the same.
+status is 1 if a scan failed; the others are done all the same. A scan of several channels is NAME_0000.nii.gz,
+NAME_0001.nii.gz, ..., as for nnU-Net, its files with commas between them, or a line of a CSV with columns image_NAME.
 """
 
 import argparse
@@ -14,13 +15,14 @@ EXAMPLES = """\
   deepatlas segment knee.nii.gz --model runs/oai_knee -o segmented
   deepatlas segment scans/ --model exported/knee --probabilities -o segmented
   deepatlas segment scans/ --model runs/oai_knee --keep-largest -o segmented
+  deepatlas segment t1.nii.gz,t2.nii.gz --model runs/two_channels -o segmented
   deepatlas segment scans/ --model runs/oai_knee --atlas a.nii.gz a_labels.nii.gz -o segmented
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options to the command's parser."""
-    parser.add_argument("scans", nargs="+", type=Path, metavar="SCAN", help=".nii, .nii.gz, or a folder of them")
+    parser.add_argument("scans", nargs="+", type=Path, metavar="SCAN", help=".nii, .nii.gz, a folder of them, or a CSV")
     parser.add_argument(
         "--model", required=True, type=Path, help="folder of a run, or a SavedModel of deepatlas export"
     )

@@ -24,7 +24,7 @@ def add_arguments(train: argparse.ArgumentParser) -> None:
         "--data-dir",
         type=Path,
         help="where prepared data sets are kept, default: ~/tensorflow_datasets; for --dataset nifti the scans, "
-        "a folder (nnU-Net, BIDS) or a CSV (subject,image,label,split)",
+        "a folder (nnU-Net, BIDS) or a CSV (subject,image,label,split; image_t1,image_t2 for channels)",
     )
     train.add_argument("--manual-dir", type=Path, help="folder with the scans; default: DATA_DIR/downloads/manual")
     train.add_argument("--workdir", type=Path, help="where the run is written, and resumed from; default: runs/DATASET")

@@ -32,7 +32,7 @@ Case = TypeVar("Case")
 
 @dataclasses.dataclass(frozen=True)
 class Registered:
-    """A registered pair for a panel: images ``(*S, 1)`` and label maps ``(*S,)``.
+    """A registered pair for a panel: images ``(*S, K)`` and label maps ``(*S,)``.
 
     name: text beside the row. note: text in the picture of the warped image.
     """
@@ -49,7 +49,7 @@ class Registered:
 
 @dataclasses.dataclass(frozen=True)
 class Segmented:
-    """A segmented subject for a panel: image ``(*S, 1)`` and manual label map ``(*S,)``.
+    """A segmented subject for a panel: image ``(*S, K)`` and manual label map ``(*S,)``.
 
     name: text beside the row. predictions: label map ``(*S,)`` of each method. notes: text in the picture of a method.
     """
@@ -135,7 +135,7 @@ def warped_grid(
 
     Args:
         path: where the PNG is written.
-        moving: image ``(*S, 1)``.
+        moving: image ``(*S, K)``.
         label: the fixed image's label map ``(*S,)``, by which the plane is chosen.
         fields: displacement field ``(*S, D)`` in voxels by method.
         spacing: voxel size of the grid in mm, for each axis.

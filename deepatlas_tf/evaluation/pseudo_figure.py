@@ -22,7 +22,7 @@ SUBJECTS = 3
 
 
 class Masked(NamedTuple):
-    """A subject for the panel: image ``(*S, 1)``, and its mask, class probabilities ``(*S, C)`` in 255 steps."""
+    """A subject for the panel: image ``(*S, K)``, and its mask, class probabilities ``(*S, C)`` in 255 steps."""
 
     name: str
     image: np.ndarray

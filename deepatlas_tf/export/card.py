@@ -1,10 +1,12 @@
 """What goes with an exported model: metadata for programs, and a model card for people."""
 
 import importlib.metadata
+from collections.abc import Sequence
 
 from deepatlas_tf.keras_stack import versions
 from deepatlas_tf.runs.model import TrainedModel
 from deepatlas_tf.runs.summary import is_trial, labels_used
+from deepatlas_tf.scans.channels import ONE
 
 ORIENTATION = "RAS"  # of the axes: the first index grows towards the right, the second anterior, the third superior
 
@@ -22,10 +24,11 @@ def metadata(run: TrainedModel, stages: dict[str, str | None], version: int) -> 
     return {
         "class_names": list(grid.class_names),
         "class_numbers": None if grid.class_numbers is None else list(grid.class_numbers),
+        "channel_names": list(grid.channel_names),
         "shape": list(grid.shape),
         "spacing": list(grid.spacing),
         "orientation": ORIENTATION[: len(grid.shape)],
-        "intensity": "any: each image is rescaled from its 0.5 to its 99.5 percentile, zeros left out, to [0, 1]",
+        "intensity": "any: each channel is rescaled from its 0.5 to its 99.5 percentile, zeros left out, to [0, 1]",
         "extent": "give images of exactly `shape` voxels, cut about the anatomy and padded with the values at their "
         "border, larger scans in windows of that size: the network normalises over all voxels that it is given",
         "not_finite": "a request with a voxel that is NaN or infinite is refused",
@@ -70,8 +73,9 @@ def model_card(about: dict) -> str:
         *(["- **A trial**: trained for 8 steps a stage or less (`--tiny`), it has learned nothing."] * about["trial"]),
         f"- Classes: {', '.join(f'{i} {name}' for i, name in enumerate(about['class_names']))}.",
         *_numbers(about["class_names"], about.get("class_numbers")),
-        f"- Input: one channel, voxels of {spacing} mm, axes towards {about['orientation']}; trained on {shape} voxels."
-        " Intensities are rescaled inside. Voxels that are NaN or infinite are refused.",
+        f"- Input: {_channels(about.get('channel_names', ONE))}, voxels of {spacing} mm, axes towards"
+        f" {about['orientation']}; trained on {shape} voxels. Intensities are"
+        " rescaled inside. Voxels that are NaN or infinite are refused.",
         f"- Any size is taken, but give {shape} voxels: the network normalises over all that it is given, so empty"
         " space around the anatomy changes the result everywhere. Cut the scan to its anatomy, pad it with the values"
         " at its border, and give larger scans in windows of that size: `deepatlas segment` and the clients do so.",
@@ -92,6 +96,12 @@ def model_card(about: dict) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _channels(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return "one channel"
+    return f"{len(names)} channels on the last axis, {', '.join(names)} in this order"
 
 
 def _numbers(names: list[str], numbers: list[int] | None) -> list[str]:

@@ -12,7 +12,12 @@ PER_MILLE = tuple(round(10 * percentile) for percentile in PERCENTILES)
 
 
 def rescale(image: Tensor) -> Tensor:
-    """:func:`deepatlas_tf.scans.intensity.rescale` for each image of a batch: ``(B, *S, 1)`` -> the same, in [0, 1]."""
+    """:func:`deepatlas_tf.scans.intensity.rescale` for each channel of each image: ``(B, *S, K)``, then in [0, 1]."""
+    channels = tf.split(image, image.shape[-1], axis=-1)
+    return tf.concat([_rescaled(channel) for channel in channels], axis=-1)
+
+
+def _rescaled(image: Tensor) -> Tensor:
     flat = tf.reshape(image, (tf.shape(image)[0], -1))  # (B, voxels)
     inside = flat != 0
     count = tf.reduce_sum(tf.cast(inside, tf.int32), axis=1)
@@ -52,8 +57,9 @@ class Served(tf.Module):
     """The networks of a run as functions with one signature each.
 
     ``segment(image)`` -> labels (B, *S) int32, probabilities (B, *S, C). ``register(moving, fixed)`` -> warped
-    (B, *S, 1), in the moving image's own intensities, and displacement (B, *S, D) in voxels. Images are
-    (B, *S, 1) float32 of any size. ``segment_rescaled`` and ``register_rescaled`` take images in [0, 1].
+    (B, *S, K), in the moving image's own intensities, and displacement (B, *S, D) in voxels. Images are
+    (B, *S, K) float32 of any size, with the K channels of the networks. ``segment_rescaled`` and ``register_rescaled``
+    take images in [0, 1].
 
     Args:
         n_axes: D.
@@ -64,8 +70,9 @@ class Served(tf.Module):
     def __init__(self, n_axes: int, segmentation: keras.Model | None = None, registration: keras.Model | None = None):
         super().__init__()
         # The variables alone are kept: a Keras model would be saved layer by layer, and need its classes to be loaded
-        self.weights = [weight for net in (segmentation, registration) if net is not None for weight in net.weights]
-        self._image = (None, *[None] * n_axes, 1)
+        nets = [net for net in (segmentation, registration) if net is not None]
+        self.weights = [weight for net in nets for weight in net.weights]
+        self._image = (None, *[None] * n_axes, nets[0].inputs[0].shape[-1])
         self.functions: dict[str, Callable] = {}
         if segmentation is not None:
             self._add_segment(segmentation)

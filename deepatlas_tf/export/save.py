@@ -98,7 +98,7 @@ def _write(folder: Path, served: Served, about: dict, reference: Reference | Non
     tf.saved_model.save(served, str(folder), signatures=served.functions, options=options)
     write_json(folder / METADATA, about)
     if reference is not None:
-        save(folder / REFERENCE, *reference.scan)
+        save(folder / REFERENCE, *reference.scan[:2])
     (folder / CARD).write_text(model_card(about), encoding="utf-8")
 
 

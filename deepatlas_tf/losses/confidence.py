@@ -24,17 +24,19 @@ def alignment_confidence(moving: Tensor, fixed: Tensor, u: Tensor, u_back: Tenso
     difference of the images, each standardised by ``z`` to mean 0 and standard deviation 1; its mean square is
     ``2 (1 - NCC)``, and a linear change of contrast does not count. An error of two voxels, or of one standard
     deviation of the image, takes the weight to 1/e: trained networks are somewhat inconsistent also where they are
-    right, and only more than that says that they are wrong. Both images must have the same contrast.
+    right, and only more than that says that they are wrong. Both images must have the same contrast. Of several
+    channels ``r^2`` is the mean.
 
     Args:
-        moving: image ``(B, *S, 1)``.
-        fixed: image ``(B, *S, 1)``.
+        moving: image ``(B, *S, K)``.
+        fixed: image ``(B, *S, K)``.
         u: displacement field ``(B, *S, D)`` in voxels, which warps ``moving`` onto ``fixed``.
         u_back: displacement field ``(B, *S, D)`` in voxels, which warps ``fixed`` onto ``moving``.
     """
     error = inverse_consistency_error(u_back, u) / CONSISTENCY_SCALE
     residual = _standardised(warp(moving, u)) - _standardised(fixed)
-    return tf.exp(-tf.reduce_sum(error * error, axis=-1, keepdims=True) - residual * residual)
+    residual = tf.reduce_mean(residual * residual, axis=-1, keepdims=True)
+    return tf.exp(-tf.reduce_sum(error * error, axis=-1, keepdims=True) - residual)
 
 
 @compiled
@@ -52,7 +54,7 @@ def prediction_confidence(probabilities: Tensor) -> Tensor:
 
 
 def _standardised(image):
-    """Images ``(B, *S, 1)`` with mean 0 and standard deviation 1."""
-    axes = list(range(1, len(image.shape)))
+    """Images ``(B, *S, K)`` whose channels have mean 0 and standard deviation 1."""
+    axes = list(range(1, len(image.shape) - 1))
     mean, variance = tf.nn.moments(image, axes, keepdims=True)
     return (image - mean) * tf.math.rsqrt(variance + 1e-10)

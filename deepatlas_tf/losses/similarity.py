@@ -86,24 +86,53 @@ SIMILARITIES: dict[str, Callable[..., Tensor]] = {
 }
 """Name in the settings -> function ``(warped, fixed, ...) -> (B,)`` of images ``(B, *S, 1)``."""
 
+CHANNEL_WEIGHTS = "channel_weights"  # a setting of every similarity
+
 
 def similarity_function(name: str, settings: Mapping[str, float] | None = None) -> Callable:
     """The similarity of that name as a function ``(warped, fixed) -> (B,)``, with its other arguments set.
 
+    Images ``(B, *S, K)`` of several channels are compared channel by channel, and the values summed with weights.
+
     Args:
         name: a key of :data:`SIMILARITIES`.
-        settings: keyword arguments, such as ``{"image_sigma": 0.05}``, ``{"window": 7}`` or ``{"n_bins": 16}``.
+        settings: keyword arguments, such as ``{"image_sigma": 0.05}``, ``{"window": 7}`` or ``{"n_bins": 16}``; and
+            ``channel_weights``, one for each channel, by default ``1 / K`` each.
 
     Raises:
-        ValueError: if there is no such similarity, or it has no such setting.
+        ValueError: if there is no such similarity, it has no such setting, or the weights are no weights.
     """
     if name not in SIMILARITIES:
         raise ValueError(f"similarity is {' or '.join(SIMILARITIES)}, not {name!r}")
+    settings = dict(settings or {})
+    weights = settings.pop(CHANNEL_WEIGHTS, None)
     known = list(inspect.signature(SIMILARITIES[name]).parameters)[2:]
-    unknown = sorted(set(settings or {}) - set(known))
+    unknown = sorted(set(settings) - set(known))
     if unknown:
-        raise ValueError(f"similarity {name} has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}")
-    return functools.partial(SIMILARITIES[name], **(settings or {}))
+        raise ValueError(
+            f"similarity {name} has no setting {unknown[0]!r}; it has {', '.join([*known, CHANNEL_WEIGHTS])}"
+        )
+    if weights is not None and not _are_weights(weights):
+        raise ValueError(f"{CHANNEL_WEIGHTS} are numbers of 0 or more, not all 0, such as (0.5, 0.5), not {weights!r}")
+    return functools.partial(_by_channel, functools.partial(SIMILARITIES[name], **settings), weights)
+
+
+def _are_weights(weights):
+    if not isinstance(weights, list | tuple) or not all(isinstance(w, int | float) and w >= 0 for w in weights):
+        return False
+    return 0 < sum(weights) < float("inf")
+
+
+def _by_channel(function, weights, warped, fixed):
+    """The weighted sum over the channels of ``(B, *S, K)``."""
+    n = fixed.shape[-1]
+    weights = weights or (1 / n,) * n
+    if len(weights) != n:
+        raise ValueError(f"{CHANNEL_WEIGHTS} has {len(weights)} weights for images of {n} channels")
+    if n == 1:
+        return weights[0] * function(warped, fixed)
+    values = [function(warped[..., k : k + 1], fixed[..., k : k + 1]) for k in range(n)]
+    return tf.add_n([weight * value for weight, value in zip(weights, values, strict=True)])
 
 
 def _centred(image):

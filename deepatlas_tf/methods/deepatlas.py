@@ -80,8 +80,8 @@ class DeepAtlas(Method):
     """The two networks, trained on a stream of :class:`~deepatlas_tf.types.Pair`.
 
     Args:
-        registration: Keras model ``[moving, fixed] (B, *S, 1) -> u (B, *S, D)`` in voxels.
-        segmentation: Keras model ``image (B, *S, 1) -> probabilities (B, *S, C)``.
+        registration: Keras model ``[moving, fixed] (B, *S, K) -> u (B, *S, D)`` in voxels.
+        segmentation: Keras model ``image (B, *S, K) -> probabilities (B, *S, C)``.
         turns: which net is updated, in order, again and again.
         similarity: a key of ``SIMILARITIES`` in :mod:`deepatlas_tf.losses.similarity`; similarity_settings: its keyword
             arguments.
@@ -241,7 +241,7 @@ class DeepAtlas(Method):
         """A labelled image of each pair, moved part of the way to the other subject, and its anatomy likewise.
 
         Returns:
-            image ``(B, *S, 1)`` in [0, 1], anatomy ``(B, *S, C)``, and the weights of its classes ``(B, C)``.
+            image ``(B, *S, K)`` in [0, 1], anatomy ``(B, *S, C)``, and the weights of its classes ``(B, C)``.
         """
         source, target = _labelled_first(pair)
         field, field_back = self._both_ways(self.head, source["image"], target["image"])
@@ -254,7 +254,7 @@ class DeepAtlas(Method):
         image = tf.clip_by_value(source["image"] + per_example(in_style, difference) * difference, 0, 1)
         anatomy = one_hot(source["label"], source["label_weight"].shape[-1])
         moved = self.warp([tf.concat([image, anatomy], axis=-1), field])
-        return moved[..., :1], moved[..., 1:], source["label_weight"]
+        return (*tf.split(moved, [image.shape[-1], anatomy.shape[-1]], axis=-1), source["label_weight"])
 
     def _field(self, pair: Pair) -> tuple[Tensor, Tensor | None]:
         """The displacement field from the frozen network, and the confidence in it if pairs are weighted, else None."""

@@ -29,7 +29,7 @@ class MeanTeacher(Method):
     """A segmentation network and its moving average, trained on a stream of :class:`~deepatlas_tf.types.Sample`.
 
     Args:
-        segmentation: Keras model ``image (B, *S, 1) -> probabilities (B, *S, C)``; it becomes the teacher, and a copy
+        segmentation: Keras model ``image (B, *S, K) -> probabilities (B, *S, C)``; it becomes the teacher, and a copy
             of it the student. A subclass of ``keras.Model`` is copied by its ``get_config``, and was called before.
         steps: of the whole stage.
         decay, ramp, noise: see the module.
@@ -88,7 +88,7 @@ class MeanTeacher(Method):
         return self.nets["student"].trainable_variables
 
     def _noise(self, image: Tensor) -> Tensor:
-        """Two noise images of the batch, ``(2, B, *S, 1)``, that follow from the step, on any number of replicas."""
+        """Two noise images of the batch, ``(2, B, *S, K)``, that follow from the step, on any number of replicas."""
         replica = tf.distribute.get_replica_context()
         n_replicas, index = replica.num_replicas_in_sync, replica.replica_id_in_sync_group
         n = tf.shape(image)[0]

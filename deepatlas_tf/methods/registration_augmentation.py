@@ -21,8 +21,8 @@ class RegistrationAugmentation(Method):
     """A segmentation network trained on a stream of :class:`~deepatlas_tf.types.Pair`, moving to fixed.
 
     Args:
-        registration: Keras model ``[moving, fixed] (B, *S, 1) -> u (B, *S, D)`` in voxels; it is frozen.
-        segmentation: Keras model ``image (B, *S, 1) -> probabilities (B, *S, C)``.
+        registration: Keras model ``[moving, fixed] (B, *S, K) -> u (B, *S, D)`` in voxels; it is frozen.
+        segmentation: Keras model ``image (B, *S, K) -> probabilities (B, *S, C)``.
     """
 
     network_roles = {"registration": "registration", "segmentation": "segmentation"}

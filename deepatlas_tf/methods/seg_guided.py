@@ -29,7 +29,7 @@ class SegGuided(Method):
 
     Args:
         label_registration: ``R``, Keras model ``[moving, fixed] (B, *S, C) -> u (B, *S, D)`` in voxels.
-        segmentation_a: ``S_A`` of the moving domain, Keras model ``image (B, *S, 1) -> probabilities (B, *S, C)``.
+        segmentation_a: ``S_A`` of the moving domain, Keras model ``image (B, *S, K) -> probabilities (B, *S, C)``.
         segmentation: ``S_B`` of the fixed domain, likewise. Both are frozen, and part of ``registration``.
 
     A network that is a subclass of ``keras.Model`` has to be called once before, so that it knows its inputs.

@@ -17,7 +17,7 @@ class Segmentation(Method):
     """A segmentation network trained on a stream of :class:`~deepatlas_tf.types.Sample`.
 
     Args:
-        segmentation: Keras model ``image (B, *S, 1) -> probabilities (B, *S, C)``.
+        segmentation: Keras model ``image (B, *S, K) -> probabilities (B, *S, C)``.
     """
 
     network_roles = {"segmentation": "segmentation"}

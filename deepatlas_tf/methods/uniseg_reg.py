@@ -42,8 +42,8 @@ class UniSegReg(Method):
     """The two networks, trained on a stream of :class:`~deepatlas_tf.types.Pair`.
 
     Args:
-        registration: Keras model ``[moving, fixed] (B, *S, 1) -> u (B, *S, D)`` in voxels.
-        segmentation: Keras model ``image (B, *S, 1) -> probabilities (B, *S, C)``.
+        registration: Keras model ``[moving, fixed] (B, *S, K) -> u (B, *S, D)`` in voxels.
+        segmentation: Keras model ``image (B, *S, K) -> probabilities (B, *S, C)``.
         n_classes: number of classes, background included.
         turns: which net is updated, in order, again and again.
         similarity: a key of ``SIMILARITIES`` in :mod:`deepatlas_tf.losses.similarity`; similarity_settings: its keyword
@@ -88,11 +88,11 @@ class UniSegReg(Method):
         class_weight = None if "soft_label" in fixed else tf.minimum(moving["label_weight"], fixed["label_weight"])
         # The anatomy is pooled and warped together with its image
         a, b = (tf.concat([s["image"], q], axis=-1) for s, q in zip((moving, fixed), anatomies, strict=True))
-        similarities, overlaps = [], []
+        similarities, overlaps, n = [], [], moving["image"].shape[-1]
         for u in reversed(fields):
             warped = warp(a, _crop(u, a))
-            similarities.append(self.similarity(warped[..., :1], b[..., :1]))
-            overlaps.append(_overlap(warped[..., 1:], b[..., 1:], class_weight))
+            similarities.append(self.similarity(warped[..., :n], b[..., :n]))
+            overlaps.append(_overlap(warped[..., n:], b[..., n:], class_weight))
             a, b = (tf.nn.avg_pool(x, 2, 2, "SAME") for x in (a, b))  # padding is left out of the averages
         return {
             "similarity": tf.add_n(similarities) / len(fields),

@@ -41,7 +41,7 @@ class VoxelMorph(Method):
     """A registration network trained on a stream of :class:`~deepatlas_tf.types.Pair`.
 
     Args:
-        registration: Keras model ``[moving, fixed] (B, *S, 1) -> u (B, *S, D)`` in voxels.
+        registration: Keras model ``[moving, fixed] (B, *S, K) -> u (B, *S, D)`` in voxels.
         n_classes: number of classes of the label maps, background included.
         similarity: a key of ``SIMILARITIES`` in :mod:`deepatlas_tf.losses.similarity`.
         similarity_settings: its keyword arguments.

@@ -97,7 +97,9 @@ FILE = "file"  # the name of a network that comes from one
 
 
 @as_written
-def build_net(role: str, networks: "Networks", shape: Sequence[int | None], n_classes: int) -> keras.Model:
+def build_net(
+    role: str, networks: "Networks", shape: Sequence[int | None], n_classes: int, n_channels: int = 1
+) -> keras.Model:
     """Build a new network for images of ``shape``, or load that of a file where the settings name one.
 
     A new network computes in ``networks.precision``, which is saved with it; what it gives is float32.
@@ -107,8 +109,9 @@ def build_net(role: str, networks: "Networks", shape: Sequence[int | None], n_cl
         networks: the networks of the experiment.
         shape: spatial size ``*S``; ``None`` for an axis of any length.
         n_classes: background included.
+        n_channels: of the images.
     """
-    needed = interface(role, len(shape), n_classes)
+    needed = interface(role, len(shape), n_classes, n_channels)
     with _precision(networks.precision):
         return getattr(networks, needed.kind).build(shape, needed)
 

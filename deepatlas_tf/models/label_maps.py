@@ -23,11 +23,11 @@ def on_label_maps(
 ) -> keras.Model:
     """Join three networks to one that registers two images by their predicted label maps.
 
-    It is a Keras model ``[moving, fixed] (B, *S, 1) -> u (B, *S, D)`` in voxels.
+    It is a Keras model ``[moving, fixed] (B, *S, K) -> u (B, *S, D)`` in voxels.
 
     Args:
         registration: Keras model ``[moving, fixed] (B, *S, C) -> u (B, *S, D)`` on one-hot label maps.
-        segmentation_moving: Keras model ``image (B, *S, 1) -> probabilities (B, *S, C)`` of the moving domain; it is
+        segmentation_moving: Keras model ``image (B, *S, K) -> probabilities (B, *S, C)`` of the moving domain; it is
             frozen.
         segmentation_fixed: the same of the fixed domain; it is frozen.
 

@@ -31,15 +31,16 @@ class Interface:
         return "registration" if self.role == "label_registration" else self.role
 
 
-def interface(role: str, n_axes: int, n_classes: int) -> Interface:
+def interface(role: str, n_axes: int, n_classes: int, n_channels: int = 1) -> Interface:
     """What a network for one of ``ROLES`` has to take and to give.
 
-    ``n_axes`` is 2 or 3; ``n_classes`` counts the background.
+    ``n_axes`` is 2 or 3; ``n_classes`` counts the background; ``n_channels`` is that of the images. Generators and
+    discriminators are for images of one channel.
     """
     return {
-        "registration": Interface(role, images=2, channels=1, outputs=n_axes),
+        "registration": Interface(role, images=2, channels=n_channels, outputs=n_axes),
         "label_registration": Interface(role, images=2, channels=n_classes, outputs=n_axes),
-        "segmentation": Interface(role, images=1, channels=1, outputs=n_classes),
+        "segmentation": Interface(role, images=1, channels=n_channels, outputs=n_classes),
         "generator": Interface(role, images=1, channels=1, outputs=1),
         "discriminator": Interface(role, images=1, channels=1, outputs=1),
     }[role]

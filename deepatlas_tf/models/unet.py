@@ -55,7 +55,7 @@ def class_probabilities(features: Tensor, image: Tensor, n_classes: int) -> Tens
 
     Args:
         features: Keras tensor ``(B, *P, W)`` on the padded grid.
-        image: Keras tensor ``(B, *S, 1)``, to whose size the result is cropped.
+        image: Keras tensor ``(B, *S, K)``, to whose size the result is cropped.
         n_classes: C, background included.
     """
     logits = convolution(features, n_classes, "logits", width=1, kernel_initializer="glorot_uniform", dtype="float32")

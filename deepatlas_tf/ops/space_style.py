@@ -22,13 +22,13 @@ def style_difference(image: Tensor, target: Tensor, u_back: Tensor, window: int 
     mean carries contrast and brightness, but leaves the edges where the label has them.
 
     Args:
-        image: ``(B, *S, 1)``.
-        target: images ``(B, *S, 1)`` of the other subjects.
+        image: ``(B, *S, K)``.
+        target: images ``(B, *S, K)`` of the other subjects.
         u_back: displacement field ``(B, *S, D)`` in voxels, which warps ``target`` onto ``image``.
         window: odd number of voxels.
 
     Returns:
-        ``(B, *S, 1)`` on the grid of ``image``.
+        ``(B, *S, K)`` on the grid of ``image``.
     """
     difference = warp(target, u_back) - image
     n_voxels = box_sum(tf.ones_like(difference[:1]), window)

@@ -13,6 +13,7 @@ from deepatlas_tf.report.cases import Applied, Case, volumes
 from deepatlas_tf.report.document import Table
 from deepatlas_tf.runs.selection import tasks_without_gain
 from deepatlas_tf.runs.summary import RunSummary
+from deepatlas_tf.scans.channels import ONE
 
 
 def overview(run: RunSummary) -> Table:
@@ -27,6 +28,7 @@ def overview(run: RunSummary) -> Table:
         ("label maps used in training", run.labels),
         ("seed", str(run.settings.get("seed", "-"))),
         ("grid", _grid(about)),
+        ("channels", ", ".join(about.get("channel_names", ONE))),
         ("classes", ", ".join(map(spoken, run.class_names)) or "-"),
         ("domains", " and ".join(data.get("domains") or ()) or "one"),
         ("networks", _networks(run.settings.get("networks", {}))),

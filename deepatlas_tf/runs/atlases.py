@@ -35,7 +35,7 @@ PART = 0.5  # of warped label maps in the sum, as in UniSegReg
 class Atlas(NamedTuple):
     """A scan with its label map, on the network's grid.
 
-    image (*S, 1) float32 in [0, 1]; label (*S,) int32 class index; label_weight (C,) float32, 0 for a class that is not
+    image (*S, K) float32 in [0, 1]; label (*S,) int32 class index; label_weight (C,) float32, 0 for a class that is not
     labelled.
     """
 
@@ -74,7 +74,7 @@ def with_atlases(segment: Segmenter, register: Registrar, atlases: Sequence[Atla
 
 
 def warped_anatomy(atlas: Atlas, segment: Segmenter, register: Registrar, image: np.ndarray) -> np.ndarray:
-    """The anatomy of an atlas, registered to ``image (*S, 1)`` and warped linearly: class probabilities ``(*S, C)``.
+    """The anatomy of an atlas, registered to ``image (*S, K)`` and warped linearly: class probabilities ``(*S, C)``.
 
     It is the label map; where only some classes are labelled, ``segment`` completes it.
     """

@@ -65,6 +65,10 @@ def _is_mean(value: Any) -> bool:
     return value is None or is_number(value)
 
 
+def _is_names(value: Any) -> bool:
+    return is_list_of(is_text)(value) and len(value) == len(set(value)) > 0
+
+
 def _is_numbers(value: Any) -> bool:
     return is_list_of(is_count)(value) and value[:1] == [0] and len(value) == len(set(value))
 
@@ -102,8 +106,9 @@ DATA: dict[str, Check] = {
     "memory_gib": is_number,
 }
 MODEL: dict[str, Check] = {
-    "class_names": lambda value: is_list_of(is_text)(value) and len(value) == len(set(value)) > 0,
+    "class_names": _is_names,
     "class_numbers": lambda value: value is None or _is_numbers(value),
+    "channel_names": _is_names,
     "shape": lambda value: is_list_of(is_axis_size)(value) and len(value) in (2, 3),
     "spacing": is_list_of(is_voxel_size),
     "dataset": is_text,
@@ -117,7 +122,9 @@ RECORD: dict[str, Check] = {
     "spacing": is_list_of(is_voxel_size),
     "subjects": lambda value: is_mapping_of(is_mapping_of(is_text))(value) and set(value) == set(SPLITS),
     "used_labels": is_list_of(is_text),
+    "channel_names": _is_names,
 }
+RECORD_NEEDS = ("class_names", "shape", "spacing", "subjects", "used_labels")
 
 
 def damaged(path: Path, what: str) -> DataError:
@@ -180,7 +187,7 @@ def checked_grid(grid: Any, path: Path) -> dict[str, Any]:
 
 def checked_record(record: Any, path: Path) -> dict[str, Any]:
     """The content of ``data.json``; DataError where it is not one."""
-    _check(record, RECORD, tuple(RECORD), path, "")
+    _check(record, RECORD, RECORD_NEEDS, path, "")
     return record
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from deepatlas_tf.datasets.load import DataSet
+from deepatlas_tf.scans.channels import ONE
 from deepatlas_tf.types import DataError
 
 SPLITS = ("train", "validation", "test")
-GRID = {"class_names": "classes", "shape": "grid", "spacing": "voxel size"}
+GRID = {"class_names": "classes", "channel_names": "channels", "shape": "grid", "spacing": "voxel size"}
 SHOWN = 3  # subjects that a message names
 
 
@@ -25,6 +26,7 @@ def grid_of_networks(dataset: DataSet) -> dict[str, Any]:
         "synthetic": dataset.synthetic,
         "class_names": list(dataset.class_names),
         "class_numbers": None if dataset.class_numbers is None else list(dataset.class_numbers),
+        "channel_names": list(dataset.channel_names),
         "shape": list(dataset.shape),
         "spacing": list(dataset.spacing),
         "left_mirrored": "mirrored" in dataset.builder.info.features.keys(),
@@ -50,6 +52,7 @@ def data_record(dataset: DataSet, used_labels: Sequence[str]) -> dict[str, Any]:
     names = dataset.class_names
     return {
         "class_names": list(names),
+        "channel_names": list(dataset.channel_names),
         "shape": list(dataset.shape),
         "spacing": list(dataset.spacing),
         "subjects": splits,
@@ -101,6 +104,7 @@ def check_not_trained_on(recorded: Mapping[str, Any], subjects: Sequence[str], s
 
 
 def _different_grid(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    recorded = {"channel_names": list(ONE), **recorded}  # of runs of before there could be several
     for name, spoken in GRID.items():
         if recorded[name] != found[name]:
             return f"its {spoken}: {_list(recorded[name])}; now: {_list(found[name])}"

@@ -61,11 +61,11 @@ class Ensemble:
         return grids[0]
 
     def segmenter(self, stage: str | None = None) -> Callable:
-        """A function ``image (*S, 1) -> class probabilities (*S, C)``, NumPy in and out, for any size."""
+        """A function ``image (*S, K) -> class probabilities (*S, C)``, NumPy in and out, for any size."""
         return _mean([model.segmenter(stage) for model in self.models])
 
     def registrar(self, stage: str | None = None, instance_steps: int = 0, anatomy: bool = False) -> Callable:
-        """A function ``moving (*S, 1), fixed (*S, 1) -> u (*S, D)`` in voxels, NumPy in and out, for any size.
+        """A function ``moving (*S, K), fixed (*S, K) -> u (*S, D)`` in voxels, NumPy in and out, for any size.
 
         instance_steps, anatomy: as for one run; each field is refined before the mean is taken.
         """

@@ -103,12 +103,12 @@ class InstanceOptimisation:
 def refiner(net: keras.Model, settings: InstanceOptimisation) -> Callable:
     """Make a function that registers two images by a network and refines the field for this pair.
 
-    It maps ``moving (*S, 1), fixed (*S, 1)`` to the displacement field ``(*S, D)`` in voxels, with NumPy arrays, and
+    It maps ``moving (*S, K), fixed (*S, K)`` to the displacement field ``(*S, D)`` in voxels, with NumPy arrays, and
     can be used in place of :func:`~deepatlas_tf.runs.predict.registrar`. Its keyword ``anatomies``, class probabilities
     ``(*S, C)`` of both images, brings in the term ``anatomy``. It is compiled once for each image size.
 
     Args:
-        net: Keras model ``[moving, fixed] (B, *S, 1) -> u (B, *S, D)`` in voxels.
+        net: Keras model ``[moving, fixed] (B, *S, K) -> u (B, *S, D)`` in voxels.
         settings: the loss, and how long.
     """
     head, integrate = split_integration(net)
@@ -150,8 +150,8 @@ def optimise(
     Args:
         field: ``(B, *S, D)`` in voxels to start from; a velocity field where ``integrate`` is given. Where
             ``settings.both_directions``, ``(B, *S, 2 D)``: the field of the other direction as well.
-        moving: image ``(B, *S, 1)``.
-        fixed: image ``(B, *S, 1)``.
+        moving: image ``(B, *S, K)``.
+        fixed: image ``(B, *S, K)``.
         settings: the loss, and how long.
         integrate: function from a velocity to a displacement field.
         anatomies: class probabilities ``(B, *S, C)`` of both, or None.
@@ -263,8 +263,8 @@ def _alignment(
     """``similarity`` of the images and, if given, ``anatomy``: one warp of both together costs less than two."""
     if anatomies is None:
         return {"similarity": similarity(warp(moving, u), fixed)}
-    warped = warp(tf.concat([moving, anatomies[0]], axis=-1), u)
-    return {"similarity": similarity(warped[..., :1], fixed), "anatomy": soft_dice(warped[..., 1:], anatomies[1])}
+    warped, n = warp(tf.concat([moving, anatomies[0]], axis=-1), u), moving.shape[-1]
+    return {"similarity": similarity(warped[..., :n], fixed), "anatomy": soft_dice(warped[..., n:], anatomies[1])}
 
 
 def _adam(

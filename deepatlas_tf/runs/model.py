@@ -24,6 +24,7 @@ from deepatlas_tf.runs.predict import (
     segmenter,
     trained_nets,
 )
+from deepatlas_tf.scans.channels import ONE
 from deepatlas_tf.scans.nifti import Nifti, read_image
 from deepatlas_tf.types import DataError, SettingError
 
@@ -46,7 +47,7 @@ class Grid(NamedTuple):
 
     class_names: background first. shape (D,), spacing (D,) mm: of the grid that they were trained on. reference: that
     scans are aligned to first; None where they are taken as they lie. class_numbers: of the classes in the label files
-    of the training scans, 0 first; None where a class had several, or it is not known.
+    of the training scans, 0 first; None where a class had several, or it is not known. channel_names: of the images.
     """
 
     class_names: tuple[str, ...]
@@ -54,6 +55,7 @@ class Grid(NamedTuple):
     spacing: tuple[float, ...]
     reference: Reference | None = None
     class_numbers: tuple[int, ...] | None = None
+    channel_names: tuple[str, ...] = ONE
 
     @property
     def written_numbers(self) -> tuple[int, ...]:
@@ -105,11 +107,11 @@ class TrainedModel:
         return any_size(load_task_net(self.folder, name, task))
 
     def segmenter(self, stage: str | None = None) -> Segmenter:
-        """A function ``image (*S, 1) -> class probabilities (*S, C)``, NumPy in and out, for any size."""
+        """A function ``image (*S, K) -> class probabilities (*S, C)``, NumPy in and out, for any size."""
         return segmenter(self.net("segmentation", stage))
 
     def registrar(self, stage: str | None = None, instance_steps: int = 0, anatomy: bool = False) -> Registrar:
-        """A function ``moving (*S, 1), fixed (*S, 1) -> u (*S, D)`` in voxels, NumPy in and out, for any size.
+        """A function ``moving (*S, K), fixed (*S, K) -> u (*S, D)`` in voxels, NumPy in and out, for any size.
 
         instance_steps: the network's field is refined for the two images by so many steps on the loss of its stage.
         anatomy: the predictions of the run's segmentation network are aligned as well.
@@ -150,12 +152,12 @@ class ExportedModel:
         return self.grid
 
     def segmenter(self, stage: str | None = None) -> Segmenter:
-        """A function ``image (*S, 1) -> class probabilities (*S, C)``, NumPy in and out, for any size."""
+        """A function ``image (*S, K) -> class probabilities (*S, C)``, NumPy in and out, for any size."""
         function = self._signature("segment", stage)
         return lambda image: function(image=tf.constant(image[None]))["probabilities"].numpy()[0]
 
     def registrar(self, stage: str | None = None, instance_steps: int = 0, anatomy: bool = False) -> Registrar:
-        """A function ``moving (*S, 1), fixed (*S, 1) -> u (*S, D)`` in voxels, NumPy in and out, for any size.
+        """A function ``moving (*S, K), fixed (*S, K) -> u (*S, D)`` in voxels, NumPy in and out, for any size.
 
         Raises SettingError for ``instance_steps``, as an exported model has no loss, and for a ``stage``.
         """
@@ -219,9 +221,8 @@ def _grid(about: Mapping[str, Any], reference: Path) -> Grid:
     numbers = about.get("class_numbers")  # earlier versions did not record them
     numbers = None if numbers is None else tuple(numbers)
     kind, _ = parse(about.get("alignment", NONE))
-    if kind == NONE:
-        return Grid(names, shape, spacing, None, numbers)
-    return Grid(names, shape, spacing, Reference(read_image(reference, "reference", len(shape)), kind), numbers)
+    scan = None if kind == NONE else Reference(read_image(reference, "reference", len(shape)), kind)
+    return Grid(names, shape, spacing, scan, numbers, tuple(about.get("channel_names", ONE)))
 
 
 def _signatures(path: Path) -> Mapping[str, Callable]:

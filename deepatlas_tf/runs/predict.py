@@ -32,7 +32,7 @@ IDENTITY = "identity"  # the name in the tables of no registration at all
 class Predictors:
     """What the finished stages of a run have learned, as functions by the name of the method in the tables.
 
-    labellers: function ``image (*S, 1) -> label map (*S,)``. registrars: function ``moving (*S, 1), fixed (*S, 1) ->
+    labellers: function ``image (*S, K) -> label map (*S,)``. registrars: function ``moving (*S, K), fixed (*S, K) ->
     u (*S, D)`` in voxels; ``identity`` is always among them. domains: the domains of the stage's (moving, fixed) side,
     None for all. segmentation_nets: the networks of the labellers.
     """
@@ -44,13 +44,13 @@ class Predictors:
 
 
 def segmenter(net: keras.Model) -> Segmenter:
-    """A function ``image (*S, 1) -> class probabilities (*S, C)``."""
+    """A function ``image (*S, K) -> class probabilities (*S, C)``."""
     predict = _compiled(lambda image: net(image, training=False), net)
     return lambda image: predict(tf.constant(image[None])).numpy()[0]
 
 
 def labeller(net: keras.Model) -> Labeller:
-    """A function ``image (*S, 1) -> label map (*S,)``, the index of the most probable class, of a segmentation net.
+    """A function ``image (*S, K) -> label map (*S,)``, the index of the most probable class, of a segmentation net.
 
     An image that is larger than those of the net is segmented in windows, see :mod:`deepatlas_tf.runs.windows`.
     """
@@ -71,7 +71,7 @@ def labeller(net: keras.Model) -> Labeller:
 
 
 def registrar(net: keras.Model) -> Registrar:
-    """A function ``moving (*S, 1), fixed (*S, 1) -> displacement field (*S, D)`` in voxels."""
+    """A function ``moving (*S, K), fixed (*S, K) -> displacement field (*S, D)`` in voxels."""
     predict = _compiled(lambda moving, fixed: net([moving, fixed], training=False), net)
     return lambda moving, fixed: predict(tf.constant(moving[None]), tf.constant(fixed[None])).numpy()[0]
 

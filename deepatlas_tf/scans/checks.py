@@ -117,21 +117,22 @@ def check_values(
         raise DataError(f"subject {subject}: label map {path} has {others}: {shown}")
 
 
-def check_same_grid(subject: str, image: tuple[Path, Any], label: tuple[Path, Any]) -> None:
-    """Raise DataError where two files do not lie on one grid; ``image`` and ``label`` are (path, Nifti) each.
+def check_same_grid(subject: str, image: tuple[Path, Any], other: tuple[Path, Any], kind: str = "label map") -> None:
+    """Raise DataError where two files do not lie on one grid; ``image`` and ``other`` are (path, Nifti) each.
 
-    They must have one shape, and no voxel may lie further apart than AFFINE_TOLERANCE.
+    They must have one shape, and no voxel may lie further apart than AFFINE_TOLERANCE. ``kind``: what the message calls
+    the other file.
     """
-    (image_path, image_grid), (label_path, label_grid) = image, label
-    if image_grid.volume.shape != label_grid.volume.shape:
+    (image_path, image_grid), (other_path, other_grid) = image, other
+    if image_grid.volume.shape != other_grid.volume.shape:
         raise DataError(
-            f"subject {subject}: label map {label_path} has shape {label_grid.volume.shape}, "
+            f"subject {subject}: {kind} {other_path} has shape {other_grid.volume.shape}, "
             f"image {image_path} {image_grid.volume.shape}; both must be on one grid"
         )
-    voxels, millimetres = grid_distance(image_grid.affine, label_grid.affine, image_grid.volume.shape)
+    voxels, millimetres = grid_distance(image_grid.affine, other_grid.affine, image_grid.volume.shape)
     if voxels > AFFINE_TOLERANCE:
         raise DataError(
-            f"subject {subject}: label map {label_path} and image {image_path} have different affines "
+            f"subject {subject}: {kind} {other_path} and image {image_path} have different affines "
             f"(up to {millimetres:.3g} mm or {voxels:.3g} voxels apart); both must be on one grid"
         )
 

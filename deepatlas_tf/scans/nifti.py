@@ -17,11 +17,18 @@ class Nifti(NamedTuple):
 
     volume (X, Y, Z) in the file's own order of axes; affine (4, 4) float64, voxels to mm. For a slice they are (X, Y)
     and (3, 3): the affine leaves out the world axis that the slice's normal is closest to, and the plane is turned into
-    the other two.
+    the other two. others: the further channels of a scan, volumes on the same grid; where a scan lies and where its
+    anatomy is, is found in its first channel, ``volume``.
     """
 
     volume: np.ndarray
     affine: np.ndarray
+    others: tuple[np.ndarray, ...] = ()
+
+    @property
+    def channels(self) -> tuple[np.ndarray, ...]:
+        """All channels, each a volume (X, Y, Z)."""
+        return (self.volume, *self.others)
 
 
 def read_image(path: Path, subject: str, n_axes: int = 3, warn: Callable[[str], None] = messages.warn) -> Nifti:

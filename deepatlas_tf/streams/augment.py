@@ -74,13 +74,26 @@ def augment_geometry(sample: Sample, settings: Augmentation, seed: Tensor) -> Sa
         image, label = resample(sample["image"], sample["label"], positions)
         return {**sample, "image": image, "label": label}
     both, label = resample(tf.concat([sample["image"], sample["soft_label"]], axis=-1), sample["label"], positions)
-    return {**sample, "image": both[..., :1], "soft_label": both[..., 1:], "label": label}
+    n = sample["image"].shape[-1]
+    return {**sample, "image": both[..., :n], "soft_label": both[..., n:], "label": label}
 
 
 def augment_intensity(image: Tensor, settings: Augmentation, seed: Tensor) -> Tensor:
-    """Change the intensities of an image (*S, 1) at random; they are in [0, 1], and are clipped to it afterwards."""
+    """Change the intensities of an image (*S, K) at random; they are in [0, 1], and are clipped to it afterwards.
+
+    Each channel is changed by draws of its own.
+    """
     if not any([settings.gamma, settings.contrast, settings.brightness, settings.bias_field, settings.noise]):
         return image
+    n = image.shape[-1]
+    if n == 1:
+        return _augment_channel(image, settings, seed)
+    channels = tf.split(image, n, axis=-1)
+    seeds = _split(seed, n)
+    return tf.concat([_augment_channel(c, settings, s) for c, s in zip(channels, seeds, strict=True)], axis=-1)
+
+
+def _augment_channel(image: Tensor, settings: Augmentation, seed: Tensor) -> Tensor:
     seeds = _split(seed, 4)
     gamma, gain, shift, noise_level = tf.unstack(tf.random.stateless_uniform((4,), seeds[0], -1.0, 1.0))
     if settings.gamma:

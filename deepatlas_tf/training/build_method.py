@@ -5,12 +5,14 @@ from typing import Any
 
 from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.keras_stack import keras
+from deepatlas_tf.losses.similarity import CHANNEL_WEIGHTS
 from deepatlas_tf.methods import method_class
 from deepatlas_tf.methods.base import Method
 from deepatlas_tf.models.build import build_net, load_net
 from deepatlas_tf.models.networks import Networks
 from deepatlas_tf.runs.folder import RunFolder, net_path
 from deepatlas_tf.training.experiment import Stage
+from deepatlas_tf.types import SettingError
 
 
 def build_method(stage: Stage, networks: Networks, dataset: DataSet, workdir: Path) -> Method:
@@ -31,7 +33,8 @@ def build_method(stage: Stage, networks: Networks, dataset: DataSet, workdir: Pa
         if source:
             nets[name] = _net_of_stage(name, role, source, workdir)
         else:
-            nets[name] = build_net(role, networks, image_shape(stage, dataset, workdir), n_classes)
+            shape = image_shape(stage, dataset, workdir)
+            nets[name] = build_net(role, networks, shape, n_classes, len(dataset.channel_names))
     known: dict[str, Any] = {
         "turns": tuple(name for name, n in stage.turns.items() for _ in range(n)),
         "steps": stage.steps,
@@ -50,6 +53,22 @@ def image_shape(stage: Stage, dataset: DataSet, workdir: Path) -> tuple[int, ...
     """The shape ``*S`` of the images that a stage's networks see: that of the data set, or of its patches."""
     grid = RunFolder(workdir).stage(stage.name).grid() if stage.patches is not None else None
     return dataset.shape if grid is None else tuple(grid["shape"])
+
+
+def check_channels(stage: Stage, dataset: DataSet) -> None:
+    """Raise SettingError where a stage cannot be trained on images of the data set's channels."""
+    names = dataset.channel_names
+    n, shown = len(names), ", ".join(names)
+    weights = stage.similarity_settings.get(CHANNEL_WEIGHTS)
+    if weights is not None and len(weights) != n:
+        raise SettingError(
+            f"stage {stage.name}: {CHANNEL_WEIGHTS} has {len(weights)} weights, but images have {n} channels ({shown})"
+        )
+    if n > 1 and "generator" in method_class(stage.method).network_roles.values():
+        raise SettingError(
+            f"stage {stage.name}: {stage.method} translates images of one channel, and these have {n} ({shown}): "
+            "list one of them, or choose another --method"
+        )
 
 
 def _net_of_stage(name: str, role: str, source: str, workdir: Path) -> keras.Model:

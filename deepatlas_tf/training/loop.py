@@ -23,7 +23,7 @@ from deepatlas_tf.runs.selection import SELECTED_BY, best_before, tasks_without_
 from deepatlas_tf.scans.nifti import save
 from deepatlas_tf.streams.pairs import WorkerShard
 from deepatlas_tf.streams.subjects import in_domain, read_samples, registration_pairs
-from deepatlas_tf.training.build_method import build_method
+from deepatlas_tf.training.build_method import build_method, check_channels
 from deepatlas_tf.training.build_stream import build_stream, stage_seed, used_labels
 from deepatlas_tf.training.callbacks import EarlyStop, EpochEnd
 from deepatlas_tf.training.experiment import Experiment, Stage
@@ -62,6 +62,7 @@ def train_experiment(
         DataError: if ``workdir`` holds a run with other settings or on other data, another process trains in it, or it
             cannot be written; if the data cannot be drawn from as a stage asks; if no stage is left; if a stage of
             patches has no ``fine`` scans.
+        SettingError: if a stage cannot be trained on images of several channels, or has weights for another number.
     """
     strategy = strategy or tf.distribute.get_strategy()
     chief = is_chief(strategy)
@@ -76,6 +77,7 @@ def train_experiment(
     for stage in experiment.stages:
         check_batch(stage.name, stage.batch_size, strategy)
         check_full_resolution(stage, experiment, dataset, fine)
+        check_channels(stage, dataset)
     experiment.networks.check()
     with locked(RunFolder(workdir).lock_file) if chief else contextlib.nullcontext():
         _train_stages(experiment, dataset, workdir, strategy, fine)
@@ -251,7 +253,7 @@ def write_data(dataset: DataSet, used: Sequence[str], folder: RunFolder) -> None
         check_same_data(recorded, record, where)
     if dataset.alignment != NONE and not (started and folder.reference_file.exists()):
         with replacing(folder.reference_file) as temporary:
-            save(temporary, *dataset.reference_scan())
+            save(temporary, *dataset.reference_scan()[:2])
     for path, content in ((folder.model_file, grid_of_networks(dataset)), (folder.data_file, record)):
         if not (started and path.exists()):
             write_json(path, content)

@@ -75,7 +75,7 @@ class Measured(NamedTuple):
 class TeacherNets(NamedTuple):
     """The two networks that make the masks, as functions of NumPy arrays.
 
-    segment: image (*S, 1) -> probabilities (*S, C). register: moving, fixed -> u (*S, D).
+    segment: image (*S, K) -> probabilities (*S, C). register: moving, fixed -> u (*S, D).
     """
 
     segment: Callable
@@ -153,7 +153,7 @@ def measure_masks(
         stage: its ``pseudo_warped`` is the part; None takes the best of ``PARTS``, the first without subjects.
         samples: labelled samples by subject, NumPy arrays.
         class_names: background included.
-        make: gives the parts of the mask of an image ``(*S, 1)``.
+        make: gives the parts of the mask of an image ``(*S, K)``.
         seed: of the draws.
     """
     rows = {part: [] for part in (PARTS if stage.pseudo_warped is None else (stage.pseudo_warped,))}
@@ -181,7 +181,7 @@ def mask_parts(sources: Sequence[Mapping], nets: TeacherNets, image: np.ndarray,
     Args:
         sources: labelled samples of other subjects, NumPy arrays.
         nets: the two networks.
-        image: ``(*S, 1)`` in [0, 1].
+        image: ``(*S, K)`` in [0, 1].
         rng: draws the motions and the subjects.
     """
     shape = image.shape[:-1]

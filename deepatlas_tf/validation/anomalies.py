@@ -33,6 +33,8 @@ KINDS = {
     "unusable image": Kind(ERROR, "image"),
     "unusable label map": Kind(ERROR, "label"),
     "no image": Kind(ERROR, "image"),
+    "missing channel": Kind(ERROR, "image"),
+    "channels on different grids": Kind(ERROR, "image"),
     "image and label map on different grids": Kind(ERROR, "label"),
     "label not declared": Kind(ERROR, "labels"),
     "empty label map": Kind(ERROR, "labels"),
@@ -123,7 +125,7 @@ def _of_each_subject(summaries: Sequence[ScanSummary]) -> list[Finding]:
     found = []
     for one in summaries:
         texts = [tuple(problem) for problem in one.problems]
-        if images and not one.files[0]:
+        if images and not one.files[0] and all(kind != "missing channel" for kind, _ in one.problems):
             texts.append(("no image", f"label map {one.files[1]} has no image; add it or remove the map"))
         if one.undeclared:
             numbers = ", ".join(map(str, one.undeclared[:8]))

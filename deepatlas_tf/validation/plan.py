@@ -15,10 +15,13 @@ def plan(scans: ScanSet, summaries: Sequence[ScanSummary]) -> list[str]:
         scans: with the splits that training would make of them.
         summaries: of all subjects, which say who has a label map.
     """
+    first = scans.channels[0]
+    channels = [f"channels: {', '.join(scans.channels)}; where a scan and its anatomy lie is found in {first}"]
+    channels *= len(scans.channels) > 1
     if scans.refused:
-        return [f"training stops: {scans.refused}"]
+        return [*channels, f"training stops: {scans.refused}"]
     if not scans.splits:
-        return []
+        return channels
     having = {one.subject for one in summaries if one.has_label}
     labelled = {split: [s for s in scans.splits[split] if s in having] for split in SPLITS}
     counts = [
@@ -29,7 +32,7 @@ def plan(scans: ScanSet, summaries: Sequence[ScanSummary]) -> list[str]:
     lines = [f"splits: {', '.join(counts)}; {_trained(len(scans.splits['train']), len(labelled['train']))}"]
     missing = not_measured(scans.splits, labelled)
     numbers = _numbers(scans) if having else ""
-    return [*lines, *filter(None, (missing, numbers))]
+    return [*channels, *lines, *filter(None, (missing, numbers))]
 
 
 def _numbers(scans: ScanSet) -> str:

@@ -21,9 +21,11 @@ from deepatlas_tf.datasets.choose_grid import choose_grid, common_axes, fingerpr
 from deepatlas_tf.datasets.listing import ListedScan, Listing, check_listing, check_names, read_listing
 from deepatlas_tf.datasets.splits import split_listed
 from deepatlas_tf.scans import checks, nifti
+from deepatlas_tf.scans.channels import ONE
 from deepatlas_tf.scans.class_names import BACKGROUND, find_class
 from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError, MissingDataError
+from deepatlas_tf.validation.channels import channel_problems
 from deepatlas_tf.validation.scan_summary import LoadedScan, Problem
 
 if TYPE_CHECKING:  # needs TensorFlow
@@ -46,6 +48,7 @@ class ScanSet:
     training would take them, {} where it would take none. refused: what training would stop with. labels: the numbers
     of each foreground class in the label files, {} where they are not declared. choose_grid: gives the shape, the
     spacing (mm) and the number of classes, background included, that training would choose; None where it has its own.
+    channels: of the images, by name.
     """
 
     name: str
@@ -57,6 +60,7 @@ class ScanSet:
     refused: str = ""
     labels: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
     choose_grid: Callable[[], tuple[Sequence[int], Sequence[float], int]] | None = None
+    channels: Sequence[str] = ONE
 
     @property
     def training(self) -> frozenset[str]:
@@ -96,10 +100,13 @@ def open_files(path: Path) -> ScanSet:
     def load(scan: ListedScan) -> LoadedScan:
         expected = tuple(find_class(listing.labels, word) or word for word in scan.labelled_classes) or None
         loaded = load_files(scan.subject, scan.image, scan.label)
-        return dataclasses.replace(loaded, split=scan.split, domain=scan.domain, class_of=numbers, expected=expected)
+        problems = (*loaded.problems, *channel_problems(listing, scan, loaded.image))
+        about = {"split": scan.split, "domain": scan.domain, "class_of": numbers, "expected": expected}
+        return dataclasses.replace(loaded, problems=problems, **about)
 
     name = path.resolve().name if path.is_dir() else path.stem
-    made = functools.partial(ScanSet, name, os.fspath(path), tuple(labels), listing.scans, load, labels=labels)
+    more = {"labels": labels, "channels": listing.channel_names}
+    made = functools.partial(ScanSet, name, os.fspath(path), tuple(labels), listing.scans, load, **more)
     if loose:  # such a folder cannot be trained on
         return made()
     try:
@@ -237,19 +244,24 @@ def _records(text: str, data_dir: Path | None) -> ScanSet:
     def load(item: tuple[str, Mapping[str, Any]]) -> LoadedScan:
         return dataclasses.replace(_of_record(item[1], names), split=item[0], class_of=numbers)
 
+    more = {"channels": dataset.channel_names}
     title = f"{text} (synthetic), prepared records" if dataset.synthetic else f"{text}, prepared records"
     labels = {name: (n,) for name, n in zip(names[1:], (dataset.class_numbers or ())[1:], strict=False)}
-    return ScanSet(text.replace("/", "_"), title, names[1:], _Records(dataset), load, dataset.subjects, labels=labels)
+    return ScanSet(
+        text.replace("/", "_"), title, names[1:], _Records(dataset), load, dataset.subjects, labels=labels, **more
+    )
 
 
 def _of_record(record: Mapping[str, Any], names: Sequence[str]) -> LoadedScan:
     subject, kept = record["subject"].decode(), record["labelled"]
     file = record["source_file"].decode() or f"record {subject}"
-    image: Nifti | None = Nifti(record["image"][..., 0], record["affine"])
+    first, *others = np.moveaxis(record["image"], -1, 0)
+    image: Nifti | None = Nifti(first, record["affine"], tuple(others))
     problems = []
     label = Nifti(record["label"].astype(np.int32), record["affine"]) if kept.any() else None
     try:
-        checks.check_image(subject, Path(file), record["image"])
+        for channel in (first, *others):
+            checks.check_image(subject, Path(file), channel)
     except DataError as error:
         image, problems = None, [Problem("unusable image", str(error))]
     if not np.allclose(nib.affines.voxel_sizes(record["affine"]), record["spacing"], rtol=1e-3):

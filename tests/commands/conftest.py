@@ -25,11 +25,14 @@ GRIDS = {
 }
 
 
-def write_run(folder: Path, stages=("first", "deepatlas"), nets=("segmentation", "registration")) -> Path:
+def write_run(
+    folder: Path, stages=("first", "deepatlas"), nets=("segmentation", "registration"), channels=("image",)
+) -> Path:
     """The folder as ``deepatlas train`` leaves it; the fields are smooth, and some voxels large."""
     keras.utils.set_random_seed(3)
-    segmentation = light_unet(SHAPE, len(CLASSES), (4, 8, 8))
-    registration = registration_net(SHAPE, (4, 4, 4), (4, 4, 4, 4), diffeomorphic=True, int_steps=2)
+    segmentation = light_unet(SHAPE, len(CLASSES), (4, 8, 8), channels=len(channels))
+    widths = (4, 4, 4), (4, 4, 4, 4)
+    registration = registration_net(SHAPE, *widths, diffeomorphic=True, int_steps=2, channels=len(channels))
     flow = registration.get_layer("flow")
     flow.set_weights([flow.get_weights()[0] * 8e3, np.array([0.5, -0.3, 0.4], np.float32)])
     saved = {"segmentation": segmentation, "registration": registration}
@@ -46,6 +49,7 @@ def write_run(folder: Path, stages=("first", "deepatlas"), nets=("segmentation",
         "stages": [{"name": name, **settings} for name in stages],
     }
     model = {"dataset": "phantom_knee", "synthetic": True, "class_names": CLASSES, "shape": SHAPE, "spacing": SPACING}
+    model |= {"channel_names": channels} if len(channels) > 1 else {}  # as runs of before there could be several
     (folder / "experiment.json").write_text(json.dumps({"experiment": experiment}))
     (folder / "model.json").write_text(json.dumps(model))
     return folder
@@ -75,6 +79,12 @@ def exported_registration(tmp_path_factory) -> Path:
     (folder / "out" / "1").mkdir(parents=True)
     assert main(["export", str(run), "-o", str(folder / "out"), "-q"]) == 0
     return folder / "out"
+
+
+@pytest.fixture(scope="session")
+def two_channel_run(tmp_path_factory) -> Path:
+    """A run whose scans have the channels t1 and t2."""
+    return write_run(tmp_path_factory.mktemp("runs") / "channels", stages=("deepatlas",), channels=("t1", "t2"))
 
 
 @pytest.fixture

@@ -32,3 +32,18 @@ def own_scans(tmp_path, write_nifti):
         return folder / "scans.csv"
 
     return make
+
+
+@pytest.fixture
+def two_channels(own_scans, write_nifti):
+    """make(n=6, shape=(10, 9, 8)) -> the CSV of ``own_scans`` with the channels t1, their image, and t2."""
+
+    def make(n: int = 6, shape=(10, 9, 8)) -> Path:
+        path = own_scans(n, shape, columns={"image_t2": [f"images/s{k}_t2.nii.gz" for k in range(n)]})
+        for k in range(n):
+            volume = np.random.default_rng(100 + k).gamma(2, 3, shape).astype(np.float32)
+            write_nifti(path.parent / "images" / f"s{k}_t2.nii.gz", volume)
+        path.write_text(path.read_text().replace("subject,image,", "subject,image_t1,"))
+        return path
+
+    return make

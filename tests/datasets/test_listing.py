@@ -82,6 +82,12 @@ def test_class_names_beside_the_csv(tmp_path, table, name):
         ("subject,image,notes\n", ["'notes'", "labelled_classes"]),
         ("subject,label\n", ["'image' is missing"]),
         ("subject,image,image\n", ["'image' occurs twice"]),
+        ("subject,image,image_t2\n", ["'image' stands beside 'image_t2'", "image_NAME"]),
+        ("subject,image_\n", ["unknown column 'image_'"]),
+        ("subject,image_t1,image_$\ns1,a.nii.gz,b.nii.gz\n", ["the channel '$' has the character '$'"]),
+        ("subject,image_t1,image_t2\ns1,a.nii.gz,\n", ["line 2", "subject s1", "channel t2 is missing", "t1, t2"]),
+        ("subject,image_t1,image_t2\ns1,,a.nii.gz\n", ["line 2", "subject s1", "channel t1 is missing"]),
+        ("subject,image_t1,image_t2\ns1,a.nii.gz,x.nii.gz\n", ["line 2", "subject s1", "x.nii.gz does not exist"]),
         ("subject,image\ns1\n", ["line 2", "1 cells"]),
         ("subject,image\n\ns1,\n", ["line 3", "no image"]),
         ("subject,image\n,a.nii.gz\n", ["line 2", "no subject"]),
@@ -171,7 +177,16 @@ def test_decathlon_folder_whose_names_end_in_four_digits(folder):
     ("names", "words"),
     [
         (["imagesTr/a.png"], ["imagesTr", "no .nii"]),
-        (["imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz"], ["subject a", "a_0001.nii.gz", "CSV"]),
+        (
+            ["imagesTr/a_0000.nii", "imagesTr/a_0001.nii", "imagesTr/b_0000.nii"],
+            ["imagesTr/b_0000.nii", "subject b", "channel 0001 is missing", "all of 0000, 0001"],
+        ),
+        (
+            ["imagesTr/a_0000.nii", "imagesTr/a_0001.nii", "imagesTr/b_0001.nii"],
+            ["imagesTr/b_0001.nii", "subject b", "channel 0000 is missing"],
+        ),
+        (["imagesTr/a_0000.nii", "imagesTr/a_0001.nii", "labelsTr/b.nii"], ["subject b", "labelsTr/b.nii", "no image"]),
+        (["imagesTr/a_0000.nii", "imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii"], ["subject a", "twice"]),
         (["imagesTr/a.nii", "imagesTr/a.nii.gz"], ["subject a", "imagesTr/a.nii.gz", "twice"]),
         (["imagesTr/a.nii", "labelsTr/a.nii", "labelsTr/a.nii.gz"], ["subject a", "twice"]),
         (["imagesTr/a.nii", "imagesTs/a.nii", "labelsTs/a.nii"], ["subject a", "twice", "imagesTr/a.nii"]),
@@ -183,6 +198,62 @@ def test_wrong_folder_is_one_line(folder, names, words):
         check_listing(read_listing(folder(*names)))
     message = str(error.value)
     assert all(word in message for word in words) and "\n" not in message
+
+
+def test_csv_of_several_channels(tmp_path, table):
+    found = read_listing(table("image_T2,subject,image_T1,label\nb.nii.gz,s1,a.nii.gz,c.nii.gz\n"))
+    assert found.channel_names == ("t2", "t1")
+    scan = found.scans[0]
+    assert scan.images == (tmp_path / "b.nii.gz", tmp_path / "a.nii.gz")
+    assert scan.files == [tmp_path / f"{name}.nii.gz" for name in "bca"]
+    check_listing(found)
+    alone = read_listing(table("subject,image_t1\ns1,a.nii.gz\n"))
+    assert alone.channel_names == ("image",) and alone.scans[0].images == (tmp_path / "a.nii.gz",)
+
+
+CHANNELS = [
+    "imagesTr/a_0000.nii",
+    "imagesTr/a_0001.nii",
+    "labelsTr/a.nii",
+    "imagesTs/b_0000.nii",
+    "imagesTs/b_0001.nii",
+]
+
+
+@pytest.mark.parametrize(
+    ("entry", "names"),
+    [
+        ({}, ("0000", "0001")),
+        ({"channel_names": {"1": "T2 fat", "0": "T1"}}, ("T1", "T2_fat")),
+        ({"modality": {"0": "MRI", "1": "CT"}}, ("MRI", "CT")),
+        ({"channel_names": {"0": "zscore", "1": "zscore"}}, ("zscore_0000", "zscore_0001")),
+        ({"channel_names": ["T1", "T2"]}, ("0000", "0001")),
+    ],
+)
+def test_folder_of_several_channels(folder, entry, names):
+    path = folder(*CHANNELS, "labelsTs/b.nii")
+    (path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "femur": 1}, **entry}))
+    found = read_listing(path)
+    assert found.channel_names == names and [scan.subject for scan in found.scans] == ["a", "b"]
+    assert found.scans[0].images == (path / "imagesTr/a_0000.nii", path / "imagesTr/a_0001.nii")
+    assert found.scans[1].label == path / "labelsTs/b.nii" and found.scans[1].split == "test"
+    check_listing(found)
+
+
+def test_channels_that_dataset_json_does_not_name(folder):
+    path = folder(*CHANNELS)
+    for entry, message in (
+        ({"0": "T1"}, "a_0001.nii: is of a channel that .*dataset.json does not name; there are 0000 T1"),
+        ({"0": "T1", "1": "T2", "2": "PD"}, "subject a: channel PD is missing"),
+    ):
+        (path / "dataset.json").write_text(json.dumps({"channel_names": entry}))
+        with pytest.raises(DataError, match=message):
+            check_listing(read_listing(path))
+
+
+def test_numbers_without_a_first_channel_are_names(folder):
+    found = read_listing(folder("imagesTr/k_0001.nii", "imagesTr/k_0002.nii"))
+    assert [row.subject for row in found.scans] == ["k_0001", "k_0002"] and found.channel_names == ("image",)
 
 
 def test_neither_folder_nor_csv(tmp_path):

@@ -37,6 +37,12 @@ def test_each_image_of_a_batch_for_itself():
     np.testing.assert_allclose(rescale(images[..., None]).numpy()[..., 0], expected, atol=1e-5)
 
 
+def test_each_channel_for_itself():
+    image = np.stack([OUTLIER, 7 - OUTLIER, np.zeros_like(OUTLIER)], axis=-1)
+    expected = np.stack([intensity.rescale(image[..., k]) for k in range(3)], axis=-1)
+    np.testing.assert_allclose(rescale(image[None]).numpy()[0], expected, atol=1e-5)
+
+
 def test_the_card_has_the_measured_numbers():
     dice = {"mean": 0.81234, "per_class": {"femur": 0.9, "tibia": None}}
     distance = {"mean": 2.5, "per_class": {"femur": 2.0, "tibia": 3.0}}
@@ -58,6 +64,10 @@ def test_the_card_has_the_measured_numbers():
     }
     card = model_card(about)
     assert "| femur | 0.900 | 2.000 |\n| tibia | - | 3.000 |\n| mean | 0.812 | 2.500 |" in card
+    assert "Input: one channel, voxels" in card
+    assert "Input: 2 channels on the last axis, t1, t2 in this order," in model_card(
+        {**about, "channel_names": ["t1", "t2"]}
+    )
     assert (
         "3 x 3 x 3.5 mm" in card
         and "with label maps of 5 of 40 training subjects" in card

@@ -24,17 +24,19 @@ def smooth(shape, channels, seed, scale=1.0):
     return (scale * np.moveaxis(fields, 1, -1)).astype(np.float32)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_alignment_confidence_by_hand(shape):
-    moving, fixed = smooth(shape, 1, 0), smooth(shape, 1, 1)
+@pytest.mark.parametrize(("shape", "channels"), [(SHAPES[0], 1), (SHAPES[0], 2), (SHAPES[1], 1), (SHAPES[1], 2)])
+def test_alignment_confidence_by_hand(shape, channels):
+    moving, fixed = smooth(shape, channels, 0), smooth(shape, channels, 1)
     u, back = smooth(shape, len(shape), 2, 4.0), smooth(shape, len(shape), 3, 4.0)
     weights = tf.function(alignment_confidence)(moving, fixed, u, back)
     assert weights.shape == (2, *shape, 1) and weights.dtype == tf.float32
     for b in range(2):
         error = u[b] + np_warp(back[b], u[b])
-        one, other = (x[..., 0] for x in (np_warp(moving[b], u[b]), fixed[b]))
-        residual = (one - one.mean()) / one.std() - (other - other.mean()) / other.std()
-        expected = np.exp(-((error / 2) ** 2).sum(-1) - residual**2)
+        squares = []
+        for k in range(channels):
+            one, other = (x[..., k] for x in (np_warp(moving[b], u[b]), fixed[b]))
+            squares.append(((one - one.mean()) / one.std() - (other - other.mean()) / other.std()) ** 2)
+        expected = np.exp(-((error / 2) ** 2).sum(-1) - np.mean(squares, axis=0))
         np.testing.assert_allclose(weights[b, ..., 0], expected, atol=1e-4)
         assert 0.01 < expected.mean() < 0.9
 

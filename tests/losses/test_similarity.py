@@ -100,3 +100,24 @@ def test_similarity_function_sets_the_settings():
 def test_unknown_similarities_and_settings_are_refused(name, settings, message):
     with pytest.raises(ValueError, match=message):
         similarity_function(name, settings)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_channels_are_compared_one_by_one_and_summed_with_weights(name, shape):
+    a, b = np.random.default_rng(0).random((2, 2, *shape, 3)).astype(np.float32)
+    each = [SIMILARITIES[name](a[..., k : k + 1], b[..., k : k + 1]) for k in range(3)]
+    for weights in (None, (0.5, 0.0, 2.0)):
+        loss = similarity_function(name, weights and {"channel_weights": weights})
+        expected = np.average(each, axis=0) if weights is None else np.tensordot(weights, each, axes=1)
+        np.testing.assert_allclose(loss(a, b), expected, rtol=1e-5)
+        np.testing.assert_allclose(tf.function(loss)(a, b), expected, rtol=1e-5)
+
+
+def test_weights_of_channels_that_are_none():
+    for weights in (0.5, (), (-1, 2), (0, 0), ("a", 1), [float("inf"), 1]):
+        with pytest.raises(ValueError, match="channel_weights are numbers of 0 or more"):
+            similarity_function("ncc", {"channel_weights": weights})
+    a, b = images((11, 12))
+    with pytest.raises(ValueError, match="channel_weights has 2 weights for images of 1 channels"):
+        similarity_function("ncc", {"channel_weights": (1, 1)})(a, b)

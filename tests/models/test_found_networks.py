@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 
+import numpy as np
 import pytest
 
 from deepatlas_tf.experiments import get_experiment
@@ -35,6 +36,22 @@ def test_every_network_is_what_its_kind_promises(kind, name, shape):
     assert net.output.shape[-1] == needed.outputs and net.output.dtype == tf.float32
     if kind != "discriminator":
         assert net.output.shape[1:-1] == shape
+
+
+@pytest.mark.parametrize(("kind", "name"), [one for one in ALL if one[0] in ("registration", "segmentation")])
+@pytest.mark.parametrize("shape", [(12, 10), (8, 6, 7)])
+def test_images_may_have_several_channels(kind, name, shape):
+    networks = dataclasses.replace(Networks(), **{kind: network_class(kind, name)()}).tiny()
+    net = build_net(kind, networks, shape, 3, n_channels=2)
+    assert {tensor.shape[1:] for tensor in net.inputs} == {(*shape, 2)}
+    rng = np.random.default_rng(0)
+    net.set_weights([rng.normal(size=weight.shape, scale=0.2) for weight in net.get_weights()])
+    images = [rng.random((1, *shape, 2)).astype(np.float32) for _ in net.inputs]
+    for channel in range(2):  # each is looked at
+        changed = [image.copy() for image in images]
+        changed[-1][..., channel] = changed[-1][..., channel][:, ::-1]
+        before, after = (net(x if len(x) > 1 else x[0]) for x in (images, changed))
+        assert np.abs(before - after).max() > 1e-4
 
 
 def test_the_names_are_the_files():

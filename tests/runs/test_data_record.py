@@ -29,7 +29,12 @@ def made_up(change=None, **fields):
         rows = [samples[subject] for subject in subjects[split]]
         return tf.data.Dataset.from_tensor_slices({k: np.stack([np.array(row[k]) for row in rows]) for k in rows[0]})
 
-    values = {"class_names": ("background", "bone", "fat"), "shape": (8, 8), "spacing": (1.5, 1.5)}
+    values = {
+        "class_names": ("background", "bone", "fat"),
+        "channel_names": ("image",),
+        "shape": (8, 8),
+        "spacing": (1.5, 1.5),
+    }
     return SimpleNamespace(**values | fields, subjects=subjects, labelled=subjects, samples=split_samples)
 
 

@@ -164,3 +164,20 @@ def test_noise_is_white_and_at_most_as_strong_as_set():
     assert levels.min() < 0.02 and 0.04 < levels.max() < 0.053
     neighbours = np.corrcoef(noise[0][1:].ravel(), noise[0][:-1].ravel())[0, 1]
     assert abs(neighbours) < 0.06
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_channels_move_together_and_change_their_intensities_each_for_itself(shape):
+    one = make_sample(shape)
+    soft = tf.constant(np.random.default_rng(0).dirichlet(np.ones(3), shape), tf.float32)
+    twice = {**one, "image": tf.concat([one["image"]] * 2, axis=-1), "soft_label": soft}
+    seed = tf.constant([3, 4])
+    moved, alone = (augment_geometry(sample, Augmentation(), seed) for sample in (twice, one))
+    np.testing.assert_allclose(moved["image"], tf.concat([alone["image"]] * 2, axis=-1), atol=1e-6)
+    np.testing.assert_array_equal(moved["label"], alone["label"])
+    assert moved["soft_label"].shape == (*shape, 3)
+    changed = augment_intensity(twice["image"], Augmentation(), seed)
+    seeds = tf.unstack(tf.random.split(seed, 2))
+    expected = [augment_intensity(one["image"], Augmentation(), own) for own in seeds]
+    np.testing.assert_allclose(changed, tf.concat(expected, axis=-1), atol=1e-6)
+    assert np.abs(changed[..., 0] - changed[..., 1]).max() > 0.01

@@ -1,1 +1,1 @@
-"""Segmentation networks, one file each: ``image (B, *S, 1) -> class probabilities (B, *S, C)``."""
+"""Segmentation networks, one file each: ``image (B, *S, K) -> class probabilities (B, *S, C)``."""

@@ -22,7 +22,7 @@ class Light(Network):
     recompute: bool = False
 
     def build(self, shape: Sequence[int | None], needed: Interface) -> keras.Model:
-        return light_unet(shape, needed.outputs, **vars(self))
+        return light_unet(shape, needed.outputs, **vars(self), channels=needed.channels)
 
     def tiny(self) -> "Light":
         return dataclasses.replace(self, widths=(8, 8, 8))
@@ -34,8 +34,9 @@ def light_unet(
     widths: Sequence[int] = (16, 32, 64, 128),
     dropout: float = 0.0,
     recompute: bool = False,
+    channels: int = 1,
 ) -> keras.Model:
-    """Build the network, a Keras model ``image (B, *S, 1) -> class probabilities (B, *S, C)`` float32.
+    """Build the network, a Keras model ``image (B, *S, K) -> class probabilities (B, *S, C)`` float32.
 
     Each level has two convolutions, each followed by instance normalisation and a leaky ReLU; max-pooling leads down,
     upsampling by repetition and concatenation up. It has instance and not batch normalisation because with one or two
@@ -48,10 +49,11 @@ def light_unet(
         dropout: rate of the dropout after each level of the encoder but the first.
         recompute: the two convolutions of a level are computed again for the gradient, see
             :mod:`deepatlas_tf.models.recompute`.
+        channels: channels ``K`` of the image.
     """
     n_axes = len(shape)
     pool = getattr(keras.layers, f"MaxPooling{n_axes}D")
-    image = keras.Input((*shape, 1), name="image")
+    image = keras.Input((*shape, channels), name="image")
     x = PadToMultiple(2 ** (len(widths) - 1), name="pad")(image)
     skips = []
     for level, width in enumerate(widths):

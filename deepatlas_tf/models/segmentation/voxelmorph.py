@@ -17,7 +17,7 @@ class VoxelMorphSegmentation(Network):
     decoder: tuple[int, ...] = (32, 32, 32, 32, 16, 16)
 
     def build(self, shape: Sequence[int | None], needed: Interface) -> keras.Model:
-        return voxelmorph_unet(shape, needed.outputs, **vars(self))
+        return voxelmorph_unet(shape, needed.outputs, **vars(self), channels=needed.channels)
 
     def tiny(self) -> "VoxelMorphSegmentation":
         return dataclasses.replace(self, encoder=(8, 8, 8), decoder=(8, 8, 8, 8))
@@ -28,8 +28,9 @@ def voxelmorph_unet(
     n_classes: int,
     encoder: Sequence[int] = (16, 32, 32, 32),
     decoder: Sequence[int] = (32, 32, 32, 32, 16, 16),
+    channels: int = 1,
 ) -> keras.Model:
-    """Build the network, a Keras model ``image (B, *S, 1) -> class probabilities (B, *S, C)`` float32.
+    """Build the network, a Keras model ``image (B, *S, K) -> class probabilities (B, *S, C)`` float32.
 
     It is voxelmorph's U-Net, with one convolution in each level and no normalisation. Any image size works.
 
@@ -38,8 +39,9 @@ def voxelmorph_unet(
         n_classes: number of classes, background included.
         encoder, decoder: channels of the levels, as those of
             :func:`~deepatlas_tf.models.registration.voxelmorph.registration_net`.
+        channels: channels ``K`` of the image.
     """
-    image = keras.Input((*shape, 1), name="image")
+    image = keras.Input((*shape, channels), name="image")
     padded = PadToMultiple(2 ** len(encoder), name="pad")(image)
     features = unet_features(padded, encoder, decoder)
     return keras.Model(image, class_probabilities(features, image, n_classes), name="segmentation")
