@@ -36,7 +36,10 @@ def method_and_specs(shape: Sequence[int], n_classes: int, partial_labels: bool 
     settings of the networks, such as ``precision``, with the names of the tables that were measured first.
     """
     dataset = SimpleNamespace(
-        shape=tuple(shape), class_names=tuple(map(str, range(n_classes))), partial_labels=partial_labels
+        shape=tuple(shape),
+        class_names=tuple(map(str, range(n_classes))),
+        partial_labels=partial_labels,
+        channel_names=("image",),
     )
     stage = Stage("joint", "deepatlas", steps=100, turns=dict.fromkeys(TURNS, 1))
     method = build_method(stage, networks_from(translated_networks(networks)), dataset, None)

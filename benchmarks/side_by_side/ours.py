@@ -58,7 +58,10 @@ def deep_atlas(settings, pair):
     """The method as a stage of an experiment makes it."""
     shape = tuple(pair["moving"]["label"].shape[1:])
     dataset = SimpleNamespace(
-        shape=shape, class_names=tuple(map(str, range(settings["n_classes"]))), partial_labels=False
+        shape=shape,
+        class_names=tuple(map(str, range(settings["n_classes"]))),
+        partial_labels=False,
+        channel_names=("image",),
     )
     turns = {name: int(name in settings["turns"]) for name in ("registration", "segmentation")}
     similarity = settings.get("similarity", "ncc")
@@ -81,7 +84,10 @@ def fit_task(settings, arrays):
     keras.utils.set_random_seed(0)
     pair = batch(2, arrays)
     dataset = SimpleNamespace(
-        shape=arrays["moving"].shape[1:-1], class_names=("background", "structure"), partial_labels=False
+        shape=arrays["moving"].shape[1:-1],
+        class_names=("background", "structure"),
+        partial_labels=False,
+        channel_names=("image",),
     )
     weights = {"registration": {"similarity": 1.0, "gradient": settings["gradient_weight"]}}
     rates = {"registration": 1e-4}

@@ -78,7 +78,7 @@ def _default_training(result: "Validation") -> str:
 
     shape, spacing, n_classes = result.scans.choose_grid()
     experiment = get_experiment("nifti")
-    seconds = seconds_of_updates(experiment, shape, n_classes)
+    seconds = seconds_of_updates(experiment, shape, n_classes, len(result.scans.channels))
     grid = f"{' x '.join(map(str, shape))} voxels of {' x '.join(f'{size:g}' for size in spacing)} mm"
     return (
         f"by default: a grid of {grid}, scans as they lie (alignment none), {len(experiment.stages)} stages; about "

@@ -23,7 +23,7 @@ CLASS_COLOURS = (
 
 
 def show_image(axis: Axes, plane: Plane, image: np.ndarray, colours: Any = "gray", limits: Any = (0, 1)) -> AxesImage:
-    """Show the plane of an image ``(*S, 1)``, superior up, in mm, with the letters of its sides.
+    """Show the plane of an image ``(*S, K)``, of its first channel, superior up, in mm, with the letters of its sides.
 
     ``colours`` is a colour map of Matplotlib; ``limits`` are the values at its ends, or a Normalize.
     """

@@ -17,20 +17,22 @@ from deepatlas_tf.training.experiment import Experiment, Stage
 STEPS = 2  # that are timed, after one that compiles
 
 
-def seconds_of_updates(experiment: Experiment, shape: Sequence[int], n_classes: int) -> float:
+def seconds_of_updates(experiment: Experiment, shape: Sequence[int], n_classes: int, n_channels: int = 1) -> float:
     """The seconds that all updates of all stages take, without validation, evaluation and the time to compile.
 
     Args:
         experiment: the settings.
         shape: of the network's grid.
         n_classes: background included.
+        n_channels: of the images.
     """
-    return sum(_seconds_of_stage(stage, experiment, tuple(shape), n_classes) for stage in experiment.stages)
+    image = (*shape, n_channels)
+    return sum(_seconds_of_stage(stage, experiment, image, n_classes) for stage in experiment.stages)
 
 
-def _seconds_of_stage(stage: Stage, experiment: Experiment, shape: tuple[int, ...], n_classes: int) -> float:
+def _seconds_of_stage(stage: Stage, experiment: Experiment, image: tuple[int, ...], n_classes: int) -> float:
     turns = {turn: n for turn, n in stage.turns.items() if n}
-    batch = _noise(stage, shape, n_classes)
+    batch = _noise(stage, image, n_classes)
     seconds = {turn: _seconds_of_turn(stage, turn, experiment, batch, n_classes) for turn in turns}
     return stage.steps * sum(n * seconds[turn] for turn, n in turns.items()) / sum(turns.values())
 
@@ -38,7 +40,8 @@ def _seconds_of_stage(stage: Stage, experiment: Experiment, shape: tuple[int, ..
 def _seconds_of_turn(stage: Stage, turn: str, experiment: Experiment, batch: Any, n_classes: int) -> float:
     alone = dataclasses.replace(stage, turns={turn: 1}, start_from={}, pseudo_from={})
     image = batch["image"] if "image" in batch else batch["fixed"]["image"]
-    known: Any = SimpleNamespace(shape=image.shape[1:-1], class_names=("",) * n_classes, partial_labels=True)
+    names = {"class_names": ("",) * n_classes, "channel_names": ("",) * image.shape[-1]}
+    known: Any = SimpleNamespace(shape=image.shape[1:-1], partial_labels=True, **names)
     keras.backend.clear_session()
     method = build_method(alone, experiment.networks, known, Path())
     batches = tf.data.Dataset.from_tensors(batch).repeat()
@@ -48,13 +51,13 @@ def _seconds_of_turn(stage: Stage, turn: str, experiment: Experiment, batch: Any
     return (time.perf_counter() - start) / STEPS
 
 
-def _noise(stage: Stage, shape: tuple[int, ...], n_classes: int) -> dict[str, Any]:
-    """A batch for the method of a stage, every second scan labelled."""
+def _noise(stage: Stage, image: tuple[int, ...], n_classes: int) -> dict[str, Any]:
+    """A batch of images of the size ``image (*S, K)`` for the method of a stage, every second scan labelled."""
     rng, n = np.random.default_rng(0), stage.batch_size
     label_weight = np.ones((n, n_classes), np.float32) * (np.arange(n) % 2 == 0)[:, None]
     sample = {
-        "image": rng.random((n, *shape, 1), np.float32),
-        "label": rng.integers(0, n_classes, (n, *shape), np.int32),
+        "image": rng.random((n, *image), np.float32),
+        "label": rng.integers(0, n_classes, (n, *image[:-1]), np.int32),
         "label_weight": label_weight,
         "subject": np.full(n, "noise"),
     }

@@ -60,12 +60,15 @@ def make_batch(stream):
 @pytest.mark.parametrize("subclassed", [True, False], ids=["subclassed", "functional"])
 @pytest.mark.parametrize("name", method_names())
 def test_any_keras_model_can_be_a_network(name, subclassed, monkeypatch, tmp_path):
-    monkeypatch.setattr(building, "build_net", lambda role, _, shape, n_classes: foreign_net(role, shape, subclassed))
+    monkeypatch.setattr(building, "build_net", lambda role, _, shape, *sizes: foreign_net(role, shape, subclassed))
     turns = dict.fromkeys((turn for turn, n in method_class(name).default_turns.items() if n), 1)
     stage = Stage("stage", name, steps=10, turns=turns)
     keras.utils.set_random_seed(0)
     method = building.build_method(
-        stage, Networks(), SimpleNamespace(shape=SHAPE, class_names=CLASSES, partial_labels=True), None
+        stage,
+        Networks(),
+        SimpleNamespace(shape=SHAPE, class_names=CLASSES, partial_labels=True, channel_names=("image",)),
+        None,
     )
     before = {net: method.nets[net].get_weights() for net in method.nets}
     batch = make_batch(method.stream)

@@ -62,7 +62,12 @@ def build(name, shape):
         learning_rates=dict.fromkeys(turns, 3e-3),
     )
     keras.utils.set_random_seed(0)
-    method = build_method(stage, NETWORKS, SimpleNamespace(shape=shape, class_names=CLASSES, partial_labels=True), None)
+    method = build_method(
+        stage,
+        NETWORKS,
+        SimpleNamespace(shape=shape, class_names=CLASSES, partial_labels=True, channel_names=("image",)),
+        None,
+    )
     if "registration" in method.nets:  # which begins at the identity, where a label could not be felt
         for layer in method.nets["registration"].submodules:  # it may be in a network within
             if layer.name == "flow":

@@ -54,7 +54,9 @@ def test_all_are_found_by_their_names(installed):
 
 def test_method_and_network_train_and_the_data_set_has_its_grid(installed):
     assert builder_and_config("balls")[1].shape == (16, 16)
-    dataset = SimpleNamespace(shape=(16, 16), class_names=("background", "ball"), partial_labels=True)
+    dataset = SimpleNamespace(
+        shape=(16, 16), class_names=("background", "ball"), partial_labels=True, channel_names=("image",)
+    )
     method = build_method(Stage("one", "fit_labels", steps=10), Networks(segmentation="linear"), dataset, None)
     image = np.random.default_rng(0).random((1, 16, 16, 1), np.float32)
     sample = {"image": image, "label": (image[..., 0] > 0.5).astype(np.int32), "label_weight": np.ones((1, 2), "f")}

@@ -156,7 +156,12 @@ def test_the_loss_is_that_of_the_stage(method, shape, registration):
     weights = {name: 0.5 + i for i, name in enumerate(terms) if not name.startswith("anatomy")}
     stage = Stage("stage", method, 10, weights={"registration": weights}, similarity="local_ncc")
     networks = Networks(registration, Light((4, 8)))
-    trained = build_method(stage, networks, SimpleNamespace(shape=shape, class_names="abc", partial_labels=True), None)
+    trained = build_method(
+        stage,
+        networks,
+        SimpleNamespace(shape=shape, class_names="abc", partial_labels=True, channel_names=("image",)),
+        None,
+    )
     for layer in trained.nets["registration"].submodules:
         if layer.name == "flow":  # else it begins at the identity
             layer.kernel.assign(tf.random.stateless_normal(layer.kernel.shape, (0, 1), stddev=0.3))

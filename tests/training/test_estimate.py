@@ -23,5 +23,5 @@ def test_each_turn_counts_as_often_as_it_is_made(monkeypatch):
 def test_updates_of_samples_and_of_pairs_are_made_and_timed():
     made = make_experiment("phantom_knee", tiny=True, settings=["networks.registration=voxelmorph"])
     assert [stage.sources for stage in made.stages[:2]] == [(), ()]
-    found = estimate.seconds_of_updates(dataclasses.replace(made, stages=made.stages[:2]), (16, 16), 3)
+    found = estimate.seconds_of_updates(dataclasses.replace(made, stages=made.stages[:2]), (16, 16), 3, n_channels=2)
     assert 0 < found < float("inf")

@@ -52,7 +52,7 @@ def save_nets(folder):
 def test_a_stage_begins_with_the_networks_of_files(kind, tmp_path):
     nets, images = save_nets(tmp_path)
     networks = Networks(segmentation=f"{tmp_path}/{kind}.keras", registration=f"{tmp_path}/registration.keras")
-    dataset = SimpleNamespace(shape=SHAPE, class_names=CLASSES, partial_labels=True)
+    dataset = SimpleNamespace(shape=SHAPE, class_names=CLASSES, partial_labels=True, channel_names=("image",))
     method = build_method(Stage("joint", "deepatlas", steps=10), networks, dataset, tmp_path)
     found = labeller(method.nets["segmentation"])(images[0, 0])
     np.testing.assert_array_equal(found, np.argmax(nets[kind](images[0])[0], axis=-1))
@@ -67,7 +67,7 @@ def test_a_stage_begins_with_the_networks_of_files(kind, tmp_path):
 )
 def test_a_method_is_told_whether_labels_may_be_partial(partial_labels, batch_size, expected):
     """A batch of two may have one image with a label and one without."""
-    dataset = SimpleNamespace(shape=SHAPE, class_names=CLASSES, partial_labels=partial_labels)
+    dataset = SimpleNamespace(shape=SHAPE, class_names=CLASSES, partial_labels=partial_labels, channel_names=("image",))
     stage = Stage("joint", "deepatlas", steps=10, batch_size=batch_size)
     networks = Networks(VoxelMorphRegistration((4, 4), (4, 4, 4)), Light((4, 8)))
     assert build_method(stage, networks, dataset, None).partial_labels is expected

@@ -32,7 +32,10 @@ def joint_method(precision, shape):
     keras.utils.set_random_seed(0)
     stage = Stage("joint", "deepatlas", 100, turns={"registration": 1, "segmentation": 1})
     return build_method(
-        stage, networks(precision), SimpleNamespace(shape=shape, class_names=CLASSES, partial_labels=True), None
+        stage,
+        networks(precision),
+        SimpleNamespace(shape=shape, class_names=CLASSES, partial_labels=True, channel_names=("image",)),
+        None,
     )
 
 
