@@ -16,9 +16,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from deepatlas_tf import apply
+from deepatlas_tf.apply import foreground
 from deepatlas_tf.apply.grids import anatomy, covering_transform, cropped
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.runs import windows
 from deepatlas_tf.runs.model import TrainedModel
 from deepatlas_tf.scans import nifti
 from deepatlas_tf.scans.intensity import rescale
@@ -172,9 +173,10 @@ def test_the_clients_grid_does_not_depend_on_a_border(mode, exported, scans, tmp
     np.testing.assert_allclose(np.asarray(found.dataobj), np.asarray(expected.dataobj), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["foreground.py", "windows.py"])
-def test_the_clients_find_the_anatomy_as_the_package_does(name):
-    assert (EXAMPLES / name).read_bytes() == Path(apply.__path__[0], name).read_bytes()
+@pytest.mark.parametrize("module", [foreground, windows], ids=["foreground", "windows"])
+def test_the_clients_find_the_anatomy_as_the_package_does(module):
+    path = Path(module.__file__)
+    assert (EXAMPLES / path.name).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("script", ["serving_client.py", "rest_client.py"])
