@@ -1,7 +1,7 @@
 """A NIfTI scan on the grid that an exported model takes, and the model's labels back on the scan's own grid.
 
 Used by serving_client.py and rest_client.py; copy it together with them, foreground.py and windows.py, which are those
-of deepatlas_tf.apply. Needs NumPy, SciPy and nibabel, neither deepatlas_tf nor TensorFlow.
+of deepatlas_tf. Needs NumPy, SciPy and nibabel, neither deepatlas_tf nor TensorFlow.
 """
 
 import json
