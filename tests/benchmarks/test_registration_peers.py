@@ -178,7 +178,13 @@ def test_fields_of_aligned_scans_are_brought_to_the_grid_of_the_peers(tmp_path, 
             yield {**sample, **plain, "subject": name.encode()}
 
     about = {"name": "made_up", "shape": SHAPE, "spacing": SPACING, "class_names": ("background", "blob")}
-    about |= {"synthetic": True, "subjects": names, "labelled": names, "domains": dict.fromkeys(names["test"], "")}
+    about |= {
+        "channel_names": ("image",),
+        "synthetic": True,
+        "subjects": names,
+        "labelled": names,
+        "domains": dict.fromkeys(names["test"], ""),
+    }
     plain = SimpleNamespace(**about, alignment="none", samples=lambda split: Listed(samples(split)))
     aligned = SimpleNamespace(**about, alignment="affine", measured=lambda split: samples(split, aligned=True))
     run_folder = SimpleNamespace(path=tmp_path / "brains", data=dict, record=dict, model=lambda: grid_of(about))
