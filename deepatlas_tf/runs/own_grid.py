@@ -33,8 +33,8 @@ def segment_to_source(
     same result.
 
     Args:
-        segment: function ``image (*S, 1) -> class probabilities (*S, C)``.
-        image: ``(*S, 1)`` on the network's grid.
+        segment: function ``image (*S, K) -> class probabilities (*S, C)``.
+        image: ``(*S, K)`` on the network's grid.
         size: ``(D,)`` voxels of the images that the network was trained on.
         transform: between the scan's grid and that of ``image``.
         keep_probabilities: they need four bytes a voxel and class.

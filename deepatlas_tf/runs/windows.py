@@ -14,7 +14,7 @@ WIDTH = 0.125  # standard deviation of a window's weights, in windows (as nnU-Ne
 
 
 def apply_in_windows(function: Callable, image: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """``function(image (*S, 1)) -> (*S, C)`` in windows of ``size (D,)``; one call where the image is not larger.
+    """``function(image (*S, K)) -> (*S, C)`` in windows of ``size (D,)``; one call where the image is not larger.
 
     Where windows overlap, they are averaged with the weights of a Gaussian about the middle of each.
     """
