@@ -211,10 +211,16 @@ def check_of_volumes(model: Path, grid: Grid) -> None:
 
 
 def warped_names(channels: Sequence[str]) -> list[str]:
-    """The files of the warped scan: of one channel ``warped.nii.gz``, of several ``warped_CHANNEL.nii.gz`` for each."""
+    """The files of the warped scan: of one channel ``warped.nii.gz``, of several ``warped_CHANNEL.nii.gz`` for each.
+
+    Where two channels would have one file, they have their numbers in the place of their names.
+    """
     if len(channels) == 1:
         return [WARPED]
-    return [WARPED.replace("warped", f"warped_{re.sub(r'[^A-Za-z0-9.-]+', '_', name)}") for name in channels]
+    words = [re.sub(r"[^A-Za-z0-9.-]+", "_", name) for name in channels]
+    if len({word.lower() for word in words}) < len(words):
+        words = [f"{number:04}" for number in range(len(words))]
+    return [WARPED.replace("warped", f"warped_{word}") for word in words]
 
 
 def read_volume(paths: Sequence[Path], channels: Sequence[str], subject: str) -> Nifti:

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from deepatlas_tf.apply import register as register_module
 from deepatlas_tf.apply.fields import Field, write_field
-from deepatlas_tf.apply.register import register_files
+from deepatlas_tf.apply.register import register_files, warped_names
 from deepatlas_tf.cli import main
 from deepatlas_tf.runs.model import TrainedModel
 from deepatlas_tf.types import DataError
@@ -290,3 +290,9 @@ def test_fields_need_no_tensorflow(tmp_path, write_nifti):
     """Warping and Jacobians start at once."""
     code = "import sys; from deepatlas_tf.apply import field_commands; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_each_channel_has_a_file_of_its_own():
+    assert warped_names(("image",)) == ["warped.nii.gz"]
+    assert warped_names(("t1", "t2 (fat)")) == ["warped_t1.nii.gz", "warped_t2_fat_.nii.gz"]
+    assert warped_names(("t(1)", "t[1]", "T 1 ")) == [f"warped_000{k}.nii.gz" for k in range(3)]
