@@ -3,12 +3,14 @@
 import argparse
 from pathlib import Path
 
+from deepatlas_tf.types import SettingError
 from deepatlas_tf.view import add_option, turned
 
 EXAMPLES = """\
   deepatlas evaluate runs/hippo5 --split validation
   deepatlas evaluate runs/hippo5 --instance-steps 100 --anatomy
   deepatlas evaluate runs/hippo5 --atlases 5
+  deepatlas evaluate runs/hippo5 --split validation --learn2reg submission --pairs pairs_val.csv
 """
 
 
@@ -35,16 +37,45 @@ def add_arguments(evaluate: argparse.ArgumentParser) -> None:
         metavar="N",
         help="measure segmentations in which N label maps of training, registered to the scan, vote, too",
     )
+    evaluate.add_argument(
+        "--learn2reg",
+        type=Path,
+        metavar="OUT",
+        help="write the displacement fields of the last stage, refined as asked for, as the Learn2Reg challenge does",
+    )
+    evaluate.add_argument(
+        "--pairs", type=Path, metavar="CSV", help="of --learn2reg, columns fixed and moving; default: those measured"
+    )
+    evaluate.add_argument("--overwrite", action="store_true", help="replace displacement fields that are there")
     add_option(evaluate)
     evaluate.add_argument("--data-dir", type=Path, help="as for train")
     evaluate.add_argument("--manual-dir", type=Path, help="as for train")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure the finished stages of the run."""
+    """Measure the finished stages of the run, and write the displacement fields that are asked for."""
     from deepatlas_tf.run import evaluate  # TensorFlow takes seconds to import: not for --help
 
+    if args.pairs is not None and args.learn2reg is None:
+        raise SettingError("--pairs is for the displacement fields of --learn2reg")
     data = {"data_dir": args.data_dir, "manual_dir": args.manual_dir}
     more = {"instance_steps": args.instance_steps, "anatomy": args.anatomy, "atlases": args.atlases}
+    if args.learn2reg is not None:
+        _write_fields(args, data)
     with turned(args.neurological):
         evaluate(args.workdir, args.split, **more, **data)
+
+
+def _write_fields(args: argparse.Namespace, data: dict[str, Path | None]) -> None:
+    from deepatlas_tf.apply.learn2reg import preceding_pairs, read_pairs, write_submission
+    from deepatlas_tf.run import dataset_of_run
+    from deepatlas_tf.runs.model import TrainedModel
+
+    model, dataset = TrainedModel(args.workdir), dataset_of_run(args.workdir, **data)
+    if args.pairs is None and len(set(dataset.domains.values())) > 1:
+        raise SettingError(f"--learn2reg: {dataset.name} has several domains: name the pairs with --pairs")
+    subjects = dataset.subjects[args.split]
+    n = model.settings["evaluation"]["pairs_per_subject"]
+    pairs = preceding_pairs(subjects, n) if args.pairs is None else read_pairs(args.pairs, subjects)
+    register = model.registrar(None, args.instance_steps, args.anatomy)
+    write_submission(register, dataset, pairs, args.learn2reg, args.overwrite)

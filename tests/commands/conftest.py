@@ -47,6 +47,7 @@ def write_run(
     experiment = {
         "data": {"dataset": "phantom_knee", "labels": 3},
         "stages": [{"name": name, **settings} for name in stages],
+        "evaluation": {"pairs_per_subject": 1},
     }
     model = {"dataset": "phantom_knee", "synthetic": True, "class_names": CLASSES, "shape": SHAPE, "spacing": SPACING}
     model |= {"channel_names": channels} if len(channels) > 1 else {}  # as runs of before there could be several
