@@ -2,8 +2,8 @@
 
 The grid: voxels of the median spacing, and the smallest shape (a multiple of 8 along each axis) that holds, about the
 centres of the scans, all that is labelled and the foreground of 95 % of them. Where that has more than a million voxels
-(a quarter of a million in 2D), the finest axes are made coarser, all to the same voxel size, until it has not; an axis
-that is coarser than that stays as it is.
+(a quarter of a million in 2D; ``data.max_voxels`` sets another limit), the finest axes are made coarser, all to the
+same voxel size, until it has not; an axis that is coarser than that stays as it is.
 """
 
 import math
@@ -16,7 +16,7 @@ import numpy as np
 from deepatlas_tf.datasets.listing import ListedScan
 from deepatlas_tf.messages import progress
 from deepatlas_tf.scans import checks, nifti
-from deepatlas_tf.types import DataError
+from deepatlas_tf.types import DataError, SettingError
 
 MAX_VOXELS = {2: 2**18, 3: 2**20}
 MULTIPLE = 8  # the networks halve the grid three times or more
@@ -68,13 +68,27 @@ def fingerprint(scans: Sequence[ListedScan], n_axes: int) -> Fingerprint:
     return Fingerprint(spacings, foreground, anatomy, frozenset(numbers))
 
 
-def choose_grid(
-    found: Fingerprint, shape: Sequence[int] | None = None, spacing: Sequence[float] | None = None
-) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """The (shape, spacing in mm) by the rule of this module; one of them may be given.
+class WantedGrid(NamedTuple):
+    """What is asked for: shape (D,), spacing (D,) in mm; what is None is chosen, with at most so many voxels."""
 
-    For a given shape the spacing is the median, made coarser until the shape holds the foreground.
+    shape: tuple[int, ...] | None = None
+    spacing: tuple[float, ...] | None = None
+    max_voxels: int | None = None
+
+
+ANY = WantedGrid()
+
+
+def choose_grid(found: Fingerprint, wanted: WantedGrid = ANY) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """The (shape, spacing in mm) by the rule of this module.
+
+    For a given shape the spacing is the median, made coarser until the shape holds the foreground. A given shape or
+    spacing may have any number of voxels.
     """
+    shape, spacing, most_voxels = wanted
+    fewest = (2 * MULTIPLE) ** found.spacings.shape[1]
+    if most_voxels is not None and most_voxels < fewest:
+        raise SettingError(f"data.max_voxels={most_voxels}: a grid has {fewest} voxels at least")
     most = np.percentile(found.foreground, COVERED, axis=0, method="inverted_cdf")
     extent = np.maximum(most, found.anatomy.max(axis=0))
     median = np.array([float(f"{value:.4g}") for value in np.median(found.spacings, axis=0)])
@@ -86,7 +100,7 @@ def choose_grid(
         least = _round_up(needed[too_fine].max()) if too_fine.any() else 0
         return tuple(shape), tuple(np.maximum(median, least).tolist())
     least = median.min()
-    while math.prod(_shape(extent, np.maximum(median, least))) > MAX_VOXELS[len(median)]:
+    while math.prod(_shape(extent, np.maximum(median, least))) > (most_voxels or MAX_VOXELS[len(median)]):
         least = _round_up(least * 1.001)
     chosen = np.maximum(median, least)
     return _shape(extent, chosen), tuple(chosen.tolist())

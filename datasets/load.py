@@ -13,6 +13,7 @@ import numpy as np
 
 import deepatlas_tf.datasets
 from deepatlas_tf.datasets.alignment import NONE, parse, plain_to_network
+from deepatlas_tf.datasets.choose_grid import WantedGrid
 from deepatlas_tf.datasets.folds import fold_of
 from deepatlas_tf.datasets.prepare import prepare, quiet
 from deepatlas_tf.datasets.source import Source, check_source
@@ -126,8 +127,9 @@ def load_dataset(
         fold: of a cross-validation, see :mod:`deepatlas_tf.datasets.folds`; 0 is the splits as they were prepared.
         folds: how many there are; 0 for as many as the test split makes.
         grid: ``shape``, ``spacing``: the network's grid (voxels; mm); None is the default. ``n_subjects``: only for
-            synthetic data. ``alignment``: ``none``, ``rigid`` or ``affine``, see ``deepatlas_tf.datasets.alignment``.
-            ``own_labels``: the records hold the label maps on the scans' own grids, too.
+            synthetic data. ``max_voxels``: only for your own scans, of a grid that is chosen. ``alignment``: ``none``,
+            ``rigid`` or ``affine``, see ``deepatlas_tf.datasets.alignment``. ``own_labels``: the records hold the label
+            maps on the scans' own grids, too.
 
     Raises:
         MissingDataError: the scans are not in ``manual_dir``. DataError: unknown name, unusable scans, or scans in
@@ -139,6 +141,8 @@ def load_dataset(
             raise SettingError("n_subjects is for synthetic data: --dataset nifti takes all scans that it is given")
         builder = _own_scans(data_dir, manual_dir, workdir, grid)
     else:
+        if grid.pop("max_voxels", None) is not None:
+            raise SettingError(f"data.max_voxels is for a grid that is chosen: {name} has its own, see data.shape")
         builder = prepared_builder(name, data_dir, manual_dir, **grid)
     return fold_of(data_set(name, builder), fold, folds)
 
@@ -223,7 +227,8 @@ def _own_scans(data_dir, manual_dir, workdir, grid):
     in_run = None if workdir is None else Path(workdir) / "data"
     kept = (data_dir if manual_dir is not None else in_run) or tfds.core.constants.DATA_DIR
     module = importlib.import_module("deepatlas_tf.datasets.nifti.nifti_dataset_builder")
-    return module.prepared_builder(source, kept, **grid)
+    wanted = WantedGrid(*(grid.pop(name, None) for name in WantedGrid._fields))
+    return module.prepared_builder(source, kept, wanted, **grid)
 
 
 def _absolute(path: PathLike) -> Path:

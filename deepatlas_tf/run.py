@@ -158,6 +158,7 @@ def load_data(
         manual_dir=manual_dir,
         shape=data.shape,
         spacing=data.spacing,
+        max_voxels=data.max_voxels,
         n_subjects=data.n_subjects,
         alignment=data.alignment,
         fold=data.fold,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from deepatlas_tf.datasets.alignment import NONE
-from deepatlas_tf.datasets.choose_grid import choose_grid, common_axes, fingerprint
+from deepatlas_tf.datasets.choose_grid import ANY, WantedGrid, choose_grid, common_axes, fingerprint
 from deepatlas_tf.datasets.listing import LAYOUTS, Listing, check_listing, labelled_domains, read_listing
 from deepatlas_tf.datasets.prepare import is_prepared, prepare, quiet
 from deepatlas_tf.datasets.scan_builder import Scan, ScanBuilder
@@ -92,8 +92,7 @@ class Builder(ScanBuilder):
 def prepared_builder(
     source: str | os.PathLike | None,
     prepared_dir: str | os.PathLike,
-    shape: Sequence[int] | None = None,
-    spacing: Sequence[float] | None = None,
+    grid: WantedGrid = ANY,
     beam: Any = None,
     alignment: str = NONE,
     own_labels: bool = False,
@@ -104,7 +103,7 @@ def prepared_builder(
         source: the folder or CSV (``deepatlas_tf.datasets.listing``). None takes the only copy in ``prepared_dir``.
         prepared_dir: where the TFRecords are kept; the source is only read. A copy of scans, list or class names that
             have changed since (by size and time of the files) is replaced.
-        shape, spacing: the network's grid (voxels; mm); what is None is chosen (``deepatlas_tf.datasets.choose_grid``).
+        grid: of the network.
         beam: PipelineOptions of Apache Beam, to prepare it with its workers.
         alignment: to which reference scans are aligned, see ``deepatlas_tf.datasets.alignment``.
         own_labels: keep the label maps on the scans' own grids, too.
@@ -118,10 +117,10 @@ def prepared_builder(
     else:
         listing = read_listing(source)
         check_listing(listing)
-        prefix, name = _names(listing, shape, spacing, alignment)
+        prefix, name = _names(listing, grid, alignment)
         folder = prepared_dir / Builder.name / name / str(Builder.VERSION)
         if not is_prepared(folder):
-            config = _config(name, listing, shape, spacing)
+            config = _config(name, listing, grid)
             config.alignment, config.own_labels = alignment, own_labels
             prepare(Builder, config, prepared_dir, beam_options=beam)
             _remove_others(prepared_dir / Builder.name, prefix, name.rpartition("_")[2])
@@ -129,8 +128,8 @@ def prepared_builder(
         return tfds.builder_from_directory(folder)
 
 
-def _config(name: str, listing: Listing, shape: Sequence[int] | None, spacing: Sequence[float] | None) -> NiftiConfig:
-    n_axes = common_axes(listing.scans)
+def _config(name: str, listing: Listing, wanted: WantedGrid) -> NiftiConfig:
+    n_axes, (shape, spacing, _) = common_axes(listing.scans), wanted
     for values in (shape, spacing):
         if values is not None:
             volume_config(values, values)  # raises for values that are no grid
@@ -142,7 +141,7 @@ def _config(name: str, listing: Listing, shape: Sequence[int] | None, spacing: S
         training = set(split_listed(listing.scans)["train"])
         found = fingerprint([scan for scan in listing.scans if scan.subject in training], n_axes)
         if shape is None or spacing is None:
-            shape, spacing = choose_grid(found, shape, spacing)
+            shape, spacing = choose_grid(found, wanted)
         listing = listing._replace(labels=listing.labels or _found_labels(listing, found.numbers))
         check_listing(listing)  # labelled_classes can be compared with the classes only now
     if len(listing.labels) > MAX_CLASSES:
@@ -168,9 +167,7 @@ def _found_labels(listing: Listing, numbers: Iterable[int]) -> dict[str, tuple[i
     return {BACKGROUND: (0,), **{f"class_{number}": (number,) for number in classes}}
 
 
-def _names(
-    listing: Listing, shape: Sequence[int] | None, spacing: Sequence[float] | None, alignment: str
-) -> tuple[str, str]:
+def _names(listing: Listing, wanted: WantedGrid, alignment: str) -> tuple[str, str]:
     """The start of the names of all copies of this source, and the name of this one.
 
     The last part of the name is a digest of the files' states and the classes.
@@ -178,7 +175,9 @@ def _names(
     path = os.path.realpath(listing.path)
     stem = re.sub(r"\W+", "_", pathlib.Path(path).stem).strip("_") or "scans"
     prefix = f"{stem}-{_digest(path)[:6]}_"
-    grid = ["x".join(f"{value:g}" for value in values or ()) or "auto" for values in (shape, spacing)]
+    grid = ["x".join(f"{value:g}" for value in values or ()) or "auto" for values in wanted[:2]]
+    if wanted.max_voxels is not None:
+        grid.append(f"{wanted.max_voxels}voxels")
     state = [[*scan[:1], *scan[3:6], *map(_file_state, (*scan[1:3], *scan.others))] for scan in listing.scans]
     channels = listing.channel_names if len(listing.channel_names) > 1 else ()
     if alignment != NONE:

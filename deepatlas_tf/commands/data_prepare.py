@@ -45,10 +45,12 @@ def run(args: argparse.Namespace) -> None:
     if data.dataset == "nifti":
         if not (args.manual_dir and args.data_dir):
             raise SettingError("nifti needs both: --manual-dir, your scans' folder or CSV, and --data-dir to keep them")
+        from deepatlas_tf.datasets.choose_grid import WantedGrid
         from deepatlas_tf.datasets.nifti import nifti_dataset_builder
 
+        wanted = WantedGrid(data.shape, data.spacing, data.max_voxels)
         builder = nifti_dataset_builder.prepared_builder(
-            args.manual_dir, args.data_dir, data.shape, data.spacing, options, data.alignment
+            args.manual_dir, args.data_dir, wanted, options, data.alignment
         )
     else:
         grid = {name: getattr(data, name) for name in ("shape", "spacing", "n_subjects", "alignment")}

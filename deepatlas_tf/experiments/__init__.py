@@ -28,7 +28,8 @@ def get_experiment(dataset: str, tiny: bool = False) -> Experiment:
     name, variant = dataset.split("/")[0], "/" in dataset
     if name not in names and name in dataset_names():
         experiment = get_experiment("nifti", tiny=tiny)
-        return dataclasses.replace(experiment, name=name, data=dataclasses.replace(experiment.data, dataset=dataset))
+        data = dataclasses.replace(experiment.data, dataset=dataset, max_voxels=None)
+        return dataclasses.replace(experiment, name=name, data=data)
     if name not in names:
         near = difflib.get_close_matches(name, names) or names
         raise SettingError(f"there is no data set {name!r}; there are: {', '.join(near)}")
@@ -38,6 +39,5 @@ def get_experiment(dataset: str, tiny: bool = False) -> Experiment:
         return experiment
     if hasattr(module, "variant_data"):
         return dataclasses.replace(experiment, data=module.variant_data(dataset.partition("/")[2], tiny))
-    # the grid is the variant's own
-    data = dataclasses.replace(experiment.data, dataset=dataset, shape=None, spacing=None)
-    return dataclasses.replace(experiment, data=data)
+    own_grid = {} if tiny else {"shape": None, "spacing": None}
+    return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, dataset=dataset, **own_grid))

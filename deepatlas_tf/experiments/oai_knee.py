@@ -27,4 +27,6 @@ def get_experiment(tiny: bool = False) -> Experiment:
         stages.append(dataclasses.replace(stage, steps=stage.steps * 10, turns=turns, augmentation=MILD))
     data = Data("oai_knee", labels=5)
     experiment = dataclasses.replace(template, name="oai_knee", data=data, stages=tuple(stages))
-    return experiment.tiny() if tiny else experiment
+    if not tiny:
+        return experiment
+    return dataclasses.replace(experiment.tiny(), data=Data("oai_knee", (40, 40, 32), (3.5, 3.5, 3.5), labels=5))

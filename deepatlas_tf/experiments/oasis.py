@@ -23,5 +23,15 @@ def get_experiment(tiny: bool = False) -> Experiment:
     """The stages of the hippocampus, with the changes of pose that are left after affine alignment."""
     template = hippocampus.get_experiment()
     stages = tuple(dataclasses.replace(stage, augmentation=MILD) for stage in template.stages)
-    experiment = dataclasses.replace(template, name="oasis", data=Data("oasis", labels=5), stages=stages)
+    experiment = dataclasses.replace(template, name="oasis", data=variant_data(None, tiny), stages=stages)
     return experiment.tiny() if tiny else experiment
+
+
+def variant_data(variant: str | None, tiny: bool = False) -> Data:
+    """The data of a variant, on its own grid; the variants of slices end in ``_2d``."""
+    data = Data(f"oasis/{variant}" if variant else "oasis", labels=5)
+    if not tiny:
+        return data
+    slices = variant is not None and variant.endswith("_2d")
+    shape, spacing = ((40, 48), (4.0, 4.0)) if slices else ((40, 56, 48), (4.0, 4.0, 4.0))
+    return dataclasses.replace(data, shape=shape, spacing=spacing)

@@ -104,6 +104,7 @@ DATA: dict[str, Check] = {
     "domains": is_list_of(is_text),
     "full_resolution": lambda value: isinstance(value, bool),
     "memory_gib": is_number,
+    "max_voxels": lambda value: value is None or is_axis_size(value),
 }
 MODEL: dict[str, Check] = {
     "class_names": _is_names,

@@ -18,6 +18,7 @@ class Data:
 
     dataset: name of a folder of ``datasets/``, with ``/VARIANT`` where there are several variants.
     shape, spacing: the network's grid in voxels and its voxel size in mm; None takes the data set's default.
+    max_voxels: of a grid that is chosen for scans of one's own; None for a million, in 2D a quarter of it.
     n_subjects: how many subjects a synthetic data set draws; None takes its default.
     labels: how many training subjects keep their label map; None for all.
     fold, folds: which subjects are tested, of how many parts of them; 0, 0 is the data set's splits, see
@@ -41,6 +42,7 @@ class Data:
     domains: tuple[str, ...] = ()
     full_resolution: bool = False
     memory_gib: float = 2.0
+    max_voxels: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("shape", "spacing"):

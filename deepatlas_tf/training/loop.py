@@ -270,7 +270,7 @@ def write_settings(experiment: Experiment, workdir: Path) -> None:
         found = RunFolder(workdir).settings()
         found["networks"] = through_json(networks_dict(networks_from(found.get("networks", {}))))  # with all settings
         # of runs of before there were these settings
-        earlier = {"alignment": NONE, "fold": 0, "folds": 0, "full_resolution": False}
+        earlier = {"alignment": NONE, "fold": 0, "folds": 0, "full_resolution": False, "max_voxels": None}
         found["data"] = earlier | found["data"]
         found["stages"] = [
             {"patience": 0, "pseudo_warped": 0.5, "pseudo_instance_steps": 0, "patches": None, **stage}

@@ -18,6 +18,7 @@ import pytest
 
 from deepatlas_tf.cli import main
 from deepatlas_tf.datasets import beam
+from deepatlas_tf.datasets.choose_grid import WantedGrid
 from deepatlas_tf.datasets.load import builder_and_config, load_dataset, prepared_builder
 from deepatlas_tf.datasets.nifti.nifti_dataset_builder import prepared_builder as own_scans_builder
 from deepatlas_tf.datasets.phantom_knee.phantom_knee_dataset_builder import Builder as PhantomKnee
@@ -235,8 +236,9 @@ def test_what_the_system_refuses_a_worker(tmp_path):
 @needs_beam
 def test_own_scans_with_beam(tmp_path, own_scans):
     listed, options = own_scans(n=6, unlabelled=(1,)), beam.pipeline_options(IN_PROCESS)
-    here = own_scans_builder(listed, tmp_path / "here", (8, 8, 8), (1, 1, 1))
-    there = own_scans_builder(listed, tmp_path / "there", (8, 8, 8), (1, 1, 1), options)
+    grid = WantedGrid((8, 8, 8), (1, 1, 1))
+    here = own_scans_builder(listed, tmp_path / "here", grid)
+    there = own_scans_builder(listed, tmp_path / "there", grid, options)
     assert records(here) == records(there) and len(records(here)["train"]) == 4
 
 

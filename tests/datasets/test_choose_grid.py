@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from deepatlas_tf.datasets import choose_grid as module
-from deepatlas_tf.datasets.choose_grid import Fingerprint, choose_grid, common_axes, fingerprint
+from deepatlas_tf.datasets.choose_grid import Fingerprint, WantedGrid, choose_grid, common_axes, fingerprint
 from deepatlas_tf.datasets.listing import ListedScan
-from deepatlas_tf.types import DataError
+from deepatlas_tf.types import DataError, SettingError
 
 
 def row(subject, image, label=None):
@@ -69,9 +69,19 @@ def test_median_of_the_spacings_and_95_per_cent_of_the_scans():
 
 def test_one_of_shape_and_spacing_may_be_given():
     found = seen((1, 1, 3), (43, 59, 47))
-    assert choose_grid(found, spacing=(2, 2, 2)) == ((24, 32, 24), (2, 2, 2))
-    assert choose_grid(found, shape=(50, 64, 20)) == ((50, 64, 20), (1, 1, 3))
-    assert choose_grid(found, shape=(43, 40, 20)) == ((43, 40, 20), (1.5, 1.5, 3))
+    assert choose_grid(found, WantedGrid(spacing=(2, 2, 2))) == ((24, 32, 24), (2, 2, 2))
+    assert choose_grid(found, WantedGrid((50, 64, 20))) == ((50, 64, 20), (1, 1, 3))
+    assert choose_grid(found, WantedGrid((43, 40, 20))) == ((43, 40, 20), (1.5, 1.5, 3))
+
+
+def test_as_many_voxels_as_are_asked_for():
+    found = seen((1, 1, 3), (160, 200, 165))
+    shape, spacing = choose_grid(found, WantedGrid(max_voxels=2**15))
+    assert 2**14 < np.prod(shape) <= 2**15 and (np.multiply(shape, spacing) >= (160, 200, 165)).all()
+    assert choose_grid(found, WantedGrid(max_voxels=2**40)) == ((160, 200, 56), (1, 1, 3))
+    assert choose_grid(found, WantedGrid(spacing=(2, 2, 2), max_voxels=2**13))[0] == (80, 104, 88)  # as given
+    with pytest.raises(SettingError, match="max_voxels=99: a grid has 4096 voxels at least"):
+        choose_grid(found, WantedGrid(max_voxels=99))
 
 
 def test_fingerprint_of_scans(tmp_path, write_nifti):

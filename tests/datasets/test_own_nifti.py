@@ -227,6 +227,15 @@ def test_manual_dir_is_a_source_too(tmp_path, own_scans):
     assert len(data.subjects["train"]) == 4 and (tmp_path / "kept" / "nifti").is_dir()
 
 
+def test_grids_of_fewer_voxels_are_kept_beside(tmp_path, own_scans):
+    path = own_scans(shape=(40, 30, 30))
+    assert load(tmp_path, path).shape == (40, 32, 32)
+    assert load(tmp_path, path, max_voxels=2**14).shape == (24, 24, 24)
+    assert len(copies(tmp_path)) == 2
+    with pytest.raises(SettingError, match="brains has its own"):
+        load_dataset("brains", data_dir=tmp_path, max_voxels=2**14)
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from deepatlas_tf.experiments import experiment_names, get_experiment
@@ -99,6 +100,14 @@ def test_steps_are_scaled():
     experiment = get_experiment("phantom_knee").scaled(0.1)
     assert [stage.steps for stage in experiment.stages] == [80, 6, 6, 12, 24]
     assert all(stage.steps >= stage.epochs for stage in get_experiment("phantom_knee").scaled(0).stages)
+
+
+@pytest.mark.parametrize("name", [n for n in experiment_names() if n != "nifti"] + ["oasis/seg4_2d", "oasis/seg35"])
+def test_tiny_is_of_a_tiny_grid(name):
+    tiny, whole = get_experiment(name, tiny=True).data, get_experiment(name).data
+    assert np.prod(tiny.shape) <= 2**17 and len(tiny.shape) == len(tiny.spacing) == (2 if "2d" in name else 3)
+    assert (tiny.dataset, whole.shape) == (name, None)
+    assert get_experiment("nifti", tiny=True).data.max_voxels == 2**14
 
 
 @pytest.mark.parametrize(("name", "grid"), [("phantom_knee", (24, 24, 16)), ("phantom_brain", (24, 32, 24))])
