@@ -166,7 +166,9 @@ def volume_table(cases: Sequence[Case], labels: Sequence[Mapping[str, np.ndarray
 def _subjects(data: Mapping[str, Any] | None) -> str:
     if data is None:
         return "not recorded"
-    return ", ".join(f"{len(subjects)} {split}" for split, subjects in data["subjects"].items())
+    labelled = data.get("labelled")  # which earlier versions did not record
+    notes = {split: f" ({len(labelled[split])} with a label map)" if labelled else "" for split in data["subjects"]}
+    return ", ".join(f"{len(subjects)} {split}{notes[split]}" for split, subjects in data["subjects"].items())
 
 
 def _grid(about: dict) -> str:

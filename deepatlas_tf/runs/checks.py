@@ -122,6 +122,7 @@ RECORD: dict[str, Check] = {
     "shape": is_list_of(is_axis_size),
     "spacing": is_list_of(is_voxel_size),
     "subjects": lambda value: is_mapping_of(is_mapping_of(is_text))(value) and set(value) == set(SPLITS),
+    "labelled": lambda value: is_mapping_of(is_list_of(is_text))(value) and set(value) == set(SPLITS),
     "used_labels": is_list_of(is_text),
     "channel_names": _is_names,
 }

@@ -88,7 +88,9 @@ def test_what_was_run_is_told(page, evaluated_run):
     told = {row[0]: row[1] for row in page.tables["What was run"]}
     assert told["data set"] == "phantom_knee" and told["kind of data"].startswith("synthetic")
     assert told["label maps used in training"] == "5 of 18 training subjects"
-    assert told["subjects"] == "18 train, 3 validation, 3 test"
+    assert told["subjects"] == (
+        "18 train (18 with a label map), 3 validation (3 with a label map), 3 test (3 with a label map)"
+    )
     assert told["seed"] == "0" and told["grid"] == "24 x 24 voxels of 5 x 5 mm"
     assert f"tensorflow {record['versions']['tensorflow']}" in told["versions"]
     assert json.dumps(record, indent=2) in page.text and "A trial: no stage has more than 8 steps" in page.text
