@@ -18,7 +18,7 @@ from deepatlas_tf.methods import method_names
 from deepatlas_tf.recipes import get_recipe, recipe_names, stages_of
 from deepatlas_tf.runs.folder import TASKS, RunFolder
 from deepatlas_tf.runs.model import TrainedModel
-from deepatlas_tf.runs.predict import trained_nets
+from deepatlas_tf.runs.predict import ONE_PASS, AtTestTime, trained_nets
 from deepatlas_tf.training.build_stream import used_labels
 from deepatlas_tf.training.config import read_experiment
 from deepatlas_tf.training.experiment import Data, Experiment
@@ -101,10 +101,8 @@ def _announce(dataset: DataSet, experiment: Experiment, workdir: Path) -> None:
 def evaluate(
     workdir: Path,
     split: str = "test",
+    at: AtTestTime = ONE_PASS,
     *,
-    instance_steps: int = 0,
-    anatomy: bool = False,
-    atlases: int = 0,
     data_dir: Path | None = None,
     manual_dir: Path | None = None,
 ) -> Evaluation:
@@ -113,14 +111,12 @@ def evaluate(
     Args:
         workdir: folder of the run.
         split: ``"train"``, ``"validation"`` or ``"test"``.
-        instance_steps: if not 0, registrations refined for each pair by so many steps are measured too.
-        anatomy: and those for which the predictions of the run's segmentation network are aligned as well.
-        atlases: if not 0, segmentations with the first so many label maps of training as atlases are measured too.
+        at: what is measured besides the networks, such as registrations refined for each pair.
         data_dir, manual_dir: as for :func:`train`.
     """
     dataset, settings = dataset_of_run(workdir, data_dir, manual_dir), RunFolder(workdir).settings()
     pairs_per_subject = settings["evaluation"]["pairs_per_subject"]
-    found = measure_and_draw(dataset, workdir, split, pairs_per_subject, instance_steps, anatomy, atlases)
+    found = measure_and_draw(dataset, workdir, split, pairs_per_subject, at)
     of_patches = [stage["patches"] for stage in settings["stages"] if stage.get("patches")]
     if of_patches:
         fine = load_fine(dataset, workdir, of_patches[-1].get("spacing"), data_dir, manual_dir)

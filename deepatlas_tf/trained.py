@@ -27,6 +27,7 @@ from deepatlas_tf.apply.register import check_of_volumes, read_volume, register_
 from deepatlas_tf.apply.segment import segment_scan, segmentation_stage, with_numbers
 from deepatlas_tf.cross_validation import cross_validate
 from deepatlas_tf.runs.atlases import Atlas
+from deepatlas_tf.runs.flips import check_flips
 from deepatlas_tf.runs.model import open_model
 from deepatlas_tf.scans import nifti
 from deepatlas_tf.scans.channels import read_channels
@@ -86,6 +87,7 @@ class Run:
         stage: str | None = None,
         atlases: Sequence[tuple[Scan, Image]] = (),
         instance_steps: int = 0,
+        flips: bool = False,
     ) -> nib.Nifti1Image:
         """The label map of a scan (X, Y, Z), with the numbers that ``deepatlas segment`` writes.
 
@@ -94,14 +96,21 @@ class Run:
             stage: of the run; None takes the one of full resolution, else the last that segments.
             atlases: (image, label map) of scans that vote with the network, see :mod:`deepatlas_tf.runs.atlases`.
             instance_steps: the registration of each atlas is refined by so many steps.
+            flips: the network's result is the mean over the scan and its mirror image, see
+                :mod:`deepatlas_tf.runs.flips`.
 
         Raises:
+            SettingError: flips of what is not its own mirror image.
             DataError: if the scan or an atlas cannot be used, or there is no such network.
         """
         check_refined(atlases, instance_steps)
         stage = segmentation_stage(self.model, stage, with_atlases=bool(atlases))
         grid = self.model.grid_of(stage)
-        segment = self._functions.voting(stage, [self._atlas(*files) for files in atlases], instance_steps)
+        functions = self._functions
+        if flips:
+            check_flips(len(grid.shape), bool(self.model.about.get("left_mirrored")))
+            functions = functions.with_flips(self.class_names)
+        segment = functions.voting(stage, [self._atlas(*files) for files in atlases], instance_steps)
         with _files_of(scan, self.channel_names) as (paths, name):
             source = read_channels(paths, self.channel_names, name, len(grid.shape))
             header = header_of(paths[0])

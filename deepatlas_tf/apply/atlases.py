@@ -9,6 +9,7 @@ import numpy as np
 from deepatlas_tf.apply.grids import anatomy, check_window, cropped, mirrored, network_transform
 from deepatlas_tf.datasets.scan_builder import merge
 from deepatlas_tf.runs.atlases import Atlas, with_atlases
+from deepatlas_tf.runs.flips import with_flips
 from deepatlas_tf.runs.model import Grid
 from deepatlas_tf.runs.predict import Segmenter
 from deepatlas_tf.scans import checks, nifti
@@ -22,6 +23,11 @@ class Functions(NamedTuple):
     segmenter: Callable
     registrar: Callable
     registration_beside: Callable
+
+    def with_flips(self, class_names: Sequence[str]) -> "Functions":
+        """These functions, with a segmenter that takes the mean over a scan and its mirror image."""
+        plain = self.segmenter
+        return self._replace(segmenter=lambda stage: with_flips(plain(stage), class_names))
 
     def voting(self, stage: str | None, atlases: Sequence[Atlas], instance_steps: int) -> Segmenter:
         """The segmentation network of a stage, with the votes of the atlases where there are some."""

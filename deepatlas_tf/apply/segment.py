@@ -17,6 +17,7 @@ from deepatlas_tf.apply.given_scans import GivenScan, channel_files, find_scans
 from deepatlas_tf.apply.grids import anatomy, check_window, cropped, mirrored, network_transform
 from deepatlas_tf.messages import detail, progress, say
 from deepatlas_tf.runs.ensemble import Ensemble
+from deepatlas_tf.runs.flips import check_flips
 from deepatlas_tf.runs.model import ExportedModel, Grid, TrainedModel, note_on_sides, open_model
 from deepatlas_tf.runs.own_grid import Segmentation, segment_to_source
 from deepatlas_tf.runs.predict import Segmenter
@@ -74,7 +75,8 @@ class SegmentationOptions:
     and the model knows right ones; they are mirrored for the network only. stage: of the run, None takes the one of
     full resolution, else the last that segments. overwrite: replace results that are there. atlases: (image, label map)
     of scans that vote with the network, see :mod:`deepatlas_tf.runs.atlases`; with ``mirror`` they are of left sides,
-    too. instance_steps: their registrations are refined by so many steps for each scan.
+    too. instance_steps: their registrations are refined by so many steps for each scan. flips: the network's result is
+    the mean over the scan and its mirror image, see :mod:`deepatlas_tf.runs.flips`.
     """
 
     probabilities: bool = False
@@ -84,6 +86,7 @@ class SegmentationOptions:
     overwrite: bool = False
     atlases: Sequence[tuple[Path, Path]] = ()
     instance_steps: int = 0
+    flips: bool = False
 
 
 def segment_files(
@@ -103,7 +106,7 @@ def segment_files(
 
     Raises:
         DataError: the model or an atlas cannot be used, an output cannot be written, or there is no scan.
-        SettingError: there is nothing to register atlases by, or ``instance_steps`` without atlases.
+        SettingError: no network that registers atlases, ``instance_steps`` without atlases, flips of one side only.
     """
     options = options or SegmentationOptions()
     check_refined(options.atlases, options.instance_steps)
@@ -156,12 +159,15 @@ def segmentation_stage(
 def _segmenter(
     opened: TrainedModel | ExportedModel | Ensemble, options: SegmentationOptions, stage: str | None
 ) -> Segmenter:
-    """The function of the model, with the atlases where there are some."""
+    """The function of the model, with flips and with the atlases where they are asked for."""
     found = []
     for image, label in options.atlases:
         files = channel_files(image, opened.grid.channel_names)
         found.append(read_atlas(files, label, opened.grid, stem(files[0]), options.mirror))
     functions = Functions(opened.segmenter, opened.registrar, opened.registration_beside)
+    if options.flips:
+        check_flips(len(opened.grid.shape), bool(opened.about.get("left_mirrored")))
+        functions = functions.with_flips(opened.grid.class_names)
     return functions.voting(stage, found, options.instance_steps)
 
 

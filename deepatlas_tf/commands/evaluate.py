@@ -38,6 +38,11 @@ def add_arguments(evaluate: argparse.ArgumentParser) -> None:
         help="measure segmentations in which N label maps of training, registered to the scan, vote, too",
     )
     evaluate.add_argument(
+        "--flips",
+        action="store_true",
+        help="measure segmentations that are the mean over a scan and its mirror image, too",
+    )
+    evaluate.add_argument(
         "--learn2reg",
         type=Path,
         metavar="OUT",
@@ -55,15 +60,16 @@ def add_arguments(evaluate: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Measure the finished stages of the run, and write the displacement fields that are asked for."""
     from deepatlas_tf.run import evaluate  # TensorFlow takes seconds to import: not for --help
+    from deepatlas_tf.runs.predict import AtTestTime
 
     if args.pairs is not None and args.learn2reg is None:
         raise SettingError("--pairs is for the displacement fields of --learn2reg")
     data = {"data_dir": args.data_dir, "manual_dir": args.manual_dir}
-    more = {"instance_steps": args.instance_steps, "anatomy": args.anatomy, "atlases": args.atlases}
+    at = AtTestTime(args.instance_steps, args.anatomy, args.atlases, args.flips)
     if args.learn2reg is not None:
         _write_fields(args, data)
     with turned(args.neurological):
-        evaluate(args.workdir, args.split, **more, **data)
+        evaluate(args.workdir, args.split, at, **data)
 
 
 def _write_fields(args: argparse.Namespace, data: dict[str, Path | None]) -> None:

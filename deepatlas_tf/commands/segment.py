@@ -58,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--instance-steps", type=int, default=0, metavar="N", help="refine the registration of each --atlas by N steps"
     )
     parser.add_argument(
+        "--flips",
+        action="store_true",
+        help="the mean over each scan and its mirror image, left and right classes exchanged, in twice the time: for "
+        "anatomy that is its own mirror image, such as a brain",
+    )
+    parser.add_argument(
         "--stage", metavar="NAME", help="of the run; default: the one of full resolution, else the last that segments"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there")

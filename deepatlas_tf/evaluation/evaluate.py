@@ -18,8 +18,9 @@ from deepatlas_tf.metrics.surface import surface_metrics
 from deepatlas_tf.runs.atlases import Atlas, voting
 from deepatlas_tf.runs.data_record import check_not_trained_on, check_same_grid
 from deepatlas_tf.runs.files import write_json, write_rows
+from deepatlas_tf.runs.flips import check_flips, flipped
 from deepatlas_tf.runs.folder import TASKS, RunFolder
-from deepatlas_tf.runs.predict import IDENTITY, Predictors, Registrar, load_predictors, warp_label
+from deepatlas_tf.runs.predict import IDENTITY, ONE_PASS, AtTestTime, Predictors, Registrar, load_predictors, warp_label
 from deepatlas_tf.streams.subjects import read_samples
 from deepatlas_tf.training.unlabelled import registered_subjects, say_unlabelled
 from deepatlas_tf.types import DataError, SettingError
@@ -42,9 +43,7 @@ def evaluate(
     dataset: DataSet,
     split: str = "test",
     pairs_per_subject: int = 1,
-    instance_steps: int = 0,
-    anatomy: bool = False,
-    atlases: int = 0,
+    at: AtTestTime = ONE_PASS,
 ) -> Evaluation:
     """Measure the finished stages of a run; writes ``evaluation/{segmentation,registration}.csv`` and ``summary.json``.
 
@@ -60,25 +59,19 @@ def evaluate(
         split: whose subjects are measured, those with a label map. The measures that need none, of a displacement
             field, are taken of all subjects where none has a label map.
         pairs_per_subject: each subject is the fixed one of so many pairs.
-        instance_steps: if not 0, ``<stage>_instance`` is measured too, the registration of each stage refined for each
-            pair by so many steps on the images, see :mod:`deepatlas_tf.runs.instance`.
-        anatomy: ``<stage>_anatomy`` is measured too, for which the predictions of the run's segmentation network are
-            aligned as well.
-        atlases: if not 0, ``<stage>_atlases`` is measured too, the segmentation of each stage with the first so many
-            label maps of training as atlases, see :mod:`deepatlas_tf.runs.atlases`. Their registrations are refined by
-            ``instance_steps``, on the images.
+        at: what is measured besides the networks: ``<stage>_instance`` and ``<stage>_anatomy``, registrations refined
+            for each pair; ``<stage>_atlases``, segmentations with label maps of training, whose registrations are
+            refined on the images where others are; ``<stage>_flips``.
 
     Raises:
         DataError: if no stage of the run is finished, or there is nothing in the split to be measured; if the run has
             other classes or another grid, or was trained on subjects of the split.
-        SettingError: if there is no registration to be refined; fewer atlases, none to register them, several domains.
+        SettingError: if there is no registration to be refined; fewer atlases, none to register them, several domains;
+            flips of what is not its own mirror image.
     """
     folder = RunFolder(workdir)
     _check_data(folder, dataset, split)
-    samples = _atlases(folder, dataset, atlases)
-    predictors = load_predictors(workdir, instance_steps, anatomy)
-    if samples:
-        predictors = voting(workdir, predictors, samples, refined=bool(instance_steps))
+    predictors = _predictors(folder, dataset, at)
     evaluation = Evaluation(predictors)
     if not has_cases(dataset.subjects, dataset.labelled, split, registers=len(predictors.registrars) > 1):
         raise DataError(f"no subject of the {split} split of {dataset.name} has a label map to compare with")
@@ -86,6 +79,17 @@ def evaluate(
     _add_rows(evaluation, dataset, split, pairs_per_subject)
     _summarise(evaluation, dataset, folder)
     return evaluation
+
+
+def _predictors(folder: RunFolder, dataset: DataSet, at: AtTestTime) -> Predictors:
+    """The functions of the finished stages, and of what is done at test time."""
+    if at.flips:
+        check_flips(len(dataset.shape), bool(folder.model().get("left_mirrored")))  # written before any stage
+    samples = _atlases(folder, dataset, at.atlases)
+    predictors = load_predictors(folder.path, at.instance_steps, at.anatomy)
+    if samples:
+        predictors = voting(folder.path, predictors, samples, refined=bool(at.instance_steps))
+    return flipped(predictors, dataset.class_names) if at.flips else predictors
 
 
 def _add_rows(evaluation: Evaluation, dataset: DataSet, split: str, pairs_per_subject: int) -> None:

@@ -9,6 +9,7 @@ from deepatlas_tf.evaluation.evaluate import Evaluation, evaluate
 from deepatlas_tf.evaluation.own_grid import evaluate_on_own_grids
 from deepatlas_tf.evaluation.summary import comparison_table, remarks
 from deepatlas_tf.messages import say
+from deepatlas_tf.runs.predict import ONE_PASS, AtTestTime
 
 
 def measure_and_draw(
@@ -16,12 +17,10 @@ def measure_and_draw(
     workdir: Path,
     split: str,
     pairs_per_subject: int,
-    instance_steps: int = 0,
-    anatomy: bool = False,
-    atlases: int = 0,
+    at: AtTestTime = ONE_PASS,
 ) -> Evaluation:
     """Measure and draw a run, and print the table and where the pictures are."""
-    evaluation = evaluate(workdir, dataset, split, pairs_per_subject, instance_steps, anatomy, atlases)
+    evaluation = evaluate(workdir, dataset, split, pairs_per_subject, at)
     pictures = draw(workdir, evaluation, dataset, split)
     labelled = len(dataset.labelled[split])
     subjects = f"{labelled} subjects" if labelled else f"{len(dataset.subjects[split])} subjects without a label map"

@@ -19,10 +19,10 @@ from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.ops.labels import mix
 from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.runs.predict import (
-    Labeller,
     Predictors,
     Registrar,
     Segmenter,
+    most_probable,
     registration_beside,
     segmenter,
     warp_image,
@@ -108,10 +108,6 @@ def voting(workdir: Path, predictors: Predictors, atlases: Sequence[Atlas], refi
             raise SettingError(f"--atlases: no finished stage of {workdir} has learned to register images")
         register = predictors.registrars[f"{beside}_instance" if refined else beside]
         segment = segmenter(predictors.segmentation_nets[name])
-        labellers[f"{name}_atlases"] = _labeller(with_atlases(segment, register, atlases))
+        labellers[f"{name}_atlases"] = most_probable(with_atlases(segment, register, atlases))
         domains[f"{name}_atlases"] = predictors.domains[name]
     return dataclasses.replace(predictors, labellers=labellers, domains=domains)
-
-
-def _labeller(segment: Segmenter) -> Labeller:
-    return lambda image: segment(image).argmax(axis=-1).astype(np.int32)

@@ -29,6 +29,25 @@ IDENTITY = "identity"  # the name in the tables of no registration at all
 
 
 @dataclasses.dataclass(frozen=True)
+class AtTestTime:
+    """What is done at test time besides one pass of a stage's network, and measured as rows of its own.
+
+    instance_steps: registrations are refined for each pair by so many steps on the images, see
+    :mod:`deepatlas_tf.runs.instance`. anatomy: and by aligning the predictions of the run's segmentation network, too.
+    atlases: the first so many label maps of training vote, see :mod:`deepatlas_tf.runs.atlases`. flips: the mean over a
+    scan and its mirror image, see :mod:`deepatlas_tf.runs.flips`.
+    """
+
+    instance_steps: int = 0
+    anatomy: bool = False
+    atlases: int = 0
+    flips: bool = False
+
+
+ONE_PASS = AtTestTime()
+
+
+@dataclasses.dataclass(frozen=True)
 class Predictors:
     """What the finished stages of a run have learned, as functions by the name of the method in the tables.
 
@@ -68,6 +87,11 @@ def labeller(net: keras.Model) -> Labeller:
         return np.concatenate([values.argmax(axis=-1).astype(np.int32) for values in parts])
 
     return label
+
+
+def most_probable(segment: Segmenter) -> Labeller:
+    """A function ``image (*S, K) -> label map (*S,)``, the index of the most probable class."""
+    return lambda image: segment(image).argmax(axis=-1).astype(np.int32)
 
 
 def registrar(net: keras.Model) -> Registrar:

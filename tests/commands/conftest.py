@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from deepatlas_tf.cli import main
+from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.registration.voxelmorph import registration_net
 from deepatlas_tf.models.segmentation.light import light_unet
@@ -86,6 +88,26 @@ def exported_registration(tmp_path_factory) -> Path:
 def two_channel_run(tmp_path_factory) -> Path:
     """A run whose scans have the channels t1 and t2."""
     return write_run(tmp_path_factory.mktemp("runs") / "channels", stages=("deepatlas",), channels=("t1", "t2"))
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory):
+    """Eight labelled scans on two grids, as a prepared data set with the grid and the classes of the run."""
+    folder = tmp_path_factory.mktemp("cohort")
+    rng = np.random.default_rng(1)
+    lines = ["subject,image,label"]
+    for number in range(1, 9):
+        shape, affine = GRIDS["flipped" if number % 2 else "permuted"]
+        volume = gaussian_filter(rng.random(shape), 2)
+        label = 1 + (volume > np.median(volume)).astype(np.uint8)
+        name = f"case_{number:03}"
+        for kind, values in (("image", (volume * 1000).astype(np.int16)), ("label", label)):
+            nib.save(nib.Nifti1Image(values, affine), folder / f"{name}_{kind}.nii.gz")
+        lines.append(f"{name},{name}_image.nii.gz,{name}_label.nii.gz")
+    (folder / "labels.csv").write_text("number,name\n1,femur\n2,tibia\n")
+    (folder / "scans.csv").write_text("\n".join(lines))
+    place = {"data_dir": folder / "scans.csv", "workdir": folder / "run"}
+    return load_dataset("nifti", shape=SHAPE, spacing=SPACING, **place)
 
 
 @pytest.fixture

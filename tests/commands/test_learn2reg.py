@@ -10,7 +10,6 @@ from deepatlas_tf.apply.fields import warp_volume
 from deepatlas_tf.apply.learn2reg import between_scans, case_numbers, preceding_pairs
 from deepatlas_tf.apply.register import to_field
 from deepatlas_tf.cli import main
-from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.scans.nifti import Nifti
 from tests.commands.conftest import GRIDS, SHAPE, SPACING
@@ -39,25 +38,6 @@ def test_the_field_warps_as_that_in_mm_does(pair):
     inside = expected != 0
     assert inside.mean() > 0.2 and found.dtype == np.float32
     np.testing.assert_allclose(warped_by_scipy(moving.volume, found)[inside], expected[inside], atol=2e-4)
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    """Eight scans on two grids, as a prepared data set on that of the run."""
-    folder = tmp_path_factory.mktemp("cohort")
-    rng = np.random.default_rng(1)
-    lines = ["subject,image,label"]
-    for number in range(1, 9):
-        shape, affine = GRIDS["flipped" if number % 2 else "permuted"]
-        volume = gaussian_filter(rng.random(shape), 2)
-        label = 1 + (volume > np.median(volume)).astype(np.uint8)
-        name = f"case_{number:03}"
-        for kind, values in (("image", (volume * 1000).astype(np.int16)), ("label", label)):
-            nib.save(nib.Nifti1Image(values, affine), folder / f"{name}_{kind}.nii.gz")
-        lines.append(f"{name},{name}_image.nii.gz,{name}_label.nii.gz")
-    (folder / "scans.csv").write_text("\n".join(lines))
-    place = {"data_dir": folder / "scans.csv", "workdir": folder / "run"}
-    return load_dataset("nifti", shape=SHAPE, spacing=SPACING, **place)
 
 
 @pytest.fixture

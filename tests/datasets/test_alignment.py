@@ -20,6 +20,7 @@ from deepatlas_tf.models.build import build_net
 from deepatlas_tf.run import make_experiment
 from deepatlas_tf.runs.folder import RunFolder, net_path
 from deepatlas_tf.runs.model import open_model
+from deepatlas_tf.runs.predict import AtTestTime
 from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.trained import Run
@@ -147,7 +148,7 @@ def test_a_run_is_measured_where_it_would_be_without_alignment(run):
 
 def test_atlases_are_aligned_as_the_scans_are(run, aligned, scans):
     """With an untrained segmentation network, and a registration that hardly moves: the alignment alone tells much."""
-    means = evaluate(run, aligned, "test", atlases=2).summary
+    means = evaluate(run, aligned, "test", at=AtTestTime(atlases=2)).summary
     alone, voting = (means[f"segmentation_baseline{kind}"]["segmentation"]["dice"]["mean"] for kind in ("", "_atlases"))
     assert alone < 0.5 < 0.8 < voting
     atlases = [tuple(scans.parent / f"{name}{end}.nii.gz" for end in ("", "_l")) for name in ("s1", "s2")]

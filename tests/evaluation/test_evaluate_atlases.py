@@ -14,7 +14,7 @@ from deepatlas_tf.models.build import load_net
 from deepatlas_tf.phantoms.knee import CLASS_NAMES
 from deepatlas_tf.runs.files import write_json
 from deepatlas_tf.runs.folder import RunFolder, net_path
-from deepatlas_tf.runs.predict import load_task_net, registration_beside, segmenter
+from deepatlas_tf.runs.predict import AtTestTime, load_task_net, registration_beside, segmenter
 from deepatlas_tf.training.experiment import Stage
 from deepatlas_tf.types import DataError, SettingError
 
@@ -69,7 +69,7 @@ def fused_dice(sample, atlases, segment, register):
 def test_each_segmentation_is_measured_with_atlases_too(split, steps, finished, dataset):
     """By the stage's own registration, or the last one; in training no subject is its own atlas."""
     folder = finished(SEGMENTATION, JOINT, REGISTRATION)
-    evaluation = evaluate(folder, dataset, split, instance_steps=steps, atlases=2)
+    evaluation = evaluate(folder, dataset, split, at=AtTestTime(instance_steps=steps, atlases=2))
     used = list(dataset.measured("train"))[:2]
     for name, beside in ((SEGMENTATION.name, REGISTRATION.name), (JOINT.name, JOINT.name)):
         register = evaluation.predictors.registrars[f"{beside}_instance" if steps else beside]
@@ -88,7 +88,7 @@ def test_each_segmentation_is_measured_with_atlases_too(split, steps, finished, 
 
 
 def test_the_only_atlas_is_segmented_by_the_network_alone(finished, dataset):
-    rows = evaluate(finished(JOINT), dataset, "train", atlases=1).segmentation_rows
+    rows = evaluate(finished(JOINT), dataset, "train", at=AtTestTime(atlases=1)).segmentation_rows
     found = {}
     for row in rows:
         found.setdefault((row["subject"], row["method"]), []).append(row["dice"])
@@ -134,20 +134,20 @@ def test_without_the_option_there_are_no_atlases(finished, dataset):
 )
 def test_what_cannot_be_measured_is_refused(stages, n, error, message, finished, dataset):
     with pytest.raises(error, match=message) as caught:
-        evaluate(finished(*stages), dataset, atlases=n)
+        evaluate(finished(*stages), dataset, at=AtTestTime(atlases=n))
     assert "\n" not in str(caught.value)
 
 
 def test_atlases_are_the_label_maps_of_training(finished, dataset):
     folder = finished(JOINT, used=["knee9"])
     with pytest.raises(DataError, match="knee9 is no training subject any more: give the splits of training"):
-        evaluate(folder, dataset, atlases=1)
+        evaluate(folder, dataset, at=AtTestTime(atlases=1))
     (folder / "data.json").unlink()
     with pytest.raises(DataError, match="has no data.json: run its training command again, which adds it"):
-        evaluate(folder, dataset, atlases=1)
+        evaluate(folder, dataset, at=AtTestTime(atlases=1))
 
 
 def test_several_domains_are_refused(finished, dataset):
     dataset.domains["knee0"] = "t2"
     with pytest.raises(SettingError, match="--atlases takes scans of one domain, and phantom_knee has several"):
-        evaluate(finished(JOINT), dataset, atlases=1)
+        evaluate(finished(JOINT), dataset, at=AtTestTime(atlases=1))

@@ -10,6 +10,7 @@ from deepatlas_tf.evaluation.evaluate import evaluate
 from deepatlas_tf.phantoms.knee import CLASS_NAMES
 from deepatlas_tf.runs import predict
 from deepatlas_tf.runs.folder import RunFolder
+from deepatlas_tf.runs.predict import AtTestTime
 from deepatlas_tf.training.experiment import Stage
 from deepatlas_tf.types import SettingError
 
@@ -20,7 +21,7 @@ REGISTRATION = Stage("registration_unsupervised", "voxelmorph", steps=1, weights
 
 def test_each_registration_is_measured_refined_too(tmp_path, write_run, made_up_dataset):
     write_run(tmp_path, SEGMENTATION, REGISTRATION)
-    evaluation = evaluate(tmp_path, made_up_dataset(), instance_steps=60)
+    evaluation = evaluate(tmp_path, made_up_dataset(), at=AtTestTime(instance_steps=60))
     methods = ["identity", "registration_unsupervised", "registration_unsupervised_instance"]
     assert [name for name, tasks in evaluation.summary.items() if "registration" in tasks] == methods
     assert list(dict.fromkeys(row["method"] for row in evaluation.registration_rows)) == methods
@@ -55,7 +56,7 @@ def test_anatomies_that_the_segmentation_network_predicts_are_aligned_too(
         return lambda image: known[image.tobytes()]
 
     monkeypatch.setattr(predict, "segmenter", perfect)
-    evaluation = evaluate(tmp_path, dataset, instance_steps=60, anatomy=True)
+    evaluation = evaluate(tmp_path, dataset, at=AtTestTime(instance_steps=60, anatomy=True))
     means = {
         name: tasks["registration"]["dice"]["mean"]
         for name, tasks in evaluation.summary.items()
@@ -85,12 +86,12 @@ def test_the_segmentation_of_a_stage_is_its_own_or_the_last_of_the_run(tmp_path,
 def test_an_anatomy_needs_steps_and_a_segmentation_network(tmp_path, write_run, made_up_dataset):
     write_run(tmp_path, REGISTRATION)
     with pytest.raises(SettingError, match="--anatomy is a part of the refinement for each pair: add --instance-steps"):
-        evaluate(tmp_path, made_up_dataset(), anatomy=True)
+        evaluate(tmp_path, made_up_dataset(), at=AtTestTime(anatomy=True))
     with pytest.raises(SettingError, match="--anatomy needs a segmentation network, and .* has none that is finished"):
-        evaluate(tmp_path, made_up_dataset(), instance_steps=5, anatomy=True)
+        evaluate(tmp_path, made_up_dataset(), at=AtTestTime(instance_steps=5, anatomy=True))
 
 
 def test_a_run_without_a_registration_of_images_is_refused(tmp_path, write_run, made_up_dataset):
     write_run(tmp_path, SEGMENTATION)
     with pytest.raises(SettingError, match="--instance-steps: no finished stage of"):
-        evaluate(tmp_path, made_up_dataset(), instance_steps=5)
+        evaluate(tmp_path, made_up_dataset(), at=AtTestTime(instance_steps=5))
