@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import nibabel as nib
 import numpy as np
@@ -31,6 +31,9 @@ from deepatlas_tf.runs.flips import check_flips
 from deepatlas_tf.runs.model import open_model
 from deepatlas_tf.scans import nifti
 from deepatlas_tf.scans.channels import read_channels
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Image = str | os.PathLike | nib.spatialimages.SpatialImage
 Scan = Image | Sequence[Image]
@@ -184,6 +187,17 @@ def _file_of(image: Image) -> Iterator[Path]:
         yield path
 
 
+class TrainOptions(TypedDict, total=False):
+    """Further options of :func:`train`, for editors and type checkers."""
+
+    method: str
+    seed: int | None
+    steps_scale: float
+    tiny: bool
+    config: str | os.PathLike | None
+    init_from: str | os.PathLike | None
+
+
 def train(
     scans: str | os.PathLike | None = None,
     labels: int | None = None,
@@ -192,7 +206,7 @@ def train(
     dataset: str | None = None,
     folds: int | None = None,
     settings: Iterable[str] = (),
-    **options: Any,
+    **options: "Unpack[TrainOptions]",
 ) -> Run:
     """Train, measure and draw, as ``deepatlas train`` does; the same call goes on with an interrupted run.
 
@@ -212,13 +226,14 @@ def train(
         DataError: if the scans cannot be used, or ``workdir`` holds another run.
         SettingError: if there is no such method or setting, or there are fewer label maps than folds.
     """
+    asked: dict[str, Any] = {**options}
     for name in ("config", "init_from"):
-        options[name] = Path(options[name]) if options.get(name) else None
-    if dataset or not options["config"]:
-        options["dataset"] = dataset or "nifti"
+        asked[name] = Path(asked[name]) if asked.get(name) else None
+    if dataset or not asked["config"]:
+        asked["dataset"] = dataset or "nifti"
     if labels is not None:
-        options["labels"] = labels
-    experiment = run.experiment_from(settings=settings, **options)
+        asked["labels"] = labels
+    experiment = run.experiment_from(settings=settings, **asked)
     source, folder = (None if path is None else Path(path) for path in (scans, workdir))
     own, others = (source, None) if experiment.data.dataset == "nifti" else (None, source)
     places: dict[str, Any] = {"data_dir": own, "manual_dir": others}

@@ -85,7 +85,7 @@ def registration_panel(
             difference = show_image(row[3], plane, pair.warped - pair.fixed, "RdBu_r", (-0.5, 0.5))
             show_contours(row[3], plane, pair.fixed_label, "black")
             _note(row[2], pair.note)
-            row[0].set_ylabel(_with_position(pair.name, plane, shape))
+            row[0].set_ylabel(with_position(pair.name, plane, shape))
         _columns(axes, (*names, "warped - fixed"))
         figure.colorbar(difference, ax=list(axes[:, 3]), shrink=0.8, extend="both")
         _legend(figure, class_names)
@@ -115,7 +115,7 @@ def segmentation_panel(
                     show_contours(axis, plane, label)
             for axis, method in zip(row[2:], methods, strict=True):
                 _note(axis, subject.notes.get(method, ""))
-            row[0].set_ylabel(_with_position(subject.name, plane, shape))
+            row[0].set_ylabel(with_position(subject.name, plane, shape))
         _columns(axes, ("image", "reference", *map(spoken, methods)))
         _legend(figure, class_names)
         figure.suptitle(title)
@@ -151,7 +151,7 @@ def warped_grid(
             for line in [*lines[::every], *lines.swapaxes(0, 1)[::every]]:
                 axis.plot(*line.T, color="#ffd92f", linewidth=0.7)
             axis.set(xlim=limits[0], ylim=limits[1])
-        figure.suptitle(_with_position(title, plane, label.shape))
+        figure.suptitle(with_position(title, plane, label.shape))
 
 
 def jacobian_map(
@@ -177,7 +177,7 @@ def jacobian_map(
             axis.set_xlabel(f"{100 * folds.mean():.3g} % folds in the whole image")
         bar = figure.colorbar(picture, ax=axes, shrink=0.85, extend="both", ticks=[0, 0.5, 1, 2, 3])
         bar.set_label("Jacobian determinant (red: folds)")
-        figure.suptitle(_with_position(title, plane, label.shape))
+        figure.suptitle(with_position(title, plane, label.shape))
 
 
 def _rows(label: np.ndarray, spacing: Sequence[float], cases: Sequence[Case]) -> list[tuple[Plane, Case]]:
@@ -187,7 +187,8 @@ def _rows(label: np.ndarray, spacing: Sequence[float], cases: Sequence[Case]) ->
     return [(Plane.showing_most(label, spacing), case) for case in cases]
 
 
-def _with_position(text: str, plane: Plane, shape: Sequence[int]) -> str:
+def with_position(text: str, plane: Plane, shape: Sequence[int]) -> str:
+    """The text, and below it which slice of which plane is shown; in 2D the text alone."""
     return "\n".join(filter(None, (text, plane.position(shape))))
 
 

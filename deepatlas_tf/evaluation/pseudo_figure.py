@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.evaluation.figures import figure_file, spoken
-from deepatlas_tf.evaluation.panels import PANEL_INCHES
+from deepatlas_tf.evaluation.panels import PANEL_INCHES, with_position
 from deepatlas_tf.evaluation.plane import Plane
 from deepatlas_tf.evaluation.slices import class_colour, show_contours, show_image
 from deepatlas_tf.runs.folder import RunFolder
@@ -96,7 +96,8 @@ def pseudo_masks(
         bar.set_label("probability of the most probable class")
         handles = [Patch(color=class_colour(i), label=spoken(name)) for i, name in enumerate(class_names, 1)]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), fontsize=8)
-        figure.suptitle(textwrap.fill(title, int(11 * figure.get_figwidth())))
+        wrapped = textwrap.fill(title, int(11 * figure.get_figwidth()))
+        figure.suptitle(with_position(wrapped, plane, labels[0].shape))
 
 
 def pseudo_quality(path: Path, rounds: Mapping[str, list[dict]], title: str) -> None:
