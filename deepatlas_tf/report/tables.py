@@ -75,7 +75,12 @@ def key_settings(run: RunSummary) -> Table:
             sources := [*stage.settings.get("start_from", {}).values(), *stage.settings.get("pseudo_from", {}).values()]
         )
     ]
-    return Table("Losses", rows, " ".join(starts))
+    seeing = [
+        f"{stage.name} registers with the anatomy that {source} predicts."
+        for stage in run.stages
+        if (source := stage.settings.get("anatomy_from"))
+    ]
+    return Table("Losses", rows, " ".join([*starts, *seeing]))
 
 
 def all_settings(run: RunSummary) -> Table:

@@ -89,6 +89,7 @@ STAGE: dict[str, Check] = {
     "learning_rates": is_mapping_of(is_number),
     "start_from": is_mapping_of(is_folder_name),
     "pseudo_from": is_mapping_of(is_folder_name),
+    "anatomy_from": lambda value: value is None or is_folder_name(value),
     "similarity": is_text,
     "similarity_settings": is_mapping_of(lambda value: True),
     "settings": is_mapping_of(lambda value: True),

@@ -1,6 +1,7 @@
 """How long the updates of an experiment take on this machine: a few of each kind are made and timed, on noise."""
 
 import dataclasses
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.methods import method_class
+from deepatlas_tf.models.build import build_net
+from deepatlas_tf.runs.folder import net_path
 from deepatlas_tf.training.build_method import build_method
 from deepatlas_tf.training.experiment import Experiment, Stage
 
@@ -43,7 +46,12 @@ def _seconds_of_turn(stage: Stage, turn: str, experiment: Experiment, batch: Any
     names = {"class_names": ("",) * n_classes, "channel_names": ("",) * image.shape[-1]}
     known: Any = SimpleNamespace(shape=image.shape[1:-1], partial_labels=True, **names)
     keras.backend.clear_session()
-    method = build_method(alone, experiment.networks, known, Path())
+    with tempfile.TemporaryDirectory() as folder:
+        if stage.anatomy_from is not None:
+            path = net_path(Path(folder), stage.anatomy_from, "segmentation")
+            path.parent.mkdir(parents=True)
+            build_net("segmentation", experiment.networks, known.shape, n_classes, image.shape[-1]).save(path)
+        method = build_method(alone, experiment.networks, known, Path(folder))
     batches = tf.data.Dataset.from_tensors(batch).repeat()
     method.fit(batches, steps_per_epoch=1, verbose=0)
     start = time.perf_counter()

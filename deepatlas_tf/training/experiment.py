@@ -69,6 +69,8 @@ class Stage:
     similarity, similarity_settings: a key of ``SIMILARITIES`` of ``losses/similarity.py``, and its arguments.
     augmentation: how samples are changed at random; None leaves them as they are.
     start_from: for each network that is trained further and not made new, the earlier stage that it is of.
+    anatomy_from: the earlier stage whose segmentation network becomes a part of this one's registration network, see
+        :mod:`deepatlas_tf.models.anatomy`; None: it sees the images alone. Only learned demons can have one.
     settings: the method's own settings, which its docstring explains.
     pseudo_from: the earlier stages whose ``registration`` and ``segmentation`` networks make a soft pseudo mask of each
         unlabelled image, from which this stage learns. pseudo_gate: the least probability of a voxel that is used.
@@ -93,6 +95,7 @@ class Stage:
     similarity_settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     augmentation: Augmentation | None = None
     start_from: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    anatomy_from: str | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     pseudo_from: Mapping[str, str] = dataclasses.field(default_factory=dict)
     pseudo_gate: float = 0.0
@@ -140,6 +143,8 @@ class Stage:
             raise SettingError(f"{stage}: pseudo_warped is between 0 and 1, or None")
         if self.pseudo_from and set(self.pseudo_from) != {"registration", "segmentation"}:
             raise SettingError(f"{stage}: pseudo_from takes a stage for each of registration and segmentation")
+        if self.anatomy_from is not None and "registration" not in method_class(self.method).network_roles:
+            raise SettingError(f"{stage}: {self.method} has no registration network that anatomy_from could guide")
         if self.patches is not None and method_class(self.method).stream != "samples":
             raise SettingError(f"{stage}: {self.method} draws pairs, and patches are of single scans")
         if len(self.domains) != 2 or (self.domains[0] is None) != (self.domains[1] is None):
@@ -147,8 +152,9 @@ class Stage:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The names of the earlier stages whose networks this one starts from or gets its pseudo masks from."""
-        return (*self.start_from.values(), *self.pseudo_from.values())
+        """The names of the earlier stages whose networks this one starts from or learns from."""
+        anatomy = () if self.anatomy_from is None else (self.anatomy_from,)
+        return (*self.start_from.values(), *self.pseudo_from.values(), *anatomy)
 
     @property
     def steps_per_epoch(self) -> int:

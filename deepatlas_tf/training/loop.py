@@ -273,7 +273,8 @@ def write_settings(experiment: Experiment, workdir: Path) -> None:
         earlier = {"alignment": NONE, "fold": 0, "folds": 0, "full_resolution": False, "max_voxels": None}
         found["data"] = earlier | found["data"]
         found["stages"] = [
-            {"patience": 0, "pseudo_warped": 0.5, "pseudo_instance_steps": 0, "patches": None, **stage}
+            {"patience": 0, "pseudo_warped": 0.5, "pseudo_instance_steps": 0, "patches": None, "anatomy_from": None}
+            | stage
             for stage in found["stages"]
         ]
         different = [key for key in settings if settings[key] != found.get(key)]

@@ -12,6 +12,12 @@ weights. The field of a level has half the resolution of its images: the last on
 
 The images have to be of one contrast, as for every demons force: the same tissue brighter than its neighbours in both.
 
+With a segmentation network within it (``guide``, see :mod:`deepatlas_tf.models.anatomy`) there is a second force, of
+the probabilities ``P`` of the foreground classes that it predicts for both images; ``K`` and ``R`` see it beside the
+first one, and both begin with 0.7 of the gain:
+
+    F_a = demons(P_m o (id + u), P_f)
+
 - Demons: Thirion (MedIA 1998), with the mean of the gradients of both images (Vercauteren, Pennec, Perchant & Ayache,
   NeuroImage 2009), fields composed and steps smoothed as there.
 - Some steps of an optimisation at each resolution as a network, with the force as an input and a learned regulariser:
@@ -39,6 +45,8 @@ STEPS = (6, 4, 3)
 WIDTH = 8
 WINDOW = 3  # of the local normalisation, in voxels
 GAIN, SIGMA, MOMENTUM = 2.5, 0.7, 0.3  # of the first K; sigma in voxels of the field
+BESIDE = 0.7  # of the gain that each of two forces has
+DAMPING = 0.02  # of a force, where the images have no gradient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,18 +92,30 @@ class DemonsForce(keras.layers.Layer):
     """Gives for each voxel the displacement that makes the warped image more like the fixed one; no gradient passes.
 
     ``[warped (B, *S, C), fixed (B, *S, C)] -> (B, *S, D)`` float32, in voxels. With ``d = fixed - warped`` and ``g``
-    the mean of their gradients it is ``sum_c d g / sum_c (|g|^2 + d^2 / 4 + 0.02)``: never longer than a voxel.
+    the mean of their gradients it is ``sum_c d g / sum_c (|g|^2 + d^2 / 4 + damping)``: never longer than a voxel.
     """
 
-    def __init__(self, **kwargs: Any):
+    def __init__(self, damping: float = DAMPING, **kwargs: Any):
         super().__init__(**{**kwargs, "dtype": "float32"})
+        self.damping = damping
 
     def call(self, inputs: Sequence[Tensor]) -> Tensor:
-        return _force(*map(tf.stop_gradient, inputs))
+        return _force(*map(tf.stop_gradient, inputs), self.damping)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "damping": self.damping}
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         first = tf.TensorShape(input_shape[0])
         return first[:-1].concatenate(first.rank - 2)
+
+
+@_register
+class Foreground(keras.layers.Layer):
+    """Leaves out the first class, which the others tell: ``(B, *S, C) -> (B, *S, C - 1)`` float32."""
+
+    def call(self, probabilities: Tensor) -> Tensor:
+        return tf.cast(probabilities[..., 1:], tf.float32)
 
 
 @_register
@@ -121,6 +141,7 @@ def learned_demons_net(
     width: int = WIDTH,
     window: int = WINDOW,
     channels: int = 1,
+    guide: keras.Model | None = None,
 ) -> keras.Model:
     """Build the network, a Keras model ``[moving (B, *S, C), fixed (B, *S, C)] -> u (B, *S, D)`` float32, in voxels.
 
@@ -132,61 +153,76 @@ def learned_demons_net(
         width: channels of the small network ``R``.
         window: side of the cube of the local normalisation, an odd number of voxels.
         channels: channels ``C`` of the images.
+        guide: a segmentation network ``(B, *S, C) -> (B, *S, classes)`` that becomes a part of this one, for the force
+            of the anatomy; None for none.
     """
     moving = keras.Input((*shape, channels), name="moving")
     fixed = keras.Input((*shape, channels), name="fixed")
     pad = PadToMultiple(2 ** len(steps), name="pad", dtype="float32")
-    levels = [(pad(moving), pad(fixed))]
+    levels = [[pad(moving), pad(fixed)]]
+    if guide is not None:
+        foreground = Foreground(name="anatomy", dtype="float32")
+        levels[0] += [pad(foreground(guide(image, training=False))) for image in (moving, fixed)]
     for level in range(1, len(steps)):
         pool = getattr(keras.layers, f"AveragePooling{len(shape)}D")(2, name=f"pool{level}", dtype="float32")
-        levels.append(tuple(pool(image) for image in levels[-1]))
+        levels.append([pool(image) for image in levels[-1]])
     u = NoDisplacement(name="identity", dtype="float32")(levels[-1][0])
     for level in reversed(range(len(steps))):
-        u = _level(*levels[level], u, steps[level], (width, window), f"level{level}")
+        u = _level(levels[level], u, steps[level], (width, window), f"level{level}")
         u = UpsampleField(2, name=f"finer{level}")(u)
     return keras.Model([moving, fixed], CropLike(name="crop", dtype="float32")([u, fixed]), name="registration")
 
 
-def _level(
-    moving: Tensor, fixed: Tensor, u: Tensor, steps: int, width_and_window: tuple[int, int], name: str
-) -> Tensor:
-    """Build the steps of a level; gives the field after them, of half the resolution of the level's images."""
+def _level(images: Sequence[Tensor], u: Tensor, steps: int, width_and_window: tuple[int, int], name: str) -> Tensor:
+    """Build the steps of a level; gives the field after them, of half the resolution of the level's images.
+
+    ``images`` are the moving and the fixed one, and their class probabilities where the anatomy guides.
+    """
+    (moving, fixed), anatomies = images[:2], images[2:]
     width, window = width_and_window
     normalise, force, half = LocalNormalisation(window), DemonsForce(), PoolField(dtype="float32")
     normalised = normalise(fixed)
-    correct = _correction(u.shape[1:], width, name)
+    agree = DemonsForce(DAMPING / anatomies[0].shape[-1]) if anatomies else None
+    correct = _correction(u.shape[1:], width, name, n_forces=len(images) // 2)
     before = NoDisplacement(name=f"{name}_start", dtype="float32")(fixed)
     for index in range(steps):
         step = f"{name}_{index}"
-        warped = SpatialTransformer(name=f"{step}_warp")([moving, UpsampleField(2, name=f"{step}_full")(u)])
-        before = correct([half(force([normalise(warped), normalised])), before, u])
+        full = UpsampleField(2, name=f"{step}_full")(u)
+        warped = SpatialTransformer(name=f"{step}_warp")([moving, full])
+        forces = [half(force([normalise(warped), normalised]))]
+        if agree:
+            anatomy = SpatialTransformer(name=f"{step}_warp_anatomy")([anatomies[0], full])
+            forces.append(half(agree([anatomy, anatomies[1]])))
+        before = correct([*forces, before, u])
         displaced = SpatialTransformer(name=f"{step}_displace")([u, before])
         u = keras.layers.Add(name=f"{step}_compose", dtype="float32")([before, displaced])
     return u
 
 
-def _correction(shape: tf.TensorShape, width: int, name: str) -> keras.Model:
+def _correction(shape: tf.TensorShape, width: int, name: str, n_forces: int) -> keras.Model:
     """Build the network ``[force, step before, u] -> step`` that the steps of a level share, all ``(B, *S, D)``."""
-    inputs = [keras.Input(shape) for _ in range(3)]
+    inputs = [keras.Input(shape) for _ in range(n_forces + 2)]
     x = keras.layers.Concatenate(name=f"{name}_all")(inputs)
     for index in range(2):
         x = LeakyReLU(0.2, name=f"{name}_activation{index}")(convolution(x, width, f"{name}_convolution{index}"))
     small = keras.initializers.RandomNormal(stddev=1e-4)
     learned = convolution(x, shape[-1], f"{name}_residual", kernel_initializer=small, dtype="float32")
-    smooth = _smoothing(inputs[:2], shape[-1], f"{name}_smooth")
+    smooth = _smoothing(inputs[:-1], shape[-1], f"{name}_smooth")
     return keras.Model(inputs, keras.layers.Add(name=f"{name}_sum", dtype="float32")([smooth, learned]), name=name)
 
 
-def _smoothing(force_and_before: Sequence[Tensor], n_axes: int, name: str) -> Tensor:
-    """Build ``K``, a convolution that begins as a Gaussian of the force plus a part of the step before."""
-    both = keras.layers.Concatenate(name=f"{name}_inputs", dtype="float32")(force_and_before)
+def _smoothing(forces_and_before: Sequence[Tensor], n_axes: int, name: str) -> Tensor:
+    """Build ``K``, a convolution that begins as a Gaussian of the forces plus a part of the step before."""
+    together = keras.layers.Concatenate(name=f"{name}_inputs", dtype="float32")(forces_and_before)
+    n_forces = len(forces_and_before) - 1
+    gain = GAIN if n_forces == 1 else GAIN * BESIDE
     kind: type[keras.layers.Layer] = {2: Conv2D, 3: Conv3D}[n_axes]
     layer = kind(n_axes, 5, padding="same", use_bias=False, name=name, dtype="float32")
-    smoothed = layer(both)
+    smoothed = layer(together)
     line, middle = np.exp(-0.5 * (np.arange(-2, 3) / SIGMA) ** 2), np.eye(5)[2]
     gaussian, one = (np.prod(np.meshgrid(*[x / x.sum()] * n_axes), axis=0)[..., None, None] for x in (line, middle))
     identity = np.eye(n_axes)
-    layer.set_weights([np.concatenate([GAIN * gaussian * identity, MOMENTUM * one * identity], axis=-2)])
+    layer.set_weights([np.concatenate([gain * gaussian * identity] * n_forces + [MOMENTUM * one * identity], axis=-2)])
     return smoothed
 
 
@@ -208,10 +244,10 @@ def _box_mean(x: Tensor, window: int) -> Tensor:
 
 
 @_one_program
-def _force(warped: Tensor, fixed: Tensor) -> Tensor:
+def _force(warped: Tensor, fixed: Tensor, damping: float) -> Tensor:
     d = (fixed - warped)[..., None]  # (B, *S, C, 1)
     g = (_central_differences(warped) + _central_differences(fixed)) / 2  # (B, *S, C, D)
-    size = tf.reduce_sum(g * g, axis=[-2, -1]) + tf.reduce_sum(d * d / 4 + 0.02, axis=[-2, -1])
+    size = tf.reduce_sum(g * g, axis=[-2, -1]) + tf.reduce_sum(d * d / 4 + damping, axis=[-2, -1])
     return tf.reduce_sum(d * g, axis=-2) / size[..., None]
 
 
