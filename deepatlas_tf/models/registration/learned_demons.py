@@ -245,16 +245,16 @@ def _box_mean(x: Tensor, window: int) -> Tensor:
 
 @_one_program
 def _force(warped: Tensor, fixed: Tensor, damping: float) -> Tensor:
-    d = (fixed - warped)[..., None]  # (B, *S, C, 1)
-    g = (_central_differences(warped) + _central_differences(fixed)) / 2  # (B, *S, C, D)
-    size = tf.reduce_sum(g * g, axis=[-2, -1]) + tf.reduce_sum(d * d / 4 + damping, axis=[-2, -1])
-    return tf.reduce_sum(d * g, axis=-2) / size[..., None]
+    d, both, n_axes = fixed - warped, warped + fixed, warped.shape.rank - 2
+    size, along_axes = tf.reduce_sum(d * d / 4 + damping, axis=-1), []
+    for axis in range(1, n_axes + 1):  # axis by axis: XLA is slow on one tensor of the gradients of many channels
+        g = _central_difference(both, axis) / 2
+        size += tf.reduce_sum(g * g, axis=-1)
+        along_axes.append(tf.reduce_sum(d * g, axis=-1))
+    return tf.stack(along_axes, axis=-1) / size[..., None]
 
 
-def _central_differences(image: Tensor) -> Tensor:
-    """Central differences of ``(B, *S, C)`` along each axis: ``(B, *S, C, D)``; the values at the edge repeat."""
-    found = []
-    for axis in range(image.shape.rank - 2):
-        wide = tf.concat([cut(image, axis, 0, 1), image, cut(image, axis, -1, None)], axis=axis + 1)
-        found.append((cut(wide, axis, 2, None) - cut(wide, axis, 0, -2)) / 2)
-    return tf.stack(found, axis=-1)
+def _central_difference(image: Tensor, axis: int) -> Tensor:
+    """Central differences of ``(B, *S, C)`` along an axis; the values at the edge repeat."""
+    wide = tf.pad(image, [[int(k == axis)] * 2 for k in range(image.shape.rank)], "SYMMETRIC")
+    return (cut(wide, axis - 1, 2, None) - cut(wide, axis - 1, 0, -2)) / 2
