@@ -58,7 +58,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.keras_stack import compiled_by_xla, keras, tf
 from deepatlas_tf.losses.confidence import alignment_confidence, prediction_confidence
 from deepatlas_tf.losses.overlap import dice_and_cross_entropy, soft_dice
 from deepatlas_tf.losses.pair_overlap import SIDES, TERMS, is_partial, joint_overlap, side_overlap
@@ -153,7 +153,9 @@ class DeepAtlas(Method):
     def _anatomy_if_needed(self, side: Sample) -> Anatomy:
         weight = side["label_weight"]
         labelled = tf.reduce_all(weight == 1)
-        nothing = tf.zeros((0, *side["image"].shape[1:-1], weight.shape[-1]))
+        # Where XLA compiles the whole turn both branches have to be of one shape
+        n_empty = tf.shape(weight)[0] if compiled_by_xla() else 0
+        nothing = tf.zeros((n_empty, *side["image"].shape[1:-1], weight.shape[-1]))
         probabilities = tf.cond(labelled, lambda: nothing, lambda: self._anatomy(side))
         return Anatomy(side["label"], probabilities, labelled)
 
