@@ -151,10 +151,8 @@ class DeepAtlas(Method):
         return warped_soft_dice(moving, fixed, u, pair["moving"]["label_weight"].shape[-1])
 
     def _anatomy_if_needed(self, side: Sample) -> Anatomy:
-        weight = side["label_weight"]
-        labelled = tf.reduce_all(weight == 1)
-        # Where XLA compiles the whole turn both branches have to be of one shape
-        n_empty = tf.shape(weight)[0] if compiled_by_xla() else 0
+        weight, labelled = side["label_weight"], tf.reduce_all(side["label_weight"] == 1)
+        n_empty = tf.shape(weight)[0] if compiled_by_xla() else 0  # branches of one shape, if XLA compiles the turn
         nothing = tf.zeros((n_empty, *side["image"].shape[1:-1], weight.shape[-1]))
         probabilities = tf.cond(labelled, lambda: nothing, lambda: self._anatomy(side))
         return Anatomy(side["label"], probabilities, labelled)
