@@ -63,7 +63,6 @@ DEEPATLAS = Stage(
     augmentation=dataclasses.replace(STRONG, noise=0.0),
     start_from=BASELINES,
     pseudo_from=BASELINES,
-    anatomy_from="segmentation_baseline",
     pseudo_warped=None,
     pseudo_instance_steps=60,
     similarity="local_ncc",

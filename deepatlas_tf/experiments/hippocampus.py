@@ -98,7 +98,6 @@ DEEPATLAS = Stage(
     augmentation=dataclasses.replace(STRONG, noise=0.0),
     start_from=TEACHERS,
     pseudo_from=TEACHERS,
-    anatomy_from="segmentation_baseline",
     pseudo_warped=None,
     settings={"segmentation_pairs": "aligned"},
 )

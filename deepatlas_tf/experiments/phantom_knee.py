@@ -107,7 +107,6 @@ DEEPATLAS = Stage(
     augmentation=MILD,
     start_from=TEACHERS,
     pseudo_from=TEACHERS,
-    anatomy_from="segmentation_baseline",
     pseudo_warped=None,
     similarity="local_ncc",
     similarity_settings=WINDOW,

@@ -34,7 +34,6 @@ def recipe(experiment: Experiment, tiny: bool = False) -> Experiment:
         stages_of(experiment, "deepatlas")[-1],
         name="deepatlas",
         pseudo_from={},
-        anatomy_from=semi.name,
         start_from={"registration": registration.name, "segmentation": semi.name},
     )
     data = dataclasses.replace(experiment.data, labels=1)

@@ -31,9 +31,9 @@ def recipe(experiment: Experiment, tiny: bool = False) -> Experiment:
 def alone(experiment: Experiment, net: str) -> Stage:
     """A stage in which DeepAtlas trains one net: the experiment's own, else its joint stage without the other turns.
 
-    It has no pseudo masks, so that its teacher is the other network, and registers by the images alone.
+    It has no pseudo masks, so that its teacher is the other network.
     """
     stages = stages_of(experiment, "deepatlas")
     turns = {name: int(name == net) for name in stages[-1].turns}
     own = [stage for stage in stages if stage.turns == turns]
-    return dataclasses.replace((own or stages)[-1], turns=turns, pseudo_from={}, anatomy_from=None)
+    return dataclasses.replace((own or stages)[-1], turns=turns, pseudo_from={})
