@@ -6,13 +6,14 @@ network helps the other not only by the loss, as in DeepAtlas, but also in every
 predicted anatomy helps a registration at test time is known from instance optimisation (Siebert, Hansen & Heinrich,
 Learn2Reg 2021); here it costs one pass.
 
-The segmentation network within is a copy that is not trained any more.
+The segmentation network within is a copy that is not trained any more. How much its force counts before the network has
+learned from it is set by :func:`set_anatomy_gain`, and chosen by :mod:`deepatlas_tf.training.anatomy`.
 """
 
 import numpy as np
 
 from deepatlas_tf.keras_stack import as_written, keras
-from deepatlas_tf.models.registration.learned_demons import BESIDE, LocalNormalisation, learned_demons_net
+from deepatlas_tf.models.registration.learned_demons import LocalNormalisation, learned_demons_net
 
 LEVEL = "level"  # the names of the levels of learned demons begin so
 
@@ -26,9 +27,8 @@ def can_see_anatomy(net: keras.Model) -> bool:
 def with_anatomy(net: keras.Model, segmentation: keras.Model) -> keras.Model:
     """A network of learned demons that also has the force of the anatomy, with the weights of ``net``.
 
-    What ``net`` has learned of the force of the images counts for both forces, each with 0.7 of its gain; the small
-    network of its corrections begins without the second one. A network that has both forces already keeps its weights,
-    and another segmentation network takes the place of its own.
+    The new force has no weight yet, so that the field is that of ``net``. A network that has both forces already keeps
+    its weights, and another segmentation network takes the place of its own.
 
     Args:
         net: Keras model ``[moving, fixed] (B, *S, K) -> u (B, *S, D)``, see :func:`can_see_anatomy`.
@@ -47,8 +47,25 @@ def with_anatomy(net: keras.Model, segmentation: keras.Model) -> keras.Model:
         for layer in filter(lambda layer: layer.weights, level.layers):
             new = target.get_layer(layer.name)
             pairs = zip(layer.get_weights(), new.weights, strict=True)
-            new.set_weights([_widened(old, tuple(weight.shape), n_axes, layer.name) for old, weight in pairs])
+            new.set_weights([_widened(old, tuple(weight.shape), n_axes) for old, weight in pairs])
     return made
+
+
+def set_anatomy_gain(net: keras.Model, gain: float) -> None:
+    """Let the force of the anatomy count ``gain`` times as much as that of the images, smoothed in the same way."""
+    n_axes = net.outputs[0].shape[-1]
+    for level in _levels(net):
+        layer = level.get_layer(f"{level.name}_smooth")
+        (kernel,) = layer.get_weights()
+        kernel[..., n_axes : 2 * n_axes, :] = gain * kernel[..., :n_axes, :]
+        layer.set_weights([kernel])
+
+
+def learns_anatomy(net: keras.Model) -> bool:
+    """Whether the force of the anatomy, which a network has, counts already."""
+    n_axes = net.outputs[0].shape[-1]
+    kernels = [level.get_layer(f"{level.name}_smooth").get_weights()[0] for level in _levels(net)]
+    return any(kernel[..., n_axes : 2 * n_axes, :].any() for kernel in kernels)
 
 
 def _levels(net: keras.Model) -> list[keras.Model]:
@@ -61,10 +78,9 @@ def _is_normalisation(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, LocalNormalisation)
 
 
-def _widened(old: np.ndarray, shape: tuple[int, ...], n_axes: int, name: str) -> np.ndarray:
-    """The weights of a convolution with input channels for the second force after those of the first one."""
+def _widened(old: np.ndarray, shape: tuple[int, ...], n_axes: int) -> np.ndarray:
+    """The weights of a convolution with input channels for the second force, which are 0, after those of the first."""
     if old.shape == shape:
         return old
     force, others = np.split(old, [n_axes], axis=-2)
-    both = [BESIDE * force] * 2 if name.endswith("_smooth") else [force, np.zeros_like(force)]
-    return np.concatenate([*both, others], axis=-2)
+    return np.concatenate([force, np.zeros_like(force), others], axis=-2)

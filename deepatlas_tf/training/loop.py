@@ -23,6 +23,7 @@ from deepatlas_tf.runs.selection import SELECTED_BY, best_before, tasks_without_
 from deepatlas_tf.scans.nifti import save
 from deepatlas_tf.streams.pairs import WorkerShard
 from deepatlas_tf.streams.subjects import in_domain, read_samples, registration_pairs
+from deepatlas_tf.training.anatomy import begin_with_anatomy
 from deepatlas_tf.training.build_method import build_method, check_channels
 from deepatlas_tf.training.build_stream import build_stream, stage_seed, used_labels
 from deepatlas_tf.training.callbacks import EarlyStop, EpochEnd
@@ -37,6 +38,10 @@ from deepatlas_tf.training.unlabelled import first_labelled, say_not_measured, w
 from deepatlas_tf.training.validation import Validation
 from deepatlas_tf.training.watch import EpochLine, Watch, batch_subjects
 from deepatlas_tf.types import DataError
+
+# what runs had of before there were these settings
+EARLIER_DATA = {"alignment": NONE, "fold": 0, "folds": 0, "full_resolution": False, "max_voxels": None}
+EARLIER_STAGE = {"patience": 0, "pseudo_warped": 0.5, "pseudo_instance_steps": 0, "patches": None, "anatomy_from": None}
 
 
 def train_experiment(
@@ -132,11 +137,10 @@ def train_stage(
     Of a stage of patches, they and ``dataset`` are at the scans' own resolution.
     Raises DataError where something cannot be written, DivergedError where a term of the loss is no longer finite.
     """
-    folder = RunFolder(workdir).stage(stage.name)
+    folder, chief = RunFolder(workdir).stage(stage.name), is_chief(strategy)
     with strategy.scope():
         method = build_method(stage, experiment.networks, dataset, workdir)
     manager, first_epoch = _resume(method, folder, strategy)
-    chief = is_chief(strategy)
 
     def stream(shard, epoch=first_epoch):
         return build_stream(stage, method, experiment, dataset, workdir, epoch, shard)
@@ -147,14 +151,15 @@ def train_stage(
     if chief:
         validation, panels = _measured(stage, dataset, validation_samples, method)
         writer = tf.summary.create_file_writer(str(RunFolder(workdir).tensorboard / stage.name))
-        selected = selects(stage, experiment)
-        end = EpochEnd(folder, validation, manager, writer, panels, selected, stage.start_from)
+        end = EpochEnd(folder, validation, manager, writer, panels, selects(stage, experiment), stage.start_from)
         callbacks += [end, EpochLine(stage.name)]
     trained = first_epoch >= stage.epochs  # then only the nets are not written
     if stage.patience:
         early_stop = EarlyStop(folder, stage.patience, partial(value_of_chief, strategy))
         callbacks.append(early_stop)
         trained = trained or early_stop.is_due()
+    if stage.anatomy_from is not None and first_epoch == 0:
+        begin_with_anatomy(method.nets["registration"], validation if chief else None, strategy, stage.name)
     if not trained:
         method.fit(
             distribute(strategy, stream),
@@ -269,14 +274,8 @@ def write_settings(experiment: Experiment, workdir: Path) -> None:
     if path.exists():
         found = RunFolder(workdir).settings()
         found["networks"] = through_json(networks_dict(networks_from(found.get("networks", {}))))  # with all settings
-        # of runs of before there were these settings
-        earlier = {"alignment": NONE, "fold": 0, "folds": 0, "full_resolution": False, "max_voxels": None}
-        found["data"] = earlier | found["data"]
-        found["stages"] = [
-            {"patience": 0, "pseudo_warped": 0.5, "pseudo_instance_steps": 0, "patches": None, "anatomy_from": None}
-            | stage
-            for stage in found["stages"]
-        ]
+        found["data"] = EARLIER_DATA | found["data"]
+        found["stages"] = [EARLIER_STAGE | stage for stage in found["stages"]]
         different = [key for key in settings if settings[key] != found.get(key)]
         if different:
             raise DataError(

@@ -45,10 +45,12 @@ class Validation:
         results = {}
         if self.segment and self.samples:
             results["val_segmentation_dice"] = self._segmentation_dice(self.segment)
+        return results | self.registration()
+
+    def registration(self) -> dict[str, float]:
+        """Measure the registration alone."""
         pairs = registration_pairs(self.moving, 1, self.fixed)
-        if self.register and pairs:
-            results |= self._registration_results(self.register, pairs)
-        return results
+        return self._registration_results(self.register, pairs) if self.register and pairs else {}
 
     def _segmentation_dice(self, segment: Labeller) -> float:
         samples = [self.samples[subject] for subject in self.fixed]

@@ -13,8 +13,8 @@ weights. The field of a level has half the resolution of its images: the last on
 The images have to be of one contrast, as for every demons force: the same tissue brighter than its neighbours in both.
 
 With a segmentation network within it (``guide``, see :mod:`deepatlas_tf.models.anatomy`) there is a second force, of
-the probabilities ``P`` of the foreground classes that it predicts for both images; ``K`` and ``R`` see it beside the
-first one, and both begin with 0.7 of the gain:
+the probabilities ``P`` of the foreground classes that it predicts for both images. ``K`` and ``R`` see it beside the
+first one; ``K`` begins without it:
 
     F_a = demons(P_m o (id + u), P_f)
 
@@ -45,7 +45,6 @@ STEPS = (6, 4, 3)
 WIDTH = 8
 WINDOW = 3  # of the local normalisation, in voxels
 GAIN, SIGMA, MOMENTUM = 2.5, 0.7, 0.3  # of the first K; sigma in voxels of the field
-BESIDE = 0.7  # of the gain that each of two forces has
 DAMPING = 0.02  # of a force, where the images have no gradient
 
 
@@ -212,17 +211,17 @@ def _correction(shape: tf.TensorShape, width: int, name: str, n_forces: int) -> 
 
 
 def _smoothing(forces_and_before: Sequence[Tensor], n_axes: int, name: str) -> Tensor:
-    """Build ``K``, a convolution that begins as a Gaussian of the forces plus a part of the step before."""
+    """Build ``K``, a convolution that begins as a Gaussian of the first force plus a part of the step before."""
     together = keras.layers.Concatenate(name=f"{name}_inputs", dtype="float32")(forces_and_before)
-    n_forces = len(forces_and_before) - 1
-    gain = GAIN if n_forces == 1 else GAIN * BESIDE
+    others = len(forces_and_before) - 2
     kind: type[keras.layers.Layer] = {2: Conv2D, 3: Conv3D}[n_axes]
     layer = kind(n_axes, 5, padding="same", use_bias=False, name=name, dtype="float32")
     smoothed = layer(together)
     line, middle = np.exp(-0.5 * (np.arange(-2, 3) / SIGMA) ** 2), np.eye(5)[2]
     gaussian, one = (np.prod(np.meshgrid(*[x / x.sum()] * n_axes), axis=0)[..., None, None] for x in (line, middle))
     identity = np.eye(n_axes)
-    layer.set_weights([np.concatenate([gain * gaussian * identity] * n_forces + [MOMENTUM * one * identity], axis=-2)])
+    parts = [GAIN * gaussian * identity, *[0 * gaussian * identity] * others, MOMENTUM * one * identity]
+    layer.set_weights([np.concatenate(parts, axis=-2)])
     return smoothed
 
 
