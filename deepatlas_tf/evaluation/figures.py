@@ -61,7 +61,7 @@ def figure_file(path: Path, width: float, height: float) -> Iterator[Figure]:
 
 def spoken(name: str) -> str:
     """The name of a method, class or term as it is written in a figure: spaces in place of underscores."""
-    name = re.sub(r"_atlases(?= \(|$)", "_with_atlases", name)  # of a method, see DERIVED
+    name = re.sub(r"_(atlases|flips)(?= \(|$)", r"_with_\1", name)  # of a method, see DERIVED
     return name.replace("deepatlas", "DeepAtlas").replace("_", " ")
 
 

@@ -47,6 +47,7 @@ def test_curves_show_the_rows(drawn):
 
 def test_names_as_they_are_written():
     assert figures.spoken("deepatlas_atlases (t1)") == "DeepAtlas with atlases (t1)"
+    assert figures.spoken("deepatlas_flips") == "DeepAtlas with flips"
     assert figures.spoken("semi_deepatlas") == "semi DeepAtlas"
 
 

@@ -96,6 +96,7 @@ def test_method_order():
         "identity",
         "b_instance (t1 to t2)",
         "registration_weak",
+        "b_flips",
     ]
     assert method_order([*refined, "registration_weak_atlases", "registration_weak_instance"]) == [
         "identity",
@@ -104,6 +105,7 @@ def test_method_order():
         "registration_weak_instance",
         "b (t1 to t2)",
         "b_instance (t1 to t2)",
+        "b_flips",
         "deepatlas",
         "deepatlas_anatomy",
     ]
