@@ -1,13 +1,13 @@
 """Cross-validation: a run for each fold, one table of them all, and their networks as one model."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deepatlas_tf.evaluation.summary import COLUMNS, aligned_columns, method_order
+from deepatlas_tf.evaluation.summary import COLUMNS, aligned_columns, method_order, summarise_rows
 from deepatlas_tf.messages import say
 from deepatlas_tf.run import default_workdir, train
 from deepatlas_tf.runs.ensemble import FOLDS
@@ -30,7 +30,8 @@ def cross_validate(
 
     The labelled subjects are cut into so many parts, each of which is tested in one fold; as many folds as labelled
     subjects leave one out. ``folds.json``, written at the end, has for each method the mean and the standard deviation
-    of the folds' means. The folder can then be given to ``segment`` and ``register`` as one model.
+    of the folds' means, also on the scans' own grids where there is a stage of full resolution. The folder can then be
+    given to ``segment`` and ``register`` as one model.
 
     Args:
         experiment: the settings of every fold.
@@ -60,11 +61,25 @@ def cross_validate(
         data = dataclasses.replace(experiment.data, fold=fold, folds=n_folds)
         one = dataclasses.replace(experiment, data=data)
         train(one, folder, data_dir=data_dir, manual_dir=manual_dir, strategy=strategy)
-    scores = over_folds([_summary(RunFolder(folder)) for folder in folders])
-    write_json(workdir / FOLDS, {"folds": [folder.name for folder in folders], "scores": scores})
+    found = scores_of(folders)
+    write_json(workdir / FOLDS, {"folds": [folder.name for folder in folders], **found})
     print(f"\nMean and standard deviation over {n_folds} folds, in which each labelled subject is tested once\n")
-    print(folds_table(scores))
+    print(folds_table(found["scores"]))
+    if "own_grid_scores" in found:
+        print("\nThe same on the scans' own grids\n")
+        print(folds_table(found["own_grid_scores"], tasks=("segmentation",)))
     return workdir
+
+
+def scores_of(folders: Sequence[Path]) -> dict[str, dict]:
+    """The ``scores`` of the runs of all folds as :func:`over_folds` gives them.
+
+    Where all have a stage of full resolution, also ``own_grid_scores``, on the scans' own grids.
+    """
+    runs = [RunFolder(folder) for folder in folders]
+    found = {"scores": over_folds([_summary(run) for run in runs])}
+    own = [_own_grid_summary(run) for run in runs]
+    return found | ({"own_grid_scores": over_folds(own)} if all(own) else {})
 
 
 def over_folds(summaries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict]]:
@@ -89,11 +104,14 @@ def over_folds(summaries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, di
     return scores
 
 
-def folds_table(scores: Mapping[str, Mapping[str, Mapping]]) -> str:
-    """The scores of :func:`over_folds` as aligned plain text, one line for each method."""
-    rows = [["method", *(heading for heading, *_ in COLUMNS)]]
-    for method, tasks in scores.items():
-        cells = [_cell(tasks.get(task, {}).get(measure), digits) for _, task, measure, digits in COLUMNS]
+def folds_table(
+    scores: Mapping[str, Mapping[str, Mapping]], tasks: Collection[str] = ("segmentation", "registration")
+) -> str:
+    """The scores of :func:`over_folds` as aligned plain text, one line for each method; the columns of ``tasks``."""
+    columns = [column for column in COLUMNS if column[1] in tasks]
+    rows = [["method", *(heading for heading, *_ in columns)]]
+    for method, of_tasks in scores.items():
+        cells = [_cell(of_tasks.get(task, {}).get(measure), digits) for _, task, measure, digits in columns]
         rows.append([method, *cells])
     return aligned_columns(rows)
 
@@ -107,3 +125,8 @@ def _cell(score: Mapping[str, Any] | None, digits: int) -> str:
 
 def _summary(folder: RunFolder) -> dict:
     return folder.summary() if folder.summary_file.exists() else {}
+
+
+def _own_grid_summary(folder: RunFolder) -> dict:
+    rows = folder.table("segmentation_own_grid")
+    return summarise_rows(rows, [], folder.model()["class_names"][1:]) if rows else {}

@@ -10,7 +10,7 @@ import pytest
 
 import deepatlas_tf as da
 from deepatlas_tf.cli import main
-from deepatlas_tf.cross_validation import folds_table, over_folds
+from deepatlas_tf.cross_validation import folds_table, over_folds, scores_of
 from deepatlas_tf.runs.model import open_model
 from deepatlas_tf.trained import Run
 from deepatlas_tf.types import DataError
@@ -118,6 +118,24 @@ def test_what_is_of_one_run_asks_for_a_fold(command, tmp_path, capsys):
     (tmp_path / "folds.json").write_text('{"folds": ["fold_0"]}')
     assert main([command[0], str(tmp_path), *command[1:]]) == 1
     assert f"{tmp_path} is a cross-validation: give the folder of one of its folds\n" in capsys.readouterr().err
+
+
+def test_scores_on_own_grids(tmp_path):
+    """The mean over the subjects of a fold, then over the folds; only where every fold has them."""
+    heads = "method,subject,class,dice,hd95_mm,assd_mm,hausdorff_mm\n"
+    for fold, values in enumerate(((0.8, 0.6), (0.9,))):
+        folder = tmp_path / f"fold_{fold}"
+        (folder / "evaluation").mkdir(parents=True)
+        model = {"class_names": ["background", "a"], "shape": [8, 8, 8], "spacing": [1.0, 1.0, 1.0]}
+        (folder / "model.json").write_text(json.dumps(model))
+        rows = "".join(f"full_resolution,s{index},a,{value},1,1,1\n" for index, value in enumerate(values))
+        (folder / "evaluation" / "segmentation_own_grid.csv").write_text(heads + rows)
+    found = scores_of([tmp_path / "fold_0", tmp_path / "fold_1"])["own_grid_scores"]
+    dice = found["full_resolution"]["segmentation"]["dice"]
+    assert dice["mean"] == pytest.approx(0.8) and dice["sd"] == pytest.approx(statistics.stdev([0.7, 0.9]))
+    assert "0.800 ± 0.141" in folds_table(found, ("segmentation",))
+    (tmp_path / "fold_1" / "evaluation" / "segmentation_own_grid.csv").unlink()
+    assert "own_grid_scores" not in scores_of([tmp_path / "fold_0", tmp_path / "fold_1"])
 
 
 def test_scores_of_folds_by_hand():
