@@ -63,12 +63,16 @@ def cross_validate(
         train(one, folder, data_dir=data_dir, manual_dir=manual_dir, strategy=strategy)
     found = scores_of(folders)
     write_json(workdir / FOLDS, {"folds": [folder.name for folder in folders], **found})
+    _show(found, n_folds)
+    return workdir
+
+
+def _show(found: Mapping[str, dict], n_folds: int) -> None:
     print(f"\nMean and standard deviation over {n_folds} folds, in which each labelled subject is tested once\n")
     print(folds_table(found["scores"]))
     if "own_grid_scores" in found:
         print("\nThe same on the scans' own grids\n")
         print(folds_table(found["own_grid_scores"], tasks=("segmentation",)))
-    return workdir
 
 
 def scores_of(folders: Sequence[Path]) -> dict[str, dict]:

@@ -68,27 +68,6 @@ def test_dice_of_today():
     assert len(folders) == 2 and len(rows) >= 5
 
 
-def test_evidence_in_the_readme(monkeypatch):
-    """Rows of a table of the evidence: Dice, the difference to the baseline, and p; the text says of how many cases."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    import evidence
-
-    (letter,), (_, _, *rows) = table_after(README, "evidence")
-    task, printed = "", {}
-    for line in evidence.table(letter).splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) == 9:
-            task = cells[0] or task
-            printed[task, cells[1]] = cells[2:]
-    task = ""
-    for first, method, *cells in rows:
-        task = first or task
-        found = printed[task, method]
-        assert cells == [found[1], found[5], found[6]], method
-    subjects, pairs = printed["segmentation", "deepatlas"][0], printed["registration", "deepatlas"][0]
-    assert f"{subjects} test subjects, {pairs} pairs" in README.read_text("utf-8") and len(rows) >= 6
-
-
 def test_peers_are_what_the_benchmark_prints(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     from peers import shown
@@ -170,14 +149,6 @@ def test_complete_tables_are_what_the_benchmark_prints(monkeypatch):
     assert len(tables) >= 5
     for names, table in tables:
         assert table.strip() == accuracy.together(names.split()), names
-
-
-def test_evidence_is_what_the_script_prints(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    import evidence
-
-    _, tables = (ROOT / "docs" / "evidence.md").read_text("utf-8").split("<!-- python benchmarks/evidence.py table -->")
-    assert tables.strip() == "\n\n".join(map(evidence.table, evidence.TABLES))
 
 
 def test_stages_of_the_first_run():
