@@ -47,8 +47,9 @@ def variables_of(method):
 
 
 @pytest.mark.parametrize("turn", TURNS)
-@pytest.mark.parametrize("partial_labels", [False, True], ids=["whole", "partial"])
-@pytest.mark.parametrize("shape", [(10, 9), (6, 7, 8)], ids=["2d", "3d"])
+@pytest.mark.parametrize(
+    ("shape", "partial_labels"), [((10, 9), False), ((6, 7, 8), True)], ids=["2d-whole", "3d-partial"]
+)
 def test_one_program_equals_the_normal_step(shape, partial_labels, turn):
     """Weights, the optimizer's variables and all terms after two steps, for each case of what is labelled."""
     method = deep_atlas(shape, partial_labels)
