@@ -9,8 +9,8 @@ energy belongs.
 Time: 52 minutes of training on two CPU cores, beside other programs that took more than half of them.
 Measured (mean Dice, 5 test subjects, 20 test pairs, seed 0): segmentation .807 for the baseline, .826 for DeepAtlas,
 .833 with the label map as an atlas; registration .761 without labels, .760 for DeepAtlas. Raw results:
-``benchmarks/results/brains_1_deepatlas_fold0``. With voxelmorph's U-Net and the paper's pairs: .807 and .776, .646 and
-.648 (``benchmarks/results/brains_1_deepatlas``).
+``benchmarks/results/brains_1_deepatlas_fold0``. All 20 subjects, in four folds: table B of ``docs/evidence.md``. With
+voxelmorph's U-Net and the paper's pairs: .807 and .776, .646 and .648 (``benchmarks/results/brains_1_deepatlas``).
 """
 
 import dataclasses
