@@ -27,7 +27,6 @@ from deepatlas_tf.apply.register import check_of_volumes, read_volume, register_
 from deepatlas_tf.apply.segment import segment_scan, segmentation_stage, with_numbers
 from deepatlas_tf.cross_validation import cross_validate
 from deepatlas_tf.runs.atlases import Atlas
-from deepatlas_tf.runs.flips import check_flips
 from deepatlas_tf.runs.model import open_model
 from deepatlas_tf.scans import nifti
 from deepatlas_tf.scans.channels import read_channels
@@ -111,8 +110,7 @@ class Run:
         grid = self.model.grid_of(stage)
         functions = self._functions
         if flips:
-            check_flips(len(grid.shape), bool(self.model.about.get("left_mirrored")))
-            functions = functions.with_flips(self.class_names)
+            functions = functions.with_flips(self.model.grid, self.model.about)
         segment = functions.voting(stage, [self._atlas(*files) for files in atlases], instance_steps)
         with _files_of(scan, self.channel_names) as (paths, name):
             source = read_channels(paths, self.channel_names, name, len(grid.shape))

@@ -1,6 +1,6 @@
 """Atlases from files: scans with label maps, on the grid of a network."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ import numpy as np
 from deepatlas_tf.apply.grids import anatomy, check_window, cropped, mirrored, network_transform
 from deepatlas_tf.datasets.scan_builder import merge
 from deepatlas_tf.runs.atlases import Atlas, with_atlases
-from deepatlas_tf.runs.flips import with_flips
+from deepatlas_tf.runs.flips import check_flips, with_flips
 from deepatlas_tf.runs.model import Grid
 from deepatlas_tf.runs.predict import Segmenter
 from deepatlas_tf.scans import checks, nifti
@@ -24,10 +24,14 @@ class Functions(NamedTuple):
     registrar: Callable
     registration_beside: Callable
 
-    def with_flips(self, class_names: Sequence[str]) -> "Functions":
-        """These functions, with a segmenter that takes the mean over a scan and its mirror image."""
+    def with_flips(self, grid: Grid, about: Mapping) -> "Functions":
+        """These functions of a model, with a segmenter that takes the mean over a scan and its mirror image.
+
+        Raises SettingError where a mirror image is none of what the model knows.
+        """
+        check_flips(len(grid.shape), bool(about.get("left_mirrored")))
         plain = self.segmenter
-        return self._replace(segmenter=lambda stage: with_flips(plain(stage), class_names))
+        return self._replace(segmenter=lambda stage: with_flips(plain(stage), grid.class_names))
 
     def voting(self, stage: str | None, atlases: Sequence[Atlas], instance_steps: int) -> Segmenter:
         """The segmentation network of a stage, with the votes of the atlases where there are some."""

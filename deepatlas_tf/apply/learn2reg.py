@@ -36,9 +36,11 @@ def write_submission(
         overwrite: replace files that are there.
 
     Raises:
-        DataError: the scans are slices, a subject's name has no number or that of another, a field is not finite, or
-            the files cannot be written.
+        DataError: there is no pair, the scans are slices, a subject's name has no number or that of another, a field is
+            not finite, or the files cannot be written.
     """
+    if not pairs:
+        raise DataError(f"--learn2reg: no two subjects of {dataset.name} make a pair in this split")
     if len(dataset.shape) != 3:
         raise DataError(f"--learn2reg: {dataset.name} has slices, and the challenge is of volumes")
     numbers = case_numbers(sorted({subject for pair in pairs for subject in pair}))

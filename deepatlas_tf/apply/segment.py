@@ -17,7 +17,6 @@ from deepatlas_tf.apply.given_scans import GivenScan, channel_files, find_scans
 from deepatlas_tf.apply.grids import anatomy, check_window, cropped, mirrored, network_transform
 from deepatlas_tf.messages import detail, progress, say
 from deepatlas_tf.runs.ensemble import Ensemble
-from deepatlas_tf.runs.flips import check_flips
 from deepatlas_tf.runs.model import ExportedModel, Grid, TrainedModel, note_on_sides, open_model
 from deepatlas_tf.runs.own_grid import Segmentation, segment_to_source
 from deepatlas_tf.runs.predict import Segmenter
@@ -166,8 +165,7 @@ def _segmenter(
         found.append(read_atlas(files, label, opened.grid, stem(files[0]), options.mirror))
     functions = Functions(opened.segmenter, opened.registrar, opened.registration_beside)
     if options.flips:
-        check_flips(len(opened.grid.shape), bool(opened.about.get("left_mirrored")))
-        functions = functions.with_flips(opened.grid.class_names)
+        functions = functions.with_flips(opened.grid, opened.about)
     return functions.voting(stage, found, options.instance_steps)
 
 

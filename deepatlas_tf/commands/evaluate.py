@@ -49,7 +49,10 @@ def add_arguments(evaluate: argparse.ArgumentParser) -> None:
         help="write the displacement fields of the last stage, refined as asked for, as the Learn2Reg challenge does",
     )
     evaluate.add_argument(
-        "--pairs", type=Path, metavar="CSV", help="of --learn2reg, columns fixed and moving; default: those measured"
+        "--pairs",
+        type=Path,
+        metavar="CSV",
+        help="of --learn2reg, columns fixed and moving; default: each subject with those before it",
     )
     evaluate.add_argument("--overwrite", action="store_true", help="replace displacement fields that are there")
     add_option(evaluate)
@@ -62,8 +65,8 @@ def run(args: argparse.Namespace) -> None:
     from deepatlas_tf.run import evaluate  # TensorFlow takes seconds to import: not for --help
     from deepatlas_tf.runs.predict import AtTestTime
 
-    if args.pairs is not None and args.learn2reg is None:
-        raise SettingError("--pairs is for the displacement fields of --learn2reg")
+    if args.learn2reg is None and (args.pairs is not None or args.overwrite):
+        raise SettingError("--pairs and --overwrite are for the displacement fields of --learn2reg")
     data = {"data_dir": args.data_dir, "manual_dir": args.manual_dir}
     at = AtTestTime(args.instance_steps, args.anatomy, args.atlases, args.flips)
     if args.learn2reg is not None:

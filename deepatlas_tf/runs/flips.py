@@ -52,11 +52,11 @@ def other_sides(class_names: Sequence[str]) -> tuple[int, ...]:
     """
     lowered = [name.lower() for name in class_names]
     found = []
-    for name in lowered:
+    for index, name in enumerate(lowered):
         other = WORD.sub(lambda word: OTHER.get(word[0], word[0]), name)
         if other not in lowered and CERTAIN & set(WORD.findall(name)):
             raise SettingError(f"--flips: the mirror image of the class {name} is {other}, which is no class")
-        found.append(lowered.index(other if other in lowered else name))
+        found.append(lowered.index(other) if other != name and other in lowered else index)
     return tuple(found)
 
 

@@ -24,6 +24,7 @@ def labels_of(path):
 def test_classes_of_the_other_side():
     assert other_sides(SIDES) == (0, 1, 3, 2, 5, 4, 7, 6)
     assert other_sides(("background", "l_shape", "leftover")) == (0, 1, 2)
+    assert other_sides(("background", "gm", "GM")) == (0, 1, 2)  # names that differ in their case alone
     with pytest.raises(SettingError, match="mirror image of the class left thalamus is right thalamus"):
         other_sides(("background", "Left thalamus"))
 

@@ -89,9 +89,16 @@ def test_pairs_that_cannot_be(evaluate, cohort, tmp_path, capsys, text, message)
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
-def test_pairs_alone(run_folder, tmp_path, capsys):
-    assert main(["evaluate", str(run_folder), "--pairs", str(tmp_path / "pairs.csv")]) == 2
+@pytest.mark.parametrize("option", [["--pairs", "pairs.csv"], ["--overwrite"]])
+def test_options_of_no_fields(run_folder, capsys, option):
+    assert main(["evaluate", str(run_folder), *option]) == 2
     assert "--learn2reg" in capsys.readouterr().err
+
+
+def test_a_split_without_a_pair(evaluate, cohort, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(cohort.subjects, "test", cohort.subjects["test"][:1])
+    assert evaluate("--split", "test") == 1
+    assert "no two subjects of nifti make a pair" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_numbers_of_cases():

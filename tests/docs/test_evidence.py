@@ -1,6 +1,8 @@
 """The tables of the evidence, whole on their page and in part in the README, are those that the script prints."""
 
-from tests.docs.test_results import PAGE, README, ROOT, kept, table_after
+from tests.docs.test_results import LOG, PAGE, README, ROOT, kept, mean, table_after
+
+POOREST, SEEING = "brains_1_deepatlas_fold3", "brains_1_deepatlas_anatomy-fold1"
 
 
 def test_evidence_is_what_the_script_prints(monkeypatch):
@@ -50,3 +52,17 @@ def test_sentences_about_the_brains(monkeypatch):
         f"both gain {gains['deepatlas_instance']} on the images alone" in text
     )
     assert f"segmentation gains {line} in {better} of {n} subjects" in PAGE.read_text("utf-8")
+    anatomy, images = (mean(POOREST, name, "registration") for name in ("deepatlas_anatomy", "deepatlas_instance"))
+    assert f"takes something away ({anatomy} beside {images})" in text
+    added = float(gains["deepatlas_anatomy"]) - float(gains["deepatlas_instance"])
+    assert f"the predicted anatomy adds {added:.3f} after the joint stage" in text
+
+
+def test_sentences_about_anatomy_in_the_registration_network():
+    """The difference of one pass on test pairs and on validation subjects, and what is left of it."""
+    text = LOG.read_text("utf-8").replace("\n", " ")
+    gain = kept(SEEING, "comparison.json")["registration"]["registration_unsupervised"]
+    assert f"One pass: {gain['difference']:+.3f} (better in {gain['better_in']} pairs, p = {gain['p']})" in text
+    stages = kept(SEEING, "training.json")["validation"]
+    best = {name: max(row.get("val_registration_dice", 0) for row in rows) for name, rows in stages.items()}
+    assert f"this fold it was {best['deepatlas'] - best['registration_unsupervised']:+.3f}" in text
