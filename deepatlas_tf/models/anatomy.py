@@ -13,6 +13,7 @@ learned from it is set by :func:`set_anatomy_gain`, and chosen by :mod:`deepatla
 import numpy as np
 
 from deepatlas_tf.keras_stack import as_written, keras
+from deepatlas_tf.models.build import computing_in
 from deepatlas_tf.models.registration.learned_demons import LocalNormalisation, learned_demons_net
 
 LEVEL = "level"  # the names of the levels of learned demons begin so
@@ -28,7 +29,7 @@ def with_anatomy(net: keras.Model, segmentation: keras.Model) -> keras.Model:
     """A network of learned demons that also has the force of the anatomy, with the weights of ``net``.
 
     The new force has no weight yet, so that the field is that of ``net``. A network that has both forces already keeps
-    its weights, and another segmentation network takes the place of its own.
+    its weights, and another segmentation network takes the place of its own. It computes in the precision of ``net``.
 
     Args:
         net: Keras model ``[moving, fixed] (B, *S, K) -> u (B, *S, D)``, see :func:`can_see_anatomy`.
@@ -36,12 +37,13 @@ def with_anatomy(net: keras.Model, segmentation: keras.Model) -> keras.Model:
     """
     levels = _levels(net)
     n_axes, names = net.outputs[0].shape[-1], {layer.name for layer in net.layers}
-    steps = [sum(f"{level.name}_{k}_warp" in names for k in range(len(names))) for level in levels]
+    steps = [sum(name.startswith(f"{level.name}_") and name.endswith("_warp") for name in names) for level in levels]
     window = next(layer.window for layer in net.layers if _is_normalisation(layer))
-    width = levels[0].get_layer(f"{LEVEL}0_convolution0").filters
+    first = levels[0].get_layer(f"{LEVEL}0_convolution0")
     shape, channels = net.inputs[0].shape[1:-1], net.inputs[0].shape[-1]
     segmentation.trainable = False
-    made = learned_demons_net(shape, steps, width, window, channels, segmentation)
+    with computing_in(first.dtype_policy.name):
+        made = learned_demons_net(shape, steps, first.filters, window, channels, segmentation)
     for level in levels:
         target = made.get_layer(level.name)
         for layer in filter(lambda layer: layer.weights, level.layers):

@@ -112,7 +112,7 @@ def build_net(
         n_channels: of the images.
     """
     needed = interface(role, len(shape), n_classes, n_channels)
-    with _precision(networks.precision):
+    with computing_in(networks.precision):
         return getattr(networks, needed.kind).build(shape, needed)
 
 
@@ -162,7 +162,8 @@ def _is_network(value: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _precision(policy: str) -> Iterator[None]:
+def computing_in(policy: str) -> Iterator[None]:
+    """Within it new layers compute in a precision, the name of a policy of Keras."""
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy(policy)
     try:

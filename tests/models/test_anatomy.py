@@ -6,7 +6,7 @@ import pytest
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.models.anatomy import can_see_anatomy, learns_anatomy, set_anatomy_gain, with_anatomy
-from deepatlas_tf.models.build import load_net
+from deepatlas_tf.models.build import computing_in, load_net
 from deepatlas_tf.models.registration.learned_demons import DemonsForce, learned_demons_net
 from deepatlas_tf.models.registration.voxelmorph import registration_net
 from deepatlas_tf.models.segmentation.light import light_unet
@@ -151,6 +151,16 @@ def test_another_segmentation_network_takes_the_place_of_the_first():
             np.testing.assert_array_equal(a, b)
     moving, fixed = blobs(shape)[0], blobs(shape, 2)[0]
     assert np.abs(net([moving, fixed]) - other([moving, fixed])).max() > 0.01
+
+
+def test_it_computes_in_the_precision_of_the_network():
+    shape = SHAPES["2D"]
+    with computing_in("mixed_bfloat16"):
+        net = learned_demons_net(shape, steps=(1, 1), width=4)
+    made = with_anatomy(net, segmentation_net(shape))
+    for one in (net, made):
+        assert one.get_layer("level0").get_layer("level0_convolution0").compute_dtype == "bfloat16"
+    assert keras.mixed_precision.global_policy().name == "float32" and made.outputs[0].dtype == "float32"
 
 
 def test_other_networks_see_no_anatomy():
