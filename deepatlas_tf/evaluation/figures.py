@@ -41,6 +41,13 @@ METHOD_COLOURS = {
     "deepatlas": "#D55E00",
 }
 OTHER_COLOURS = ("#009E73", "#CC79A7", "#F0E442", "#7F5AA2", "#4D4D4D", "#8C564B")
+# The ends of a method's name, before its domains where there are some, by what is done at test time
+AT_TEST_TIME = {
+    "atlases": " with atlases",
+    "flips": " with flips",
+    "instance": ", refined",
+    "anatomy": ", refined with anatomy",
+}
 PANELS_IN_A_LINE = 4
 VALIDATION = {
     "val_segmentation_dice": "validation: segmentation Dice",
@@ -61,7 +68,7 @@ def figure_file(path: Path, width: float, height: float) -> Iterator[Figure]:
 
 def spoken(name: str) -> str:
     """The name of a method, class or term as it is written in a figure: spaces in place of underscores."""
-    name = re.sub(r"_(atlases|flips)(?= \(|$)", r"_with_\1", name)  # of a method, see DERIVED
+    name = re.sub(r"_(atlases|flips|instance|anatomy)(?= \(|$)", lambda end: AT_TEST_TIME[end[1]], name)
     return name.replace("deepatlas", "DeepAtlas").replace("_", " ")
 
 
