@@ -78,12 +78,13 @@ def _dataset(about: dict) -> SimpleNamespace:
 
 def _about_peer(trained: Trained) -> dict:
     train, predict = trained.record("train"), trained.record("predict")
+    curve = {"validation": read_rows(trained.curve_file)} if trained.curve_file.exists() else {}
     return {
         "ours": False,
         "minutes": round(train["seconds"] / 60, 2),
         "seconds": predict["seconds"],
         "peak_bytes": {"train": train["peak_bytes"], "predict": predict["peak_bytes"]},
-        "training": train,
+        "training": train | curve,
     }
 
 

@@ -32,12 +32,17 @@ def write(run: Path, folder: JointFolder, data_dir: Path | None = None, manual_d
         data_dir, manual_dir: as for ``deepatlas evaluate``.
 
     Raises:
-        DataError: if the run is not evaluated, or is of another kind; if a label map of training lacks classes.
+        DataError: if the run is not evaluated, or is of another kind; if a label map of training lacks classes; if the
+            folder holds another run.
     """
-    if folder.ours_file.exists():
+    if written := folder.stored(folder.ours_file):
+        if written["run"] != run.resolve().name:
+            raise DataError(f"{folder.path} holds the scans of {written['run']}: choose another folder")
         return
     run_folder = RunFolder(run)
     rows = {task: run_folder.table(task) for task in TASKS}
+    if not any(rows.values()):
+        raise DataError(f"{run} has not been evaluated: run deepatlas evaluate first")
     dataset = dataset_of_run(run, data_dir, manual_dir)
     check(run_folder, dataset)
     plain = without_alignment(dataset, run, data_dir, manual_dir)
@@ -49,11 +54,10 @@ def write(run: Path, folder: JointFolder, data_dir: Path | None = None, manual_d
         folder.our_rows_file(task).parent.mkdir(exist_ok=True)
         write_rows(folder.our_rows_file(task), found)
     record = {"run": run.resolve().name, "trained_at": run_folder.record().get("git_commit"), "versions": versions()}
-    minutes = _minutes(run_folder)
-    seconds = _seconds(run, dataset)
-    total = sum(minutes.values())
+    minutes, seconds = _minutes(run_folder), _seconds(run, dataset)
     stages = {name: round(_with_needed(run_folder, name, minutes), 2) for name in minutes}
-    write_json(folder.ours_file, {**record, "minutes": round(total, 2), "stages": stages, "seconds": seconds})
+    total = round(sum(minutes.values()), 2)
+    write_json(folder.ours_file, {**record, "minutes": total, "stages": stages, "seconds": seconds})
 
 
 def _write_given(folder: JointFolder, dataset: DataSet, run: RunFolder, about: dict) -> None:

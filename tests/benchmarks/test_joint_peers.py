@@ -18,7 +18,7 @@ from joint import folder as layout  # noqa: E402
 from joint import given, shown, write  # noqa: E402
 from peers.folder import read_volume, write_field, write_json, write_volume  # noqa: E402
 
-from deepatlas_tf.runs.files import read_json  # noqa: E402
+from deepatlas_tf.runs.files import read_json, write_rows  # noqa: E402
 from deepatlas_tf.types import DataError  # noqa: E402
 
 SHAPE, SPACING = (12, 10, 8), (2.0, 2.5, 3.0)
@@ -151,6 +151,9 @@ def predict(out, trained):
 def test_predictions_are_measured_as_by_hand(out, tmp_path, monkeypatch, capsys):
     for peer, minutes in (("monai", 2.0), ("nnunet", 4.0), ("nnunet", 2.0)):
         finish(out.given.trained(peer, minutes), 60 * minutes)
+        curve = {"seconds": 60 * minutes, "step": 10, "segmentation": 0.5, "registration": 0.25}
+        if peer == "monai":
+            write_rows(out.given.trained(peer, minutes).curve_file, [curve])
         predict(out, out.given.trained(peer, minutes))
     results = tmp_path / "results"
     options = ["--name", "x", "--results", str(results)]
@@ -219,6 +222,8 @@ def test_a_training_that_is_finished_is_not_made_again(out, monkeypatch):
 def test_the_scans_are_written_once(out, monkeypatch):
     monkeypatch.setattr(write, "dataset_of_run", None)
     write.write(Path("made_up"), out)
+    with pytest.raises(DataError, match="holds the scans of made_up"):
+        write.write(Path("another"), out)
 
 
 def test_the_peers_are_pinned():
