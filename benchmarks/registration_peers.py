@@ -40,12 +40,8 @@ PEERS, REQUIREMENTS = HERE.parent / ".venv-registration-peers", HERE / "requirem
 
 def run_peers(folder: PeersFolder, methods, python: Path | None) -> None:
     """The peers' step, in their environment."""
-    command = [
-        str(python.absolute()) if python else peers_python(PEERS, REQUIREMENTS),
-        "-m",
-        "peers.run",
-        str(folder.path.absolute()),
-    ]
+    interpreter = python.absolute() if python else peers_python(PEERS, REQUIREMENTS)
+    command = [str(interpreter), "-m", "peers.run", str(folder.path.absolute())]
     environment = {**os.environ, "PYTHONPATH": str(HERE)}
     subprocess.run([*command, *methods], cwd=HERE, env=environment, check=True)
 

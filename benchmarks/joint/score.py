@@ -23,9 +23,10 @@ def result(folder: JointFolder) -> tuple[dict, list[dict]]:
     Raises:
         DataError: if the scans are not written, or a finished training of a peer has not predicted yet.
     """
-    about, ours = folder.about(), folder.stored(folder.ours_file)
+    ours = folder.stored(folder.ours_file)
     if not ours:
         raise DataError(f"{folder.path}: the scans and the run's results are not all there; write them first")
+    about = folder.about()
     rows = {task: read_rows(folder.our_rows_file(task)) for task in TASKS}
     trained = folder.given.all_trained()
     for one in trained:
@@ -51,10 +52,8 @@ def segmentation_rows(folder: JointFolder, about: dict, trained: Trained) -> lis
     """The rows of the label maps of the test scans, as in ``segmentation.csv``."""
     rows = []
     for name in folder.given.about()["scans"]["test"]:
-        truth, start = (
-            sample(folder, about, name),
-            {"method": trained.method, "subject": about["scans"][name]["subject"]},
-        )
+        truth = sample(folder, about, name)
+        start = {"method": trained.method, "subject": truth["subject"].decode()}
         prediction = read_volume(trained.segmentation_file(name)).astype(np.int32)
         rows += class_rows(start, prediction, truth["label"], truth["label_weight"], _dataset(about))
     return rows
