@@ -24,11 +24,10 @@ The peers run in ``.venv-registration-peers``, made from ``benchmarks/requiremen
 
 import argparse
 import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+from peers.environment import peers_python
 from peers.folder import PeersFolder, use_two_cores
 from peers.settings import METHODS
 
@@ -39,28 +38,10 @@ RESULTS = HERE / "results" / "registration_peers"
 PEERS, REQUIREMENTS = HERE.parent / ".venv-registration-peers", HERE / "requirements-registration-peers.txt"
 
 
-def peers_python() -> str:
-    """The interpreter of the peers' environment, which is made where there is none with these requirements.
-
-    Each package is installed by itself, with the pinned versions of all, so that one that cannot be had is left out.
-    """
-    python, installed = PEERS / "bin" / "python", PEERS / REQUIREMENTS.name
-    if not installed.exists() or installed.read_text() != REQUIREMENTS.read_text():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", PEERS], check=True)
-        pip = [python, "-m", "pip", "install", "--quiet"]
-        if subprocess.run([*pip, "-r", REQUIREMENTS], check=False).returncode:
-            lines = REQUIREMENTS.read_text().splitlines()
-            index = [word for line in lines if line.startswith("--") for word in line.split()]
-            for package in [line for line in lines if "==" in line]:
-                if subprocess.run([*pip, "-c", REQUIREMENTS, *index, package], check=False).returncode:
-                    print(f"{package} cannot be installed: what needs it is left out")
-        shutil.copy(REQUIREMENTS, installed)
-    return str(python)
-
-
 def run_peers(folder: PeersFolder, methods, python: Path | None) -> None:
     """The peers' step, in their environment."""
-    command = [str(python.absolute()) if python else peers_python(), "-m", "peers.run", str(folder.path.absolute())]
+    interpreter = python.absolute() if python else peers_python(PEERS, REQUIREMENTS)
+    command = [str(interpreter), "-m", "peers.run", str(folder.path.absolute())]
     environment = {**os.environ, "PYTHONPATH": str(HERE)}
     subprocess.run([*command, *methods], cwd=HERE, env=environment, check=True)
 

@@ -9,7 +9,7 @@ import numpy as np
 from turns import commit
 
 from deepatlas_tf.datasets.alignment import NONE
-from deepatlas_tf.datasets.load import load_dataset
+from deepatlas_tf.datasets.load import DataSet, load_dataset
 from deepatlas_tf.evaluation.evaluate import ALIGNMENT
 from deepatlas_tf.evaluation.plain_grid import plain_field
 from deepatlas_tf.keras_stack import versions
@@ -57,24 +57,30 @@ def write(
             pairs.
     """
     dataset = dataset_of_run(run, data_dir, manual_dir)
-    plain = dataset
-    if dataset.alignment != NONE:
-        kept = {"data_dir": data_dir, "manual_dir": manual_dir, "workdir": run}
-        grid = {"shape": dataset.shape, "spacing": dataset.spacing}
-        plain = load_dataset(dataset.name, **kept, **grid, fold=RunFolder(run).settings()["data"].get("fold", 0))
-    _check(RunFolder(run), dataset)
+    plain = without_alignment(dataset, run, data_dir, manual_dir)
+    check(RunFolder(run), dataset)
     predictors = load_predictors(run, refinement.instance_steps, refinement.anatomy)
-    about = _about(plain, RunFolder(run).settings()["evaluation"]["pairs_per_subject"], most_pairs)
+    about = about_pairs(plain, RunFolder(run).settings()["evaluation"]["pairs_per_subject"], most_pairs)
     if folder.pairs_file.exists():
         if {**folder.about(), "label_weights": {}} != about:
             raise DataError(f"{folder.path} holds other pairs than those of {run}: choose another folder")
     else:
-        _write_scans(folder, plain, about)
+        write_scans(folder, plain, about)
         write_json(folder.pairs_file, about)  # last: it says that all scans are there
     _write_fields(folder, predictors, dataset, RunFolder(run), refinement)
 
 
-def _check(run: RunFolder, dataset) -> None:
+def without_alignment(dataset: DataSet, run: Path, data_dir: Path | None, manual_dir: Path | None) -> DataSet:
+    """The data set of a run as it is on the same grid without the alignment to a reference, if there is one."""
+    if dataset.alignment == NONE:
+        return dataset
+    kept = {"data_dir": data_dir, "manual_dir": manual_dir, "workdir": run}
+    grid = {"shape": dataset.shape, "spacing": dataset.spacing}
+    return load_dataset(dataset.name, **kept, **grid, fold=RunFolder(run).settings()["data"].get("fold", 0))
+
+
+def check(run: RunFolder, dataset: DataSet) -> None:
+    """DataError where this data set cannot be compared, or is not what the run was trained on."""
     if len(dataset.shape) != 3:
         raise DataError(f"{run.path} is a run on slices: the peers are compared on volumes")
     if len(set(dataset.domains.values())) > 1:
@@ -87,7 +93,8 @@ def _check(run: RunFolder, dataset) -> None:
         check_not_trained_on(recorded, dataset.subjects["test"], "test", str(run.path))
 
 
-def _about(dataset, pairs_per_subject: int, most_pairs) -> dict:
+def about_pairs(dataset: DataSet, pairs_per_subject: int, most_pairs: Mapping[str, int | None]) -> dict:
+    """The content of ``pairs.json``, but for the weights of the labels; ``most_pairs`` as for :func:`write`."""
     pairs, scans = [], {}
     for split in SPLITS:
         subjects = dataset.labelled[split]
@@ -117,7 +124,8 @@ def evenly(items: Sequence, most: int | None) -> list:
     return [items[int(index)] for index in np.arange(most) * len(items) / most]
 
 
-def _write_scans(folder: PeersFolder, dataset, about) -> None:
+def write_scans(folder: PeersFolder, dataset: DataSet, about: dict) -> None:
+    """Write images and label maps of the scans of the pairs, and add the weights of their labels to ``about``."""
     for split in SPLITS:
         names = {scan["subject"]: name for name, scan in about["scans"].items() if scan["split"] == split}
         for subject, sample in read_samples(dataset.samples(split), names).items():

@@ -57,7 +57,7 @@ def measure(folder: PeersFolder, about: dict, method: str, setting: str, split: 
             with np.load(path) as file:
                 stored = {name: float(file[name]) for name in file.files if name != "u"}
                 u = file["u"]
-        moving, fixed = (_sample(folder, about, pair[side]) for side in ("moving", "fixed"))
+        moving, fixed = (sample(folder, about, pair[side]) for side in ("moving", "fixed"))
         rows += field_rows(method, moving, fixed, u, dataset)
         numbers.append(stored)
     summary = summarise_rows([], rows, dataset.class_names[1:])[method]["registration"]
@@ -100,10 +100,11 @@ def result(folder: PeersFolder) -> tuple[dict, list[dict]]:
             **_about_peer(folder, method, measured),
             **ours.get(method, {}),
         }
-    return {**_about_pairs(about), "methods": methods, "left_out": left_out}, rows
+    return {**about_pairs(about), "methods": methods, "left_out": left_out}, rows
 
 
-def _about_pairs(about: dict) -> dict:
+def about_pairs(about: dict) -> dict:
+    """Data set, grid and the subjects of the pairs, for the result."""
     named = ("dataset", "synthetic", "class_names", "shape", "spacing")
     subjects = {name: scan["subject"] for name, scan in about["scans"].items()}
     pairs = {
@@ -136,8 +137,8 @@ def _why(folder, about, method, setting) -> str:
     raise DataError(f"{folder.path}: {method} has no fields of the test pairs yet; run the peers again")
 
 
-def _sample(folder: PeersFolder, about: dict, scan: str) -> dict:
-    """As evaluation has it, without the image."""
+def sample(folder: PeersFolder, about: dict, scan: str) -> dict:
+    """A scan as evaluation has it, without the image."""
     return {
         "subject": about["scans"][scan]["subject"].encode(),
         "label": read_volume(folder.label_file(scan)).astype(np.int32),

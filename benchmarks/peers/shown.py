@@ -15,11 +15,11 @@ def markdown(result: dict) -> str:
     rows = [_means(method, found) for method, found in result["methods"].items()]
     classes = result["class_names"][1:]
     by_class = [
-        [method, *(_number(found["test"]["dice"]["per_class"][name], 3) for name in classes)]
+        [method, *(number(found["test"]["dice"]["per_class"][name], 3) for name in classes)]
         for method, found in result["methods"].items()
     ]
     notes = [f"{method} is left out: {why}." for method, why in result["left_out"].items()]
-    tables = [_title(result), _table(HEAD, rows, 2), _table(["Dice", *classes], by_class, 1), *notes]
+    tables = [_title(result), table(HEAD, rows, 2), table(["Dice", *classes], by_class, 1), *notes]
     return "\n\n".join(tables)
 
 
@@ -50,15 +50,17 @@ def _title(result: dict) -> str:
 
 
 def _means(method: str, found: dict) -> list[str]:
-    means = [_number(found["test"][measure]["mean"], digits) for measure, digits in MEASURES]
+    means = [number(found["test"][measure]["mean"], digits) for measure, digits in MEASURES]
     taken = found["seconds"]["median"]
     return [method, found["setting"] or "-", *means, "-" if taken is None else f"{taken:.3g}"]
 
 
-def _number(value: float | None, digits: int) -> str:
+def number(value: float | None, digits: int) -> str:
+    """With so many digits after the point; "-" for None."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _table(head: list[str], rows: list[list[str]], text_columns: int) -> str:
+def table(head: list[str], rows: list[list[str]], text_columns: int) -> str:
+    """A Markdown table whose first columns are text."""
     rule = ["---" if index < text_columns else "---:" for index in range(len(head))]
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])

@@ -16,7 +16,7 @@ README, PAGE, LOG = ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "do
 FOLDERS = sorted(path.name for path in RESULTS.iterdir() if path.is_dir())
 RUNS = [name for name in FOLDERS if (RESULTS / name / "experiment.json").exists()]
 TIMINGS = {"data", "efficiency", "memory", "onednn", "profile", "registration_peers", "reliability", "speed"}
-TIMINGS |= {"startup"}  # all of scripts
+TIMINGS |= {"startup", *({"joint_peers"} & set(FOLDERS))}  # all of scripts; the last one has not been run yet
 NAME = re.compile(r"(?P<data>[a-z0-9-]+)_(?P<labels>\d+)_(?P<method>[a-z-]+)(_(?P<variant>[a-z0-9-]+))?")
 NOTHING = "-"
 
@@ -77,6 +77,17 @@ def test_peers_are_what_the_benchmark_prints(monkeypatch):
     assert len(results) >= 2
     for result in results:
         assert shown.markdown(result) in page, result["dataset"]
+
+
+def test_joint_peers_are_what_the_benchmark_prints(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from joint import shown
+
+    page = (ROOT / "docs" / "peers.md").read_text(encoding="utf-8")
+    results = [json.loads(path.read_text("utf-8")) for path in sorted((RESULTS / "joint_peers").glob("*.json"))]
+    for result in results:
+        assert shown.markdown(result) in page, result["dataset"]
+    assert results or "Figures are missing until it is run" in page
 
 
 def test_peers_in_the_readme():
