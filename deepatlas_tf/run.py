@@ -15,6 +15,7 @@ from deepatlas_tf.evaluation.show import measure_and_draw, measure_on_own_grids,
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.messages import say
 from deepatlas_tf.methods import method_names
+from deepatlas_tf.pretrained import model_folder
 from deepatlas_tf.recipes import get_recipe, recipe_names, stages_of
 from deepatlas_tf.runs.folder import TASKS, RunFolder
 from deepatlas_tf.runs.model import TrainedModel
@@ -170,7 +171,8 @@ def experiment_from(
 
     Args:
         config: what a run wrote, see :func:`~deepatlas_tf.training.config.read_experiment`; None for a data set's.
-        init_from: folder of a run with whose networks and on whose grid the training begins.
+        init_from: folder of a run, or the name of networks that come with the package, with whose networks and on
+            whose grid the training begins.
         settings: assignments ``path=value``; they come last.
         options: those of :func:`make_experiment`, of which ``dataset`` and ``method`` do not go with ``config``.
 
@@ -211,7 +213,7 @@ def starting_from(workdir: Path) -> tuple[str, ...]:
     Raises:
         DataError: if ``workdir`` is not the folder of a run, or no network of it is finished.
     """
-    model = TrainedModel(workdir)
+    model = TrainedModel(model_folder(workdir))
     stages = {task: model.stage_of(task) for task in TASKS}
     nets = [f"networks.{task}={model.folder.stage(name).net(task)}" for task, name in stages.items() if name]
     if not nets:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 # Parts of one row do not import each other; a part imports only from the rows above it.
 ROWS = [
     {"types", "keras_stack", "messages", "processor", "view"},
-    {"ops", "scans", "plugins"},
+    {"ops", "scans", "plugins", "pretrained"},
     {"losses", "metrics", "models", "phantoms"},
     {"datasets", "streams", "methods"},
     {"validation", "runs"},

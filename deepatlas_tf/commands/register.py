@@ -10,6 +10,8 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from deepatlas_tf.commands import MODEL_HELP
+
 EXAMPLES = """\
   deepatlas register moving.nii.gz fixed.nii.gz --model runs/brains -o registered
   deepatlas register moving.nii.gz fixed.nii.gz --model runs/brains --moving-labels labels.nii.gz -o registered
@@ -22,9 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options to the command's parser."""
     parser.add_argument("moving", type=Path, metavar="MOVING", help="scan to be warped (.nii, .nii.gz)")
     parser.add_argument("fixed", type=Path, metavar="FIXED", help="scan that it is warped onto")
-    parser.add_argument(
-        "--model", required=True, type=Path, help="folder of a run, or a SavedModel of deepatlas export"
-    )
+    parser.add_argument("--model", required=True, type=Path, help=MODEL_HELP)
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder of the results")
     parser.add_argument(
         "--moving-labels", type=Path, metavar="LABELS", help="label map of MOVING; warped_labels.nii.gz is written too"

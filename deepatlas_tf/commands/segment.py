@@ -11,6 +11,8 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from deepatlas_tf.commands import MODEL_HELP
+
 EXAMPLES = """\
   deepatlas segment knee.nii.gz --model runs/oai_knee -o segmented
   deepatlas segment scans/ --model exported/knee --probabilities -o segmented
@@ -23,9 +25,7 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options to the command's parser."""
     parser.add_argument("scans", nargs="+", type=Path, metavar="SCAN", help=".nii, .nii.gz, a folder of them, or a CSV")
-    parser.add_argument(
-        "--model", required=True, type=Path, help="folder of a run, or a SavedModel of deepatlas export"
-    )
+    parser.add_argument("--model", required=True, type=Path, help=MODEL_HELP)
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="folder of the results")
     parser.add_argument(
         "--probabilities",

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from deepatlas_tf.datasets.alignment import NONE, parse
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.messages import detail, say
+from deepatlas_tf.pretrained import model_folder, pretrained_names
 from deepatlas_tf.runs.checks import checked_model
 from deepatlas_tf.runs.ensemble import Ensemble, fold_folders
 from deepatlas_tf.runs.files import read_json
@@ -183,7 +184,8 @@ class ExportedModel:
 def open_model(path: Path) -> TrainedModel | ExportedModel | Ensemble:
     """A run (it has ``experiment.json``), a cross-validation (``folds.json``), a SavedModel, or a folder of versions.
 
-    Of versions the newest is taken. Raises DataError where it is none of these.
+    Of versions the newest is taken. Where ``path`` is none of these it may be the name of networks that come with the
+    package, see :mod:`deepatlas_tf.pretrained`. Raises DataError where it is not that either.
     """
     folds = fold_folders(path)
     if folds:
@@ -196,8 +198,13 @@ def open_model(path: Path) -> TrainedModel | ExportedModel | Ensemble:
             )
         return TrainedModel(path)
     found = path if (path / "saved_model.pb").exists() else newest_version(path)
+    if found is None and model_folder(path) != path:
+        return TrainedModel(model_folder(path))
     if found is None:
-        raise DataError(f"{path} is neither the folder of a run (experiment.json) nor a SavedModel (saved_model.pb)")
+        raise DataError(
+            f"{path} is neither the folder of a run (experiment.json) nor a SavedModel (saved_model.pb), nor the name "
+            f"of networks that come with the package ({', '.join(pretrained_names()) or 'none'})"
+        )
     if not (found / METADATA).exists():
         raise DataError(f"{found} has no {METADATA}: export it with deepatlas export")
     return ExportedModel(found)
