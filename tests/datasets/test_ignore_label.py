@@ -1,12 +1,15 @@
 """The label ``ignore`` of nnU-Net, from the files to the batches of a stream and what a run records of its data."""
 
+import csv
 import json
 
 import numpy as np
 import pytest
 
+from deepatlas_tf.cli import main
 from deepatlas_tf.datasets.load import load_dataset
 from deepatlas_tf.runs.data_record import check_same_data, data_record, grid_of_networks
+from deepatlas_tf.runs.predict import load_predictors
 from deepatlas_tf.streams.augment import Augmentation
 from deepatlas_tf.streams.pairs import StreamSettings, sample_stream
 from deepatlas_tf.types import DataError
@@ -16,11 +19,11 @@ IGNORE = 5
 
 @pytest.fixture
 def folder(tmp_path, write_nifti):
-    """make(shape, ignore=True) -> a folder as for nnU-Net, of which the first half of each label map is ignored."""
+    """make(shape, ignore=True, n=4) -> a folder as for nnU-Net; the first half of each label map is ignored."""
 
-    def make(shape=(10, 9, 8), ignore=True):
+    def make(shape=(10, 9, 8), ignore=True, n=4):
         path = tmp_path / "Dataset7"
-        for k in range(4):
+        for k in range(n):
             rng = np.random.default_rng(k)
             label = rng.choice([0, 1, 3], shape).astype(np.uint8)
             label[: shape[0] // 2] = IGNORE if ignore else 1
@@ -112,3 +115,29 @@ def test_a_csv(tmp_path, own_scans):
     labels = {s["subject"].decode(): s["label"] for s in data.samples("train").as_numpy_iterator()}
     assert not labels.pop("s0").any()
     assert all(set(np.unique(label)) == {0, 1, 2} for label in labels.values())
+
+
+@pytest.mark.slow
+def test_trained_and_measured_on_the_command_line(tmp_path, folder, capsys):
+    """The table of a run is that of its label maps in the known voxels."""
+    work, path = tmp_path / "work", folder((16, 16), n=8)
+    arguments = ["train", "--dataset", "nifti", "--data-dir", str(path), "--workdir", str(work), "--tiny"]
+    assert main([*arguments, "--method", "segmentation"]) == 0
+    printed = capsys.readouterr().out
+    assert "nan" not in printed and "ignore" not in printed
+    assert json.loads((work / "model.json").read_text())["ignore_number"] == IGNORE
+    grid = {name: json.loads((work / "model.json").read_text())[name] for name in ("shape", "spacing")}
+    data, (segment,) = (
+        load_dataset("nifti", data_dir=path, workdir=work, **grid),
+        load_predictors(work).labellers.values(),
+    )
+    dice = {}
+    for sample in data.samples("test").as_numpy_iterator():
+        known = sample["label"] < 3
+        found, label = segment(sample["image"])[known], sample["label"][known]
+        for c, name in enumerate(("one", "three"), 1):
+            value = 2 * ((found == c) & (label == c)).sum() / ((found == c).sum() + (label == c).sum())
+            dice[sample["subject"].decode(), name] = value
+    with (work / "evaluation" / "segmentation.csv").open() as file:
+        rows = {(row["subject"], row["class"]): float(row["dice"]) for row in csv.DictReader(file)}
+    assert rows == pytest.approx(dice) and len(rows) == 4
