@@ -67,7 +67,8 @@ def train_experiment(
         DataError: if ``workdir`` holds a run with other settings or on other data, another process trains in it, or it
             cannot be written; if the data cannot be drawn from as a stage asks; if no stage is left; if a stage of
             patches has no ``fine`` scans.
-        SettingError: if a stage cannot be trained on images of several channels, or has weights for another number.
+        SettingError: if a stage cannot be trained on images of several channels or with label maps that ignore voxels,
+            or has weights for another number of channels.
     """
     strategy = strategy or tf.distribute.get_strategy()
     chief = is_chief(strategy)

@@ -3,6 +3,8 @@
 The networks are tables: one value for each voxel, whatever the images are, so that a gradient tells which voxels count.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,9 @@ from deepatlas_tf.methods.registration_augmentation import RegistrationAugmentat
 from deepatlas_tf.methods.segmentation import Segmentation
 from deepatlas_tf.methods.uniseg_reg import UniSegReg
 from deepatlas_tf.methods.voxelmorph import VoxelMorph
+from deepatlas_tf.training.build_method import check_data
+from deepatlas_tf.training.experiment import Stage
+from deepatlas_tf.types import SettingError
 
 SHAPES = {"2D": (8, 10), "3D": (6, 8, 7)}
 C = 3
@@ -82,6 +87,16 @@ def gradient(method, turn, data, terms, in_graph=False):
 
 def test_every_method_knows_ignored_voxels():
     assert all(method_class(name).knows_ignored for name in method_names())
+
+
+def test_a_method_that_does_not_know_them_is_refused(monkeypatch):
+    monkeypatch.setattr(Segmentation, "knows_ignored", False)
+    stage = Stage(name="first", method="segmentation", steps=1)
+    dataset = SimpleNamespace(name="nifti", channel_names=("image",), ignore_number=None)
+    check_data(stage, dataset)
+    dataset.ignore_number = 5
+    with pytest.raises(SettingError, match="stage first: segmentation does not know the label 'ignore'"):
+        check_data(stage, dataset)
 
 
 SUPERVISED = ("supervised", "supervised_cross_entropy")
