@@ -48,8 +48,11 @@ def common_axes(scans: Sequence[ListedScan]) -> int:
     return 2 if slices else 3
 
 
-def fingerprint(scans: Sequence[ListedScan], n_axes: int) -> Fingerprint:
-    """What is in the scans, each read once. Raises DataError for the first that cannot be used."""
+def fingerprint(scans: Sequence[ListedScan], n_axes: int, ignore: int | None = None) -> Fingerprint:
+    """What is in the scans, each read once. Raises DataError for the first that cannot be used.
+
+    ``ignore``: the number in label maps that is no anatomy.
+    """
     found, numbers = [], set()
     for scan in progress(scans, desc="looking at the scans", unit="scan"):
         image = nifti.read_image(scan.image, scan.subject, n_axes)
@@ -61,7 +64,7 @@ def fingerprint(scans: Sequence[ListedScan], n_axes: int) -> Fingerprint:
             checks.check_same_grid(scan.subject, (scan.image, image), (scan.label, label))
             checks.check_not_negative(scan.subject, scan.label, label.volume)
             numbers |= set(np.unique(label.volume).tolist())
-            anatomy = _central_box(label.volume != 0) * spacing
+            anatomy = _central_box((label.volume != 0) & (label.volume != ignore)) * spacing
         box = _central_box(_foreground(image.volume)) * spacing
         found.append([sizes[order] for sizes in (spacing, box, anatomy)])
     spacings, foreground, anatomy = np.stack(found, axis=1)

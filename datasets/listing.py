@@ -26,6 +26,7 @@ from deepatlas_tf.scans.class_names import (
     csv_lines,
     find_class,
     read_label_csv,
+    split_ignore,
 )
 from deepatlas_tf.types import DataError, MissingDataError
 
@@ -86,13 +87,14 @@ class Listing(NamedTuple):
     """The scans of a CSV or folder.
 
     labels: class name -> numbers, ``background`` first; {} where none is declared. channel_names: of the images of each
-    scan, in their order.
+    scan, in their order. ignore: the number of voxels that count nothing; None where there is none.
     """
 
     path: Path
     scans: tuple[ListedScan, ...]
     labels: Mapping[str, tuple[int, ...]]
     channel_names: tuple[str, ...] = ONE
+    ignore: int | None = None
 
     def where(self, scan: ListedScan) -> str:
         """The listing's file, the scan's line and subject: messages begin with it."""
@@ -111,11 +113,11 @@ def read_listing(path: str | os.PathLike) -> Listing:
     path = Path(os.path.abspath(os.path.expanduser(path)))
     try:
         if path.is_dir() and (path / "imagesTr").is_dir():
-            return check_names(nnunet.read_folder(path))
+            return _checked(nnunet.read_folder(path))
         if path.is_dir() and bids.is_bids(path):
-            return check_names(bids.read_bids(path))
+            return _checked(bids.read_bids(path))
         if path.is_file():
-            return check_names(_read_csv(path))
+            return _checked(_read_csv(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}: {error.filename})") from error
     found = "there is no imagesTr in it" if path.is_dir() else "there is no such file or folder"
@@ -131,6 +133,12 @@ def check_names(listing: Listing) -> Listing:
     for name in listing.channel_names:
         check_name(listing.path, "the channel", name)
     return listing
+
+
+def _checked(listing: Listing) -> Listing:
+    """The listing with its label ``ignore`` apart from the classes. Raises DataError as ``check_names`` does."""
+    labels, ignore = split_ignore(listing.labels)
+    return check_names(listing._replace(labels=labels, ignore=ignore))
 
 
 def check_listing(listing: Listing) -> None:

@@ -39,7 +39,8 @@ class DataSet:
     alignment: ``none``, or how the scans were aligned to the scan of the training subject ``reference``.
     read_from: what TFDS reads for a split, where that is not the split itself (``datasets.folds``).
     class_numbers: the number of each class in the label files, 0 first; None where a class has several, or there are no
-    such files. channel_names: of the images.
+    such files. channel_names: of the images. ignore_number: of the voxels in the label files that count nothing, which
+    have the index ``C`` in the records; None where there is none.
     """
 
     name: str
@@ -58,6 +59,7 @@ class DataSet:
     read_from: dict[str, str] = dataclasses.field(default_factory=dict)
     class_numbers: tuple[int, ...] | None = None
     channel_names: tuple[str, ...] = ONE
+    ignore_number: int | None = None
 
     def samples(self, split: str) -> tf.data.Dataset:
         """Samples of a split (train, validation, test), unbatched, read from disk in the order of ``subjects``."""
@@ -167,6 +169,7 @@ def data_set(name: str, builder: tfds.core.DatasetBuilder) -> DataSet:
         reference=about.get("reference"),
         class_numbers=None if numbers is None else tuple(numbers),
         channel_names=tuple(about.get("channel_names", ONE)),
+        ignore_number=about.get("ignore_number"),
     )
 
 

@@ -62,6 +62,10 @@ class ScanBuilder(VolumeBuilder, skip_registration=True):  # type: ignore[call-a
         """The numbers that may occur in a label file; those in no class become background."""
         return {0, *(number for numbers in self.label_numbers().values() for number in numbers)}
 
+    def ignore_number(self) -> int | None:
+        """The number in a label file of voxels that count nothing, which is no class; None where there is none."""
+        return None
+
     def undeclared(self) -> str:
         """What a message calls numbers in a label map that are not declared."""
         return "numbers the data set does not declare"
@@ -118,12 +122,15 @@ class ScanBuilder(VolumeBuilder, skip_registration=True):  # type: ignore[call-a
         image, label_map = self.load(scan)
         plain, numbers = self._plain_transform(image), self.label_numbers()
         transform, merged = self._transform(subject, image, plain), None
+        ignore = self.ignore_number()
+        groups = [*numbers.values(), *([] if ignore is None else [(ignore,)])]  # ignored voxels: one more than the last
         if label_map is not None and scan.label is not None:
             checks.check_values(subject, scan.label, label_map.volume, self.declared_numbers(), self.undeclared())
-            merged = merge(label_map.volume, numbers.values())
+            checks.check_not_ignored(subject, scan.label, label_map.volume, ignore)
+            merged = merge(label_map.volume, groups)
 
         def on_grid(grid: GridTransform) -> np.ndarray | None:
-            return None if merged is None else grid.label_to_network(merged, 1 + len(numbers))
+            return None if merged is None else grid.label_to_network(merged, 1 + len(groups))
 
         found = {
             "image": to_network(image, transform),

@@ -22,7 +22,8 @@ class Sample(_WholeSample, total=False):
     """One scan and what is known of its anatomy; batched, every entry has a leading ``B``.
 
     image: ``(*S, K)`` float32, intensities rescaled to [0, 1].
-    label: ``(*S,)`` int32 class index in 0..C-1, 0 is background; all zero where there is no label.
+    label: ``(*S,)`` int32 class index in 0..C-1, 0 is background; all zero where there is no label. ``C`` in a voxel
+        that is ignored.
     label_weight: ``(C,)`` float32, the weight of each class's label: 1 for a manual one, 0 where the class is not
         labelled in this map, between for a soft pseudo label. All 0: there is no label map. A voxel marked 0 may be of
         a class that is not labelled, so the background's weight is 0 unless all classes are labelled.
@@ -33,10 +34,13 @@ class Sample(_WholeSample, total=False):
     0 in a voxel where the mask is not trusted; of a sample whose label is whole they are not used, and 0.
 
     A stream of patches has ``voxel_weight``: ``(*S, 1)`` float32, 0 where it is not known of which class a voxel is.
+
+    A stream of whole scans has ``known`` where label maps have ignored voxels: ``(*S, 1)`` float32, 0 in these, else 1.
     """
 
     soft_label: Tensor
     voxel_weight: Tensor
+    known: Tensor
 
 
 class Pair(TypedDict):

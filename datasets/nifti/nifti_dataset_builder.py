@@ -53,7 +53,11 @@ class Builder(ScanBuilder):
         return {name: numbers for name, numbers in labels.items() if name != BACKGROUND}
 
     def declared_numbers(self):
-        return {number for numbers in self.builder_config.listing.labels.values() for number in numbers}
+        listing = self.builder_config.listing
+        return {number for numbers in listing.labels.values() for number in numbers} | ({listing.ignore} - {None})
+
+    def ignore_number(self):
+        return self.builder_config.listing.ignore
 
     def undeclared(self):
         if not self.builder_config.classes_found:
@@ -74,6 +78,8 @@ class Builder(ScanBuilder):
         self._scans = {scan.subject: Scan(scan.subject, scan.image, scan.label, scan.others) for scan in scans}
         splits = split_listed(scans)
         self.set_reference(splits["train"])
+        if self.ignore_number() is not None:
+            self.info.metadata["ignore_number"] = self.ignore_number()
         return splits, {scan.subject for scan in scans if scan.label is not None}
 
     def read(self, subject):
@@ -139,14 +145,15 @@ def _config(name: str, listing: Listing, wanted: WantedGrid) -> NiftiConfig:
     if shape is None or spacing is None or classes_found:
         # what is measured later must not decide on anything: the training subjects alone are looked at
         training = set(split_listed(listing.scans)["train"])
-        found = fingerprint([scan for scan in listing.scans if scan.subject in training], n_axes)
+        found = fingerprint([scan for scan in listing.scans if scan.subject in training], n_axes, listing.ignore)
         if shape is None or spacing is None:
             shape, spacing = choose_grid(found, wanted)
         listing = listing._replace(labels=listing.labels or _found_labels(listing, found.numbers))
         check_listing(listing)  # labelled_classes can be compared with the classes only now
-    if len(listing.labels) > MAX_CLASSES:
+    most = MAX_CLASSES - (listing.ignore is not None)
+    if len(listing.labels) > most:
         raise DataError(
-            f"{listing.path}: {len(listing.labels) - 1} classes are more than {MAX_CLASSES - 1}; "
+            f"{listing.path}: {len(listing.labels) - 1} classes are more than {most - 1}; "
             "merge some by giving them one name (labels.csv)"
         )
     grid = volume_config(shape, spacing)
@@ -180,9 +187,10 @@ def _names(listing: Listing, wanted: WantedGrid, alignment: str) -> tuple[str, s
         grid.append(f"{wanted.max_voxels}voxels")
     state = [[*scan[:1], *scan[3:6], *map(_file_state, (*scan[1:3], *scan.others))] for scan in listing.scans]
     channels = listing.channel_names if len(listing.channel_names) > 1 else ()
+    ignored = () if listing.ignore is None else (f"ignore {listing.ignore}",)
     if alignment != NONE:
         grid.append(re.sub(r"\W+", "-", alignment))
-    return prefix, f"{prefix}{'_'.join(grid)}_{_digest((state, dict(listing.labels), *channels))[:10]}"
+    return prefix, f"{prefix}{'_'.join(grid)}_{_digest((state, dict(listing.labels), *channels, *ignored))[:10]}"
 
 
 def _file_state(path: pathlib.Path | None) -> tuple[str, int, int] | None:

@@ -52,7 +52,8 @@ def read_atlas(images: Sequence[Path], label: Path, grid: Grid, subject: str, mi
 
     Args:
         images: the scan, a file for each channel.
-        label: its label map on the same grid, with the model's ``written_numbers``, in which all classes are labelled.
+        label: its label map on the same grid, with the model's ``written_numbers``, in which all classes are labelled,
+            or the number of ignored voxels.
         grid: of the model.
         subject: who it is, for messages.
         mirror: it is of a left side, and the model knows right ones.
@@ -65,8 +66,9 @@ def read_atlas(images: Sequence[Path], label: Path, grid: Grid, subject: str, mi
     scan = read_channels(images, grid.channel_names, subject, n_axes)
     labels = nifti.read_label(label, subject, n_axes)
     checks.check_same_grid(subject, (images[0], scan), (label, labels))
-    checks.check_values(subject, label, labels.volume, grid.written_numbers, "numbers that the model does not know")
-    classes = merge(labels.volume, [(number,) for number in grid.written_numbers[1:]])
+    numbers = [*grid.written_numbers, *([] if grid.ignore_number is None else [grid.ignore_number])]
+    checks.check_values(subject, label, labels.volume, numbers, "numbers that the model does not know")
+    classes = merge(labels.volume, [(number,) for number in numbers[1:]])
     shown = mirrored(scan) if mirror else scan
     region = anatomy(shown, grid)
     part = cropped(shown, region)
@@ -77,6 +79,6 @@ def read_atlas(images: Sequence[Path], label: Path, grid: Grid, subject: str, mi
         raise DataError(f"atlas {images[0]}: {error}") from None
     return Atlas(
         to_network(part, transform),
-        transform.label_to_network(classes[region], len(grid.class_names)).astype(np.int32),
+        transform.label_to_network(classes[region], len(numbers)).astype(np.int32),
         np.ones(len(grid.class_names), np.float32),
     )

@@ -97,7 +97,7 @@ def _draw_segmentation(
         notes = {
             method: f"Dice {mean_dice(label, sample, len(dataset.class_names)):.3f}" for method, label in found.items()
         }
-        subjects.append(panels.Segmented(subject, sample["image"], sample["label"], found, notes))
+        subjects.append(panels.Segmented(subject, sample["image"], drawn_label(sample), found, notes))
     panels.segmentation_panel(panel, subjects, classes, dataset.spacing, f"Segmentation ({name})")
     return [boxes, panel]
 
@@ -124,8 +124,9 @@ def _draw_registration(
     moving, fixed = pairs[0]
     fields = {method: registrars[method](moving["image"], fixed["image"]) for method in methods}
     which = f"{moving['subject'].decode()} onto {fixed['subject'].decode()} ({name})"
-    panels.warped_grid(paths[-2], moving["image"], fixed["label"], fields, spacing, f"Warped grid, {which}")
-    panels.jacobian_map(paths[-1], fixed["label"], fields, spacing, f"Jacobian determinant, {which}")
+    label = drawn_label(fixed)
+    panels.warped_grid(paths[-2], moving["image"], label, fields, spacing, f"Warped grid, {which}")
+    panels.jacobian_map(paths[-1], label, fields, spacing, f"Jacobian determinant, {which}")
     return paths
 
 
@@ -156,12 +157,17 @@ def registered_pair(
         moving=moving["image"],
         fixed=fixed["image"],
         warped=warp_image(moving["image"], u),
-        moving_label=moving["label"],
-        fixed_label=fixed["label"],
-        warped_label=warped_label,
+        moving_label=drawn_label(moving),
+        fixed_label=drawn_label(fixed),
+        warped_label=np.where(warped_label < n_classes, warped_label, 0),
         note="no label in common" if np.isnan(after) else f"Dice {before:.3f} to {after:.3f}",
     )
     return shown, after
+
+
+def drawn_label(sample: Mapping) -> np.ndarray:
+    """The label map ``(*S,)`` of a sample as it is drawn: ignored voxels are background."""
+    return np.where(sample["label"] < sample["label_weight"].size, sample["label"], 0)
 
 
 def mean_dice(prediction: np.ndarray, sample: Mapping, n_classes: int, weight: np.ndarray | None = None) -> float:

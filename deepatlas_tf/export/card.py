@@ -25,6 +25,7 @@ def metadata(run: TrainedModel, stages: dict[str, str | None], version: int) -> 
         "class_names": list(grid.class_names),
         "class_numbers": None if grid.class_numbers is None else list(grid.class_numbers),
         "channel_names": list(grid.channel_names),
+        **({} if grid.ignore_number is None else {"ignore_number": grid.ignore_number}),
         "shape": list(grid.shape),
         "spacing": list(grid.spacing),
         "orientation": ORIENTATION[: len(grid.shape)],

@@ -9,8 +9,9 @@ import math
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.losses.consistency import inverse_consistency_error
 from deepatlas_tf.ops.compiled import compiled
+from deepatlas_tf.ops.labels import per_class
 from deepatlas_tf.ops.warp import warp
-from deepatlas_tf.types import Tensor
+from deepatlas_tf.types import Pair, Tensor
 
 CONSISTENCY_SCALE = 2.0  # voxels
 
@@ -51,6 +52,22 @@ def prediction_confidence(probabilities: Tensor) -> Tensor:
     """
     entropy = -tf.reduce_sum(tf.math.xlogy(probabilities, probabilities), axis=-1, keepdims=True) / math.log(2)
     return tf.clip_by_value(1 - entropy, 0, 1)
+
+
+def confidence_in_labels(pair: Pair, warped_confidence: Tensor, anatomy_fixed: Tensor) -> Tensor:
+    """Weight of each voxel and class ``(B, *S, C)``: what is labelled is certain, the rest as far as the network is.
+
+    Args:
+        pair: batch of :class:`~deepatlas_tf.types.Pair`.
+        warped_confidence: ``(B, *S, 1)`` of the moving anatomy.
+        anatomy_fixed: ``(B, *S, C)``.
+    """
+    weight = 1.0
+    confidences = (warped_confidence, prediction_confidence(anatomy_fixed))
+    for side, confidence in zip((pair["moving"], pair["fixed"]), confidences, strict=True):
+        labelled = per_class(side["label_weight"], anatomy_fixed)
+        weight *= labelled + (1 - labelled) * confidence
+    return tf.stop_gradient(weight)  # or the field would look for voxels that count little
 
 
 def _standardised(image):

@@ -2,6 +2,9 @@
 
 ``class_weight`` (B, C) says how far each class of the reference is known; see ``label_weight`` in
 :class:`~deepatlas_tf.types.Sample`. A class of weight 0 has no influence.
+
+``known`` (B, *S, 1) is 1 or 0; see there, too. The losses are those of the voxels where it is 1, as if there were no
+others: what stands elsewhere has no influence, and no gradient. None is 1 for all.
 """
 
 from deepatlas_tf.keras_stack import tf
@@ -14,7 +17,11 @@ _EPSILON = 1e-5
 
 
 def soft_dice(
-    prediction: Tensor, reference: Tensor, class_weight: Tensor | None = None, voxel_weight: Tensor | None = None
+    prediction: Tensor,
+    reference: Tensor,
+    class_weight: Tensor | None = None,
+    voxel_weight: Tensor | None = None,
+    known: Tensor | None = None,
 ) -> Tensor:
     """One minus the mean soft Dice over the foreground classes (Xu & Niethammer, MICCAI 2019, anatomy loss).
 
@@ -31,8 +38,9 @@ def soft_dice(
         reference: ``(B, *S, C)``, or a label map ``(B, *S)`` of integers, which stands for its one-hot volume.
         class_weight: ``w``, ``(B, C)``; None is 1 for all.
         voxel_weight: ``v``, ``(B, *S, 1)``, or ``(B, *S, C)`` for each class its own; None is 1 for all.
+        known: see the module.
     """
-    return _soft_dice(_dice_sums(prediction, reference, voxel_weight), class_weight)
+    return _soft_dice(_dice_sums(prediction, reference, voxel_weight, known), class_weight)
 
 
 def plain_soft_dice(
@@ -48,12 +56,14 @@ def plain_soft_dice(
 
 
 @compiled(towards=("prediction", "reference"))
-def _dice_sums(prediction, reference, voxel_weight):
+def _dice_sums(prediction, reference, voxel_weight, known):
     """Sums over the voxels, ``(K, B, C)``: of ``p q`` and ``p + q``, or of ``v p q``, ``v (p + q)`` and ``p + q``.
 
     The sums are linear in each side, so their gradient reads neither them nor any product of volumes.
     """
     p, q = prediction, _as_probabilities(reference, prediction)
+    if known is not None:
+        p, q = known * p, known * q
     if voxel_weight is None:
         return tf.stack([voxel_sums(p * q), voxel_sums(p + q)])
     return tf.stack([voxel_sums(voxel_weight * p * q), voxel_sums(voxel_weight * (p + q)), voxel_sums(p + q)])
@@ -87,7 +97,11 @@ def soft_dice_of_sums(overlap: Tensor, volume: Tensor, class_weight: Tensor | No
 
 @compiled(towards=("prediction", "reference"))
 def cross_entropy(
-    prediction: Tensor, reference: Tensor, class_weight: Tensor | None = None, voxel_weight: Tensor | None = None
+    prediction: Tensor,
+    reference: Tensor,
+    class_weight: Tensor | None = None,
+    voxel_weight: Tensor | None = None,
+    known: Tensor | None = None,
 ) -> Tensor:
     """Mean over the voxels of ``- sum_c w_c q_c log p_c - (max w - sum_c w_c q_c) log sum_c (1 - w_c) p_c``.
 
@@ -100,37 +114,46 @@ def cross_entropy(
             one-hot volume.
         class_weight: ``(B, C)`` ``w``; None is 1 for all.
         voxel_weight: ``(B, *S, 1)``, a factor of each voxel's term; None is 1 for all.
+        known: see the module.
     """
     reference = _as_probabilities(reference, prediction)
     if class_weight is None:
         terms = -tf.reduce_sum(reference * _log(prediction), axis=-1)
     else:
         weight = per_class(class_weight, prediction)
-        known = weight * reference
-        unknown_mass = tf.reduce_max(weight, axis=-1) - tf.reduce_sum(known, axis=-1)
+        labelled = weight * reference
+        unknown_mass = tf.reduce_max(weight, axis=-1) - tf.reduce_sum(labelled, axis=-1)
         others = tf.reduce_sum((1 - weight) * prediction, axis=-1)
-        terms = -tf.reduce_sum(known * _log(prediction), axis=-1) - unknown_mass * _log(others)
+        terms = -tf.reduce_sum(labelled * _log(prediction), axis=-1) - unknown_mass * _log(others)
     if voxel_weight is not None:
         terms *= voxel_weight[..., 0]
-    return tf.reduce_mean(terms, axis=list(range(1, terms.shape.rank)))
+    voxels = list(range(1, terms.shape.rank))
+    if known is None:
+        return tf.reduce_mean(terms, axis=voxels)
+    n_known = tf.reduce_sum(known[..., 0], axis=voxels)
+    return tf.reduce_sum(known[..., 0] * terms, axis=voxels) / tf.maximum(n_known, 1)
 
 
 def dice_and_cross_entropy(
-    prediction: Tensor, reference: Tensor, class_weight: Tensor | None = None, voxel_weight: Tensor | None = None
+    prediction: Tensor,
+    reference: Tensor,
+    class_weight: Tensor | None = None,
+    voxel_weight: Tensor | None = None,
+    known: Tensor | None = None,
 ) -> Tensor:
     """:func:`soft_dice` and :func:`cross_entropy` of the same arguments, ``(2, B)``.
 
     It needs less memory than the two functions: their gradients are one volume instead of two.
     """
-    found = _sums_and_cross_entropy(prediction, reference, class_weight, voxel_weight)
+    found = _sums_and_cross_entropy(prediction, reference, class_weight, voxel_weight, known)
     return tf.stack([_soft_dice(found[:-1], class_weight), found[-1, :, 0]])
 
 
 @compiled(towards=("prediction", "reference"))
-def _sums_and_cross_entropy(prediction, reference, class_weight, voxel_weight):
+def _sums_and_cross_entropy(prediction, reference, class_weight, voxel_weight, known):
     """The sums of :func:`_dice_sums`, then the cross-entropy, repeated for each class: ``(K + 1, B, C)``."""
-    sums = _dice_sums(prediction, reference, voxel_weight)
-    entropy = cross_entropy(prediction, reference, class_weight, voxel_weight)
+    sums = _dice_sums(prediction, reference, voxel_weight, known)
+    entropy = cross_entropy(prediction, reference, class_weight, voxel_weight, known)
     return tf.concat([sums, tf.broadcast_to(entropy[:, None], tf.shape(sums)[1:])[None]], axis=0)
 
 

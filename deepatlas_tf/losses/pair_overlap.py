@@ -6,7 +6,8 @@ and label. :func:`joint_overlap`, the definition, computes them from both predic
 Where each image is labelled completely or not at all (the paper's four cases), the anatomy terms have a gradient
 towards one prediction at most: that of the image without a label, if the other image has one. With two labels they are
 constant, with none they are left out. So the two predictions never meet in one term, and the network may see one image
-after the other, in half the memory: the sum of :func:`side_overlap` over the two sides is :func:`joint_overlap`.
+after the other, in half the memory: the sum of :func:`side_overlap` over the two sides is :func:`joint_overlap`. Where
+voxels are ignored (``known`` of the samples) there is the latter alone.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from deepatlas_tf.keras_stack import as_written, tf
 from deepatlas_tf.losses.overlap import cross_entropy, dice_and_cross_entropy, soft_dice
 from deepatlas_tf.ops.compiled import compiled
-from deepatlas_tf.ops.labels import mix, one_hot
+from deepatlas_tf.ops.labels import known_part, mix, one_hot
 from deepatlas_tf.ops.warp import warp
 from deepatlas_tf.types import Pair, Sample, Side, Tensor
 
@@ -86,11 +87,17 @@ def joint_overlap(pair: Pair, predictions: Sequence[Tensor], u: Tensor, voxel_we
         ``(4, B)``, in the order of :data:`TERMS`.
     """
     sides = [pair["moving"], pair["fixed"]]
-    anatomies = [mix(s["label"], s["label_weight"], p) for s, p in zip(sides, predictions, strict=True)]
+    moving, fixed = (mix(s["label"], s["label_weight"], p) for s, p in zip(sides, predictions, strict=True))
     w_moving, w_fixed = (s["label_weight"] for s in sides)
-    overlap = _weighted_overlap(warp(anatomies[0], u), anatomies[1], w_moving, w_fixed, voxel_weight)
+    known = [side.get("known") for side in sides]
+    if known[0] is None:
+        overlap = _weighted_overlap(warp(moving, u), fixed, w_moving, w_fixed, voxel_weight)
+    else:
+        warped, reached = known_part(warp(known[0] * moving, u))
+        overlap = _weighted_overlap(warped, fixed, w_moving, w_fixed, voxel_weight, reached * known[1])
     supervised = [
-        dice_and_cross_entropy(p, s["label"], s["label_weight"]) for s, p in zip(sides, predictions, strict=True)
+        dice_and_cross_entropy(p, s["label"], s["label_weight"], known=k)
+        for s, p, k in zip(sides, predictions, known, strict=True)
     ]
     return tf.concat([overlap, tf.add_n(supervised)], axis=0)
 
@@ -108,9 +115,9 @@ def _dice_of_labels(pair, u, voxel_weight, n_classes):
 
 
 @compiled(towards=("warped", "fixed"))
-def _weighted_overlap(warped, fixed, w_moving, w_fixed, voxel_weight):
+def _weighted_overlap(warped, fixed, w_moving, w_fixed, voxel_weight, known=None):
     """Dice and cross-entropy of two anatomies ``(B, *S, C)`` with the labels' weights ``(B, C)``: ``(2, B)``."""
-    dice = soft_dice(warped, fixed, tf.maximum(w_moving, w_fixed), voxel_weight)
-    entropy_fixed = cross_entropy(fixed, warped, w_moving * (1 - w_fixed), voxel_weight)
-    entropy_warped = cross_entropy(warped, fixed, w_fixed * (1 - w_moving), voxel_weight)
+    dice = soft_dice(warped, fixed, tf.maximum(w_moving, w_fixed), voxel_weight, known)
+    entropy_fixed = cross_entropy(fixed, warped, w_moving * (1 - w_fixed), voxel_weight, known)
+    entropy_warped = cross_entropy(warped, fixed, w_fixed * (1 - w_moving), voxel_weight, known)
     return tf.stack([dice, entropy_fixed + entropy_warped])

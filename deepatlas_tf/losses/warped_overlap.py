@@ -14,18 +14,20 @@ and the gradient towards ``w_k(x)`` is that of the sums of the class ``l_k(x)``.
 probabilities ``P`` and the fixed side a label map ``f``, the second sum is that of ``w_k(x) P_{f(x)}(y_k(x))`` over the
 ``x`` of the class ``f(x) = c``, and the first is ``sum_y W(y) P_c(y)``, where ``W(y)`` is the sum of all weights with
 which the voxel ``y`` is read.
+
+Where voxels are ignored the Dice is that of the warped volumes, one for each class.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 from deepatlas_tf.keras_stack import as_written, tf
-from deepatlas_tf.losses.overlap import plain_soft_dice, soft_dice_of_sums
+from deepatlas_tf.losses.overlap import plain_soft_dice, soft_dice, soft_dice_of_sums
 from deepatlas_tf.ops.compiled import compiled
 from deepatlas_tf.ops.interpolation import cells, corners, grad_field, interpolate, own_rows, slopes
-from deepatlas_tf.ops.labels import one_hot, per_class
+from deepatlas_tf.ops.labels import known_part, one_hot, per_class
 from deepatlas_tf.ops.sums import class_bins, class_sums, scatter_sums, voxel_sums
-from deepatlas_tf.ops.warp import plain_warp
+from deepatlas_tf.ops.warp import plain_warp, warp
 from deepatlas_tf.types import Tensor
 
 
@@ -36,11 +38,13 @@ class Anatomy(NamedTuple):
         label: ``(B, *S)`` integers from 0 to ``C - 1``, which stand for their one-hot volume.
         probabilities: ``(B, *S, C)``, used if ``labelled`` is false; None if it is always true.
         labelled: scalar bool: whether the label map holds for all classes and all examples of the batch.
+        known: ``(B, *S, 1)``, 0 in ignored voxels, else 1, of both sides; None where no voxel is ignored.
     """
 
     label: Tensor
     probabilities: Tensor | None = None
     labelled: Tensor | bool = True
+    known: Tensor | None = None
 
 
 @as_written
@@ -62,6 +66,9 @@ def warped_soft_dice(
         ``(B,)`` float32.
     """
     moving, fixed = map(_as_tensors, (moving, fixed))
+    if moving.known is not None and fixed.known is not None:
+        warped, reached = known_part(warp(moving.known * _volume(moving, n_classes), u))
+        return soft_dice(warped, _volume(fixed, n_classes), class_weight, known=reached * fixed.known)
 
     @tf.custom_gradient
     def with_gradient(u):
@@ -85,7 +92,22 @@ def plain_warped_soft_dice(
 def _as_tensors(side):
     """The anatomy with tensors, its label map as int32."""
     probabilities = None if side.probabilities is None else tf.convert_to_tensor(side.probabilities)
-    return Anatomy(tf.cast(side.label, tf.int32), probabilities, tf.convert_to_tensor(side.labelled))
+    return side._replace(
+        label=tf.cast(side.label, tf.int32),
+        probabilities=probabilities,
+        labelled=tf.convert_to_tensor(side.labelled),
+    )
+
+
+def _volume(side: Anatomy, n_classes: int) -> Tensor:
+    """The anatomy as probabilities ``(B, *S, C)`` without a gradient."""
+
+    def of_label():
+        return one_hot(side.label, n_classes)
+
+    if side.probabilities is None:
+        return of_label()
+    return tf.cond(side.labelled, of_label, lambda: tf.stop_gradient(side.probabilities))
 
 
 def _in_own_form(moving: Anatomy, fixed: Anatomy, function: Callable) -> tuple[Tensor, ...] | Tensor:

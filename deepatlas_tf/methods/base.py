@@ -42,6 +42,7 @@ class Method(keras.Model):
       some values.
     - ``label_terms``: terms that are 0 where no image is labelled. A stage with such a term is left out where there
       are no label maps.
+    - ``knows_ignored``: whether its terms leave out ignored voxels, of which ``known`` of the samples tells.
     - ``updates``: turn -> names of the networks that it updates together, where the turn is not the name of one.
 
     Args:
@@ -63,6 +64,7 @@ class Method(keras.Model):
     default_settings: Mapping[str, Any] = {}
     setting_choices: Mapping[str, tuple] = {}
     label_terms: tuple[str, ...] = ()
+    knows_ignored = False
     updates: Mapping[str, tuple[str, ...]] = {}
     beta_1 = 0.9  # of Adam
 
@@ -222,13 +224,17 @@ class Method(keras.Model):
 
 
 def supervised_terms(
-    prediction: Tensor, reference: Tensor, class_weight: Tensor, voxel_weight: Tensor | None = None
+    prediction: Tensor,
+    reference: Tensor,
+    class_weight: Tensor,
+    voxel_weight: Tensor | None = None,
+    known: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """``supervised``, the soft Dice, and ``supervised_cross_entropy`` of a prediction, ``(B,)`` each.
 
     The arguments are those of :func:`~deepatlas_tf.losses.overlap.soft_dice`; the reference may be a label map.
     """
-    dice, cross_entropy = tf.unstack(dice_and_cross_entropy(prediction, reference, class_weight, voxel_weight))
+    dice, cross_entropy = tf.unstack(dice_and_cross_entropy(prediction, reference, class_weight, voxel_weight, known))
     return {"supervised": dice, "supervised_cross_entropy": cross_entropy}
 
 

@@ -51,7 +51,7 @@ the anatomies, and are what the segmentation network learns of images without a 
 With ``registration_confidence`` the anatomy term of the registration turn is weighted, voxel by voxel, by the
 confidence of the segmentation network, ``(q_m o (id + u)) q_f``, where ``q_k`` is 1 for labelled classes and ``max(0, 1
 - H)`` for the others, with the entropy ``H`` of ``A(k)`` in bits: where the network is not sure, it does not pull. No
-gradient passes through the weights of either turn.
+gradient passes through the weights of either turn. Voxels that a label map ignores count in none of its terms.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,7 +59,7 @@ from functools import partial
 from typing import Any
 
 from deepatlas_tf.keras_stack import compiled_by_xla, keras, tf
-from deepatlas_tf.losses.confidence import alignment_confidence, prediction_confidence
+from deepatlas_tf.losses.confidence import alignment_confidence, confidence_in_labels, prediction_confidence
 from deepatlas_tf.losses.overlap import dice_and_cross_entropy, soft_dice
 from deepatlas_tf.losses.pair_overlap import SIDES, TERMS, is_partial, joint_overlap, side_overlap
 from deepatlas_tf.losses.similarity import similarity_function
@@ -68,7 +68,7 @@ from deepatlas_tf.losses.warped_overlap import Anatomy, warped_soft_dice
 from deepatlas_tf.methods.base import Method, Part
 from deepatlas_tf.models.layers import SpatialTransformer
 from deepatlas_tf.models.velocity import split_integration
-from deepatlas_tf.ops.labels import mix, one_hot, per_class, per_example
+from deepatlas_tf.ops.labels import known_part, mix, one_hot, per_example
 from deepatlas_tf.ops.space_style import beta_fractions, style_difference
 from deepatlas_tf.types import Pair, Sample, SettingError, Side, Tensor
 
@@ -93,6 +93,7 @@ class DeepAtlas(Method):
 
     network_roles = {"registration": "registration", "segmentation": "segmentation"}
     stream = "pairs"
+    knows_ignored = True
     stage_arguments = ("turns", "similarity", "similarity_settings")
     label_terms = ("supervised", "supervised_cross_entropy")
     default_turns = {"registration": 20, "segmentation": 1}
@@ -155,21 +156,25 @@ class DeepAtlas(Method):
         n_empty = tf.shape(weight)[0] if compiled_by_xla() else 0  # branches of one shape, if XLA compiles the turn
         nothing = tf.zeros((n_empty, *side["image"].shape[1:-1], weight.shape[-1]))
         probabilities = tf.cond(labelled, lambda: nothing, lambda: self._anatomy(side))
-        return Anatomy(side["label"], probabilities, labelled)
+        return Anatomy(side["label"], probabilities, labelled, side.get("known"))
 
     def _anatomy(self, side: Sample) -> Tensor:
         if "soft_label" in side:
             prediction = side["soft_label"]
         else:
             prediction = self.nets["segmentation"](side["image"], training=False)
-        return mix(side["label"], side["label_weight"], prediction)
+        anatomy = mix(side["label"], side["label_weight"], prediction)
+        return anatomy * side["known"] if "known" in side else anatomy
 
     def _confident_anatomy_term(self, pair: Pair, u: Tensor) -> Tensor:
         anatomy_moving, anatomy_fixed = self._anatomy(pair["moving"]), self._anatomy(pair["fixed"])
         both = tf.concat([anatomy_moving, prediction_confidence(anatomy_moving)], axis=-1)
         anatomy, confidence = tf.split(self.warp([both, u]), [anatomy_fixed.shape[-1], 1], axis=-1)
-        weight = _confidence_in_labels(pair, confidence, anatomy_fixed)
-        return soft_dice(anatomy, anatomy_fixed, voxel_weight=weight)
+        weight, known = confidence_in_labels(pair, confidence, anatomy_fixed), None
+        if "known" in pair["fixed"]:
+            anatomy, known = known_part(anatomy)
+            known *= pair["fixed"]["known"]
+        return soft_dice(anatomy, anatomy_fixed, None, weight, known)
 
     def segmentation_terms(self, pair: Pair) -> dict[str, Tensor]:
         """Terms of the segmentation turn for each pair, ``(B,)``; the registration network is frozen."""
@@ -188,6 +193,8 @@ class DeepAtlas(Method):
         if self.segmentation_pairs == "aligned":
             return self._aligned_parts(data)
         field = self._field(data)
+        if "known" in data["moving"]:
+            return [Part(partial(self._terms_of_both, data, *field))]
         sides = [partial(self._terms_of_side, data, side, *field) for side in SIDES]
         if not self.partial_labels:
             return list(map(Part, sides))
@@ -226,12 +233,14 @@ class DeepAtlas(Method):
 
         def anatomies() -> dict[str, Tensor]:
             image, anatomy, label_weight = self.aligned(pair)
-            losses = dice_and_cross_entropy(self.nets["segmentation"](image, training=True), anatomy, label_weight)
+            anatomy, known = known_part(anatomy) if "known" in pair["moving"] else (anatomy, None)
+            prediction = self.nets["segmentation"](image, training=True)
+            losses = dice_and_cross_entropy(prediction, anatomy, label_weight, known=known)
             return _by_name(tf.concat([losses, tf.zeros_like(losses)], axis=0))
 
         def supervised(side: Sample) -> dict[str, Tensor]:
             prediction = self.nets["segmentation"](side["image"], training=True)
-            losses = dice_and_cross_entropy(prediction, side["label"], side["label_weight"])
+            losses = dice_and_cross_entropy(prediction, side["label"], side["label_weight"], known=side.get("known"))
             return _by_name(tf.concat([tf.zeros_like(losses), losses], axis=0))
 
         of_labels = [Part(partial(supervised, pair[side]), needed=labelled[side]) for side in SIDES]
@@ -272,16 +281,6 @@ class DeepAtlas(Method):
 
 def _by_name(losses: Tensor) -> dict[str, Tensor]:
     return dict(zip(TERMS, tf.unstack(losses), strict=True))
-
-
-def _confidence_in_labels(pair: Pair, warped_confidence: Tensor, anatomy_fixed: Tensor) -> Tensor:
-    """Weight of each voxel and class ``(B, *S, C)``: what is labelled is certain, the rest as far as the network is."""
-    weight = 1.0
-    confidences = (warped_confidence, prediction_confidence(anatomy_fixed))
-    for side, confidence in zip((pair["moving"], pair["fixed"]), confidences, strict=True):
-        labelled = per_class(side["label_weight"], anatomy_fixed)
-        weight *= labelled + (1 - labelled) * confidence
-    return tf.stop_gradient(weight)  # or the field would look for voxels that count little
 
 
 def _labelled_first(pair: Pair) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:

@@ -14,7 +14,8 @@ its discriminators:
     turn discriminators  1/2 [(D_B(b) - 1)^2 + D_B(G(a))^2 + (D_A(a) - 1)^2 + D_A(F(b))^2]   discrimination
 
 Each is a mean over voxels or patches; Dice is 1 - mean soft Dice of the foreground (the authors' counts the background
-too). ``y`` is the label map as far as it goes and ``S_A(a)`` for the rest. The default weights are the published ones.
+too). ``y`` is the label map as far as it goes and ``S_A(a)`` for the rest, as for ignored voxels. The default weights
+are the published ones.
 The turn ``generators`` updates both generators and ``S_B`` together. The authors show the discriminators a buffer of
 50 older translations; here they see those of the present generators.
 """
@@ -52,6 +53,7 @@ class DomainAdaptation(Method):
         "discriminator_b": "discriminator",
     }
     stream = "pairs"
+    knows_ignored = True
     stage_arguments = ("turns",)
     updates = {
         "generators": ("generator_ab", "generator_ba", "segmentation"),
@@ -103,7 +105,7 @@ class DomainAdaptation(Method):
         back_a, back_b = to_a(in_b), to_b(in_a)
         p_a, p_in_a, p_back_a = self._probabilities("segmentation_a", False, a, in_a, back_a)
         p_b, p_in_b, p_back_b = self._probabilities("segmentation", True, b, in_b, back_b)
-        y = mix(sample["label"], sample["label_weight"], p_a)
+        y = mix(sample["label"], sample["label_weight"], p_a, sample.get("known"))
         scores = [self._net("discriminator_b")(in_b), self._net("discriminator_a")(in_a)]
         return {
             "adversarial": tf.add_n([least_squares(score, 1.0) for score in scores]),

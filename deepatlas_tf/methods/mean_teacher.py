@@ -40,6 +40,7 @@ class MeanTeacher(Method):
 
     network_roles = {"segmentation": "segmentation"}
     stream = "samples"
+    knows_ignored = True
     stage_arguments = ("steps",)
     label_terms = ("supervised", "supervised_cross_entropy")
     updates = {"segmentation": ("student", "segmentation")}
@@ -61,13 +62,13 @@ class MeanTeacher(Method):
         self.decay, self.ramp_steps, self.noise = decay, max(1.0, ramp * steps), noise
 
     def segmentation_terms(self, sample: Sample) -> dict[str, Tensor]:
-        """Terms for each example, ``(B,)``; classes without a label count only for ``consistency``."""
+        """Terms for each example, ``(B,)``; classes without a label, ignored voxels count only for ``consistency``."""
         noise = self._noise(sample["image"])
         prediction = self.nets["student"](sample["image"] + noise[0], training=True)
         target = tf.stop_gradient(self.nets["segmentation"](sample["image"] + noise[1], training=True))
         step = tf.cast(self.optimizers_by_net["segmentation"].iterations, tf.float32)
         return {
-            **supervised_terms(prediction, sample["label"], sample["label_weight"]),
+            **supervised_terms(prediction, sample["label"], sample["label_weight"], known=sample.get("known")),
             "consistency": sigmoid_ramp(step, self.ramp_steps) * consistency(prediction, target),
         }
 

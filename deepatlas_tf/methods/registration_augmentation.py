@@ -27,6 +27,7 @@ class RegistrationAugmentation(Method):
 
     network_roles = {"registration": "registration", "segmentation": "segmentation"}
     stream = "pairs"
+    knows_ignored = True
     label_terms = ("supervised", "supervised_cross_entropy")
     default_turns = {"segmentation": 1}
     default_weights = {"segmentation": {"supervised": 1.0, "supervised_cross_entropy": 1.0}}
@@ -35,9 +36,10 @@ class RegistrationAugmentation(Method):
         super().__init__({"registration": registration, "segmentation": segmentation}, ("segmentation",), **kwargs)
 
     def segmentation_terms(self, pair: Pair) -> dict[str, Tensor]:
-        """Terms for each pair, ``(B,)``; classes without a label in the moving map count nothing."""
+        """Terms for each pair, ``(B,)``; classes without a label in the moving map and ignored voxels count nothing."""
         moving, fixed = pair["moving"], pair["fixed"]
         u = self.nets["registration"]([moving["image"], fixed["image"]], training=False)
         label = warp(moving["label"][..., None], u, "nearest")[..., 0]  # (B, *S)
         prediction = self.nets["segmentation"](warp(moving["image"], u), training=True)
-        return supervised_terms(prediction, label, moving["label_weight"])
+        known = warp(moving["known"], u, "nearest") if "known" in moving else None
+        return supervised_terms(prediction, label, moving["label_weight"], known=known)

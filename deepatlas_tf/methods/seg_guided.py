@@ -1,6 +1,6 @@
 """Registration between two domains by their label maps: stage 4 of SegGuidedMMReg (Demir & Niethammer, MIDL 2024).
 
-    A_m = onehot(argmax(L_m where labelled, else S_A(I_m))),     A_f = the same with S_B
+    A_m = onehot(argmax(L_m where labelled and not ignored, else S_A(I_m))),     A_f = the same with S_B
     u = R(A_m, A_f),   u' = R(A_f, A_m)
     L = Dice(A_m o (id + u), A_f) + Dice(A_f o (id + u'), A_m) + lambda |grad(phi o phi' - id)|^2
 
@@ -44,6 +44,7 @@ class SegGuided(Method):
         "segmentation": "segmentation",
     }
     stream = "pairs"
+    knows_ignored = True
     default_turns = {"registration": 1}
     default_weights = {
         "registration": {"anatomy": 1.0, "anatomy_inverse": 1.0, "gradient_inverse_consistency": 0.5},
@@ -71,4 +72,5 @@ class SegGuided(Method):
         """One-hot label map ``(B, *S, C)``: the label where there is one, else the most probable class."""
         sample, net = pair[side], self.nets["registration"]
         probabilities = net.get_layer(f"segmentation_{side}")(sample["image"], training=False)
-        return net.get_layer(f"label_map_{side}")(mix(sample["label"], sample["label_weight"], probabilities))
+        anatomy = mix(sample["label"], sample["label_weight"], probabilities, sample.get("known"))
+        return net.get_layer(f"label_map_{side}")(anatomy)

@@ -22,6 +22,7 @@ class Segmentation(Method):
 
     network_roles = {"segmentation": "segmentation"}
     stream = "samples"
+    knows_ignored = True
     label_terms = ("supervised", "supervised_cross_entropy")
     default_turns = {"segmentation": 1}
     default_weights = {"segmentation": {"supervised": 1.0, "supervised_cross_entropy": 1.0}}
@@ -30,6 +31,7 @@ class Segmentation(Method):
         super().__init__({"segmentation": segmentation}, turns=("segmentation",), **kwargs)
 
     def segmentation_terms(self, sample: Sample) -> dict[str, Tensor]:
-        """Terms for each example, ``(B,)``; classes without a label and voxels of weight 0 count nothing."""
+        """Terms for each example, ``(B,)``; without unlabelled classes, ignored voxels and those of weight 0."""
         prediction = self.nets["segmentation"](sample["image"], training=True)
-        return supervised_terms(prediction, sample["label"], sample["label_weight"], sample.get("voxel_weight"))
+        voxels = sample.get("voxel_weight"), sample.get("known")
+        return supervised_terms(prediction, sample["label"], sample["label_weight"], *voxels)

@@ -19,7 +19,7 @@ round, in whatever order they come. Without pseudo masks, as in pre-training, on
 
 Weights: ``registration/similarity``, ``registration/anatomy``, ``registration/smoothness`` (a factor of ``lambda``),
 ``segmentation/supervised``, ``segmentation/supervised_cross_entropy``. Where the stage's ``pseudo_gate`` has emptied
-voxels of a soft mask, they have no influence on any of the anatomy terms.
+voxels of a soft mask, they have no influence on any of the anatomy terms; nor have ignored voxels of label maps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ from deepatlas_tf.losses.similarity import similarity_function
 from deepatlas_tf.losses.smoothness import gradient_penalty
 from deepatlas_tf.methods.base import Method
 from deepatlas_tf.models.registration.pyramid import split_levels
-from deepatlas_tf.ops.labels import mix, one_hot
+from deepatlas_tf.ops.labels import known_part, mix, one_hot
 from deepatlas_tf.ops.warp import warp
 from deepatlas_tf.types import Pair, Sample, Tensor
 
@@ -52,6 +52,7 @@ class UniSegReg(Method):
 
     network_roles = {"registration": "registration", "segmentation": "segmentation"}
     stream = "pairs"
+    knows_ignored = True
     stage_arguments = ("n_classes", "turns", "similarity", "similarity_settings")
     label_terms = ("supervised", "supervised_cross_entropy")
     default_turns = {"registration": 1, "segmentation": 1}
@@ -88,11 +89,12 @@ class UniSegReg(Method):
         class_weight = None if "soft_label" in fixed else tf.minimum(moving["label_weight"], fixed["label_weight"])
         # The anatomy is pooled and warped together with its image
         a, b = (tf.concat([s["image"], q], axis=-1) for s, q in zip((moving, fixed), anatomies, strict=True))
+        overlap = _overlap_of_known if "known" in fixed else _overlap
         similarities, overlaps, n = [], [], moving["image"].shape[-1]
         for u in reversed(fields):
             warped = warp(a, _crop(u, a))
             similarities.append(self.similarity(warped[..., :n], b[..., :n]))
-            overlaps.append(_overlap(warped[..., n:], b[..., n:], class_weight))
+            overlaps.append(overlap(warped[..., n:], b[..., n:], class_weight))
             a, b = (tf.nn.avg_pool(x, 2, 2, "SAME") for x in (a, b))  # padding is left out of the averages
         return {
             "similarity": tf.add_n(similarities) / len(fields),
@@ -108,20 +110,24 @@ class UniSegReg(Method):
         masks = "soft_label" in sides[0]
         weight = None if masks else tf.concat([side["label_weight"] for side in sides], axis=0)
         prediction *= tf.reduce_sum(reference, axis=-1, keepdims=True)  # 0 where nothing is known
+        known = tf.concat([side["known"] for side in sides], axis=0) if "known" in sides[0] else None
         return {
-            "supervised": _mean_of_sides(soft_dice(prediction, reference, weight)),
-            "supervised_cross_entropy": _mean_of_sides(cross_entropy(prediction, reference, weight)),
+            "supervised": _mean_of_sides(soft_dice(prediction, reference, weight, known=known)),
+            "supervised_cross_entropy": _mean_of_sides(cross_entropy(prediction, reference, weight, known=known)),
         }
 
 
 def anatomy(sample: Sample, n_classes: int) -> Tensor:
     """Class probabilities of a sample, ``(B, *S, C)``: its label, completed by its soft label where there is one.
 
-    With a soft label all classes are known, but for voxels where it is empty; else only those of ``label_weight``.
+    With a soft label all classes are known, but for voxels where it is empty; else only those of ``label_weight``. It
+    is 0 in ignored voxels.
     """
     if "soft_label" in sample:
-        return mix(sample["label"], sample["label_weight"], sample["soft_label"])
-    return one_hot(sample["label"], n_classes)
+        mixed = mix(sample["label"], sample["label_weight"], sample["soft_label"])
+    else:
+        mixed = one_hot(sample["label"], n_classes)
+    return mixed * sample["known"] if "known" in sample else mixed
 
 
 def residual_penalty(residuals: Sequence[Tensor]) -> Tensor:
@@ -138,6 +144,12 @@ def _overlap(warped: Tensor, fixed: Tensor, class_weight: Tensor | None) -> Tens
     """Soft Dice of the voxels in which both anatomies are known."""
     known = tf.reduce_sum(warped, axis=-1, keepdims=True), tf.reduce_sum(fixed, axis=-1, keepdims=True)
     return soft_dice(warped * known[1], fixed * known[0], class_weight)
+
+
+def _overlap_of_known(warped: Tensor, fixed: Tensor, class_weight: Tensor | None) -> Tensor:
+    """:func:`_overlap` where label maps have ignored voxels, of which pooling may leave any share in a voxel."""
+    (warped, known_warped), (fixed, known_fixed) = map(known_part, (warped, fixed))
+    return soft_dice(warped, fixed, class_weight, known=known_warped * known_fixed)
 
 
 def _mean_of_sides(values: Tensor) -> Tensor:

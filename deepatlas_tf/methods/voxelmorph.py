@@ -49,6 +49,7 @@ class VoxelMorph(Method):
 
     network_roles = {"registration": "registration"}
     stream = "pairs"
+    knows_ignored = True
     stage_arguments = ("n_classes", "similarity", "similarity_settings")
     default_turns = {"registration": 1}
     default_weights = {
@@ -111,7 +112,7 @@ class VoxelMorph(Method):
         terms = {"similarity": self.similarity(warp(moving["image"], u), fixed["image"])}
         if with_anatomy:
             both_labelled = tf.minimum(moving["label_weight"], fixed["label_weight"])  # (B, C)
-            labels = Anatomy(moving["label"]), Anatomy(fixed["label"])
+            labels = (Anatomy(side["label"], known=side.get("known")) for side in (moving, fixed))
             terms["anatomy"] = warped_soft_dice(*labels, u, self.n_classes, both_labelled)
         return terms
 

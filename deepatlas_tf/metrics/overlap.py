@@ -8,7 +8,8 @@ def dice(prediction: ArrayLike, reference: ArrayLike, n_classes: int) -> np.ndar
     """Dice coefficient of each foreground class, ``2 |A and B| / (|A| + |B|)``.
 
     Args:
-        prediction: label map ``(*S,)`` of class indices ``0..n_classes - 1``.
+        prediction: label map ``(*S,)`` of class indices ``0..n_classes - 1``; ``n_classes`` stands in a voxel that is
+            ignored, which is background in both label maps then.
         reference: label map of the same shape.
         n_classes: number of classes, background (0) included.
 
@@ -27,14 +28,17 @@ def dice(prediction: ArrayLike, reference: ArrayLike, n_classes: int) -> np.ndar
 
 
 def checked_labels(prediction: ArrayLike, reference: ArrayLike, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """The two label maps ``(*S,)`` as arrays. Raises ValueError where :func:`dice` does."""
+    """The two label maps ``(*S,)`` as arrays, background where a voxel is ignored. Raises as :func:`dice` does."""
     prediction, reference = np.asarray(prediction), np.asarray(reference)
     if prediction.shape != reference.shape:
         raise ValueError(f"label maps of different shape: {prediction.shape} and {reference.shape}")
     for name, label in (("prediction", prediction), ("reference", reference)):
-        if label.size and (label.min() < 0 or label.max() >= n_classes):
+        if label.size and (label.min() < 0 or label.max() > n_classes):
             raise ValueError(f"{name} has classes {label.min()}..{label.max()}, expected 0..{n_classes - 1}")
-    return prediction, reference
+    ignored = (prediction == n_classes) | (reference == n_classes)
+    if not ignored.any():
+        return prediction, reference
+    return np.where(ignored, 0, prediction), np.where(ignored, 0, reference)
 
 
 def _counts(label, n_classes):

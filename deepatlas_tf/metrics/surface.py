@@ -22,7 +22,8 @@ def surface_metrics(
     """Surface distances of each foreground class.
 
     Args:
-        prediction: label map ``(*S,)`` of class indices ``0..n_classes - 1``.
+        prediction: label map ``(*S,)`` of class indices ``0..n_classes - 1``; ``n_classes`` as for
+            :func:`~deepatlas_tf.metrics.overlap.dice`.
         reference: label map of the same shape.
         n_classes: number of classes, background (0) included.
         spacing: size of a voxel in mm along each axis.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deepatlas_tf.evaluation import figures, panels
-from deepatlas_tf.evaluation.draw import mean_dice, registered_pair
+from deepatlas_tf.evaluation.draw import drawn_label, mean_dice, registered_pair
 from deepatlas_tf.evaluation.figures import spoken
 from deepatlas_tf.evaluation.pseudo_figure import pseudo_quality
 from deepatlas_tf.report.cases import Applied, Case
@@ -47,7 +47,7 @@ def segmented(case: Case, labels: Mapping[str, np.ndarray], applied: Applied, na
     sample, dataset = applied.samples[case.subjects[0]], applied.dataset
     n_classes = len(dataset.class_names)
     notes = {method: f"Dice {mean_dice(label, sample, n_classes):.3f}" for method, label in labels.items()}
-    shown = panels.Segmented(case.subjects[0], sample["image"], sample["label"], labels, notes)
+    shown = panels.Segmented(case.subjects[0], sample["image"], drawn_label(sample), labels, notes)
     title = f"{case.rank.capitalize()} segmentation ({name})"
     text = f"{case.rank.capitalize()} segmentation: {case.subjects[0]}, Dice {case.score:.3f}."
     return _picture(text, panels.segmentation_panel, [shown], dataset.class_names[1:], dataset.spacing, title)
@@ -68,12 +68,12 @@ def registered(case: Case, fields: Mapping[str, np.ndarray], applied: Applied, n
         ),
         _picture(
             f"{rank}: where the lines of the fixed grid lie in the moving image, by each method.",
-            *(panels.warped_grid, moving["image"], fixed["label"], fields, spacing),
+            *(panels.warped_grid, moving["image"], drawn_label(fixed), fields, spacing),
             f"{rank}, warped grid\n({name})",  # in two lines: one method alone makes a narrow picture
         ),
         _picture(
             f"{rank}: Jacobian determinant by each method; green grows, violet shrinks, red folds.",
-            *(panels.jacobian_map, fixed["label"], fields, spacing),
+            *(panels.jacobian_map, drawn_label(fixed), fields, spacing),
             f"{rank}, Jacobian determinant\n({name})",
         ),
     ]

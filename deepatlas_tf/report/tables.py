@@ -9,6 +9,7 @@ import numpy as np
 from deepatlas_tf.evaluation.figures import spoken
 from deepatlas_tf.evaluation.summary import COLUMNS, method_order, summarise_rows
 from deepatlas_tf.messages import spoken_time
+from deepatlas_tf.metrics.overlap import checked_labels
 from deepatlas_tf.report.cases import Applied, Case, volumes
 from deepatlas_tf.report.document import Table
 from deepatlas_tf.runs.selection import tasks_without_gain
@@ -155,9 +156,8 @@ def volume_table(cases: Sequence[Case], labels: Sequence[Mapping[str, np.ndarray
     rows: list[Sequence[str]] = [("case", "class", f"manual {unit}", f"predicted {unit}", "difference %")]
     for case, found in zip(cases, labels, strict=True):
         sample = applied.samples[case.subjects[0]]
-        manual, predicted = (
-            volumes(label, n_classes, dataset.spacing) for label in (sample["label"], list(found.values())[-1])
-        )
+        compared = checked_labels(sample["label"], list(found.values())[-1], n_classes)  # without ignored voxels
+        manual, predicted = (volumes(label, n_classes, dataset.spacing) for label in compared)
         for index, name in enumerate(dataset.class_names[1:]):
             if sample["label_weight"][index + 1] > 0:
                 change = 100 * (predicted[index] / manual[index] - 1) if manual[index] else None

@@ -4,7 +4,8 @@
 
 Each atlas ``(I_k, A_k)`` is registered to the image ``I``, and its warped label map is a vote beside what the
 segmentation network ``S`` predicts; the most probable class wins. This is label fusion with equal weights (the survey
-of Iglesias & Sabuncu, MedIA 2015) by the two networks of DeepAtlas (Xu & Niethammer, MICCAI 2019). The sum is that of
+of Iglesias & Sabuncu, MedIA 2015) by the two networks of DeepAtlas (Xu & Niethammer, MICCAI 2019). Where an atlas is
+ignored it has no vote, and the segmentation network's counts in its place. The sum is that of
 UniSegReg's pseudo masks (Li et al., arXiv 2502.03229; :mod:`deepatlas_tf.training.pseudo`), and so is ``b``, 1/2.
 """
 
@@ -35,8 +36,8 @@ PART = 0.5  # of warped label maps in the sum, as in UniSegReg
 class Atlas(NamedTuple):
     """A scan with its label map, on the network's grid.
 
-    image (*S, K) float32 in [0, 1]; label (*S,) int32 class index; label_weight (C,) float32, 0 for a class that is not
-    labelled.
+    image (*S, K) float32 in [0, 1]; label (*S,) int32 class index, ``C`` in ignored voxels; label_weight (C,) float32,
+    0 for a class that is not labelled.
     """
 
     image: np.ndarray
@@ -47,6 +48,11 @@ class Atlas(NamedTuple):
     def of_sample(cls, sample: Mapping[str, np.ndarray]) -> "Atlas":
         """The atlas of a :class:`~deepatlas_tf.types.Sample` of NumPy arrays without a batch axis."""
         return cls(sample["image"], sample["label"], sample["label_weight"])
+
+    @property
+    def ignored(self) -> np.ndarray:
+        """Which voxels ``(*S,)`` have no vote."""
+        return self.label == self.label_weight.size
 
 
 def with_atlases(segment: Segmenter, register: Registrar, atlases: Sequence[Atlas], part: float = PART) -> Segmenter:
@@ -67,7 +73,9 @@ def with_atlases(segment: Segmenter, register: Registrar, atlases: Sequence[Atla
         predicted = segment(image)
         if not others:
             return predicted
-        votes = sum(warped_anatomy(atlas, segment, register, image) for atlas in others)
+        votes = np.sum([warped_anatomy(atlas, segment, register, image) for atlas in others], axis=0)
+        if any(atlas.ignored.any() for atlas in others):
+            votes = completed(votes, predicted, len(others))
         return np.float32(1 - part) * predicted + np.float32(part / len(others)) * votes
 
     return fused
@@ -76,12 +84,19 @@ def with_atlases(segment: Segmenter, register: Registrar, atlases: Sequence[Atla
 def warped_anatomy(atlas: Atlas, segment: Segmenter, register: Registrar, image: np.ndarray) -> np.ndarray:
     """The anatomy of an atlas, registered to ``image (*S, K)`` and warped linearly: class probabilities ``(*S, C)``.
 
-    It is the label map; where only some classes are labelled, ``segment`` completes it.
+    It is the label map; where only some classes are labelled, ``segment`` completes it. It is 0 in ignored voxels.
     """
     label, weight = atlas.label[None], atlas.label_weight[None]
     predicted = segment(atlas.image) if weight.min() < 1 else np.zeros((*label.shape[1:], weight.size), np.float32)
     anatomy = mix(tf.constant(label), tf.constant(weight), tf.constant(predicted[None])).numpy()[0]
+    if atlas.ignored.any():
+        anatomy = np.where(atlas.ignored[..., None], np.float32(0), anatomy)
     return warp_image(anatomy, register(atlas.image, image))
+
+
+def completed(votes: np.ndarray, predicted: np.ndarray, n: float = 1) -> np.ndarray:
+    """The sum of ``n`` votes ``(*S, C)``, with the prediction ``(*S, C)`` for those that are missing in a voxel."""
+    return votes + (np.float32(n) - votes.sum(axis=-1, keepdims=True)) * predicted
 
 
 def voting(workdir: Path, predictors: Predictors, atlases: Sequence[Atlas], refined: bool = False) -> Predictors:

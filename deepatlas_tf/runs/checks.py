@@ -116,6 +116,7 @@ MODEL: dict[str, Check] = {
     "dataset": is_text,
     "synthetic": lambda value: isinstance(value, bool),
     "left_mirrored": lambda value: isinstance(value, bool),
+    "ignore_number": is_count,
 }
 MODEL_NEEDS = ("class_names", "shape", "spacing")
 RECORD: dict[str, Check] = {
@@ -126,6 +127,7 @@ RECORD: dict[str, Check] = {
     "labelled": lambda value: is_mapping_of(is_list_of(is_text))(value) and set(value) == set(SPLITS),
     "used_labels": is_list_of(is_text),
     "channel_names": _is_names,
+    "ignore_number": is_count,
 }
 RECORD_NEEDS = ("class_names", "shape", "spacing", "subjects", "used_labels")
 

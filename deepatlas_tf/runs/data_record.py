@@ -31,6 +31,7 @@ def grid_of_networks(dataset: DataSet) -> dict[str, Any]:
         "spacing": list(dataset.spacing),
         "left_mirrored": "mirrored" in dataset.builder.info.features.keys(),
         "alignment": dataset.alignment,
+        **_ignored(dataset),
     }
 
 
@@ -48,10 +49,11 @@ def data_record(dataset: DataSet, used_labels: Sequence[str]) -> dict[str, Any]:
             subject = sample["subject"].decode()
             splits[split][subject] = f"{_checksum(sample):08x}"
             if split == "train" and subject in used_labels:
-                present[np.unique(sample["label"])] = True
+                present[np.unique(sample["label"][sample["label"] < len(present)])] = True
     names = dataset.class_names
     return {
         "class_names": list(names),
+        **_ignored(dataset),
         "channel_names": list(dataset.channel_names),
         "shape": list(dataset.shape),
         "spacing": list(dataset.spacing),
@@ -60,6 +62,11 @@ def data_record(dataset: DataSet, used_labels: Sequence[str]) -> dict[str, Any]:
         "used_labels": list(used_labels),
         "classes_without_label": [name for name, found in zip(names[1:], present[1:], strict=True) if not found],
     }
+
+
+def _ignored(dataset: DataSet) -> dict[str, int]:
+    """The number of the ignored voxels; nothing where there is none, as in the records of earlier versions."""
+    return {} if dataset.ignore_number is None else {"ignore_number": dataset.ignore_number}
 
 
 def _checksum(sample: Mapping[str, np.ndarray]) -> int:
@@ -78,7 +85,8 @@ def check_same_data(recorded: Mapping[str, Any], found: Mapping[str, Any], where
         found: of the data that are given now.
         where: the folder of the run, for the message.
     """
-    different = _different_grid(recorded, found) or _different_subjects(recorded, found)
+    different = _different_grid(recorded, found) or _different_ignore(recorded, found)
+    different = different or _different_subjects(recorded, found)
     if different:
         raise DataError(f"{where} is a run on other data ({different}): choose another --workdir, or delete it")
 
@@ -109,6 +117,11 @@ def _different_grid(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> st
         if recorded[name] != found[name]:
             return f"its {spoken}: {_list(recorded[name])}; now: {_list(found[name])}"
     return ""
+
+
+def _different_ignore(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    before, now = (record.get("ignore_number", "none") for record in (recorded, found))
+    return f"its label to be ignored: {before}; now: {now}" if before != now else ""
 
 
 def _different_subjects(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> str:

@@ -49,6 +49,7 @@ class Grid(NamedTuple):
     class_names: background first. shape (D,), spacing (D,) mm: of the grid that they were trained on. reference: that
     scans are aligned to first; None where they are taken as they lie. class_numbers: of the classes in the label files
     of the training scans, 0 first; None where a class had several, or it is not known. channel_names: of the images.
+    ignore_number: of the voxels in these files that count nothing; None where there is none.
     """
 
     class_names: tuple[str, ...]
@@ -57,6 +58,7 @@ class Grid(NamedTuple):
     reference: Reference | None = None
     class_numbers: tuple[int, ...] | None = None
     channel_names: tuple[str, ...] = ONE
+    ignore_number: int | None = None
 
     @property
     def written_numbers(self) -> tuple[int, ...]:
@@ -229,7 +231,8 @@ def _grid(about: Mapping[str, Any], reference: Path) -> Grid:
     numbers = None if numbers is None else tuple(numbers)
     kind, _ = parse(about.get("alignment", NONE))
     scan = None if kind == NONE else Reference(read_image(reference, "reference", len(shape)), kind)
-    return Grid(names, shape, spacing, scan, numbers, tuple(about.get("channel_names", ONE)))
+    channels = tuple(about.get("channel_names", ONE))
+    return Grid(names, shape, spacing, scan, numbers, channels, about.get("ignore_number"))
 
 
 def _signatures(path: Path) -> Mapping[str, Callable]:

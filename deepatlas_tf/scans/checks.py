@@ -117,6 +117,12 @@ def check_values(
         raise DataError(f"subject {subject}: label map {path} has {others}: {shown}")
 
 
+def check_not_ignored(subject: str, path: Path, label: np.ndarray, ignore: int | None) -> None:
+    """Raise DataError where all voxels of the label map (*S) have the number ``ignore``."""
+    if ignore is not None and (label == ignore).all():
+        raise DataError(f"subject {subject}: all voxels of label map {path} are ignored ({ignore}); leave it out")
+
+
 def check_same_grid(subject: str, image: tuple[Path, Any], other: tuple[Path, Any], kind: str = "label map") -> None:
     """Raise DataError where two files do not lie on one grid; ``image`` and ``other`` are (path, Nifti) each.
 

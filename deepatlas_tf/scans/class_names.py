@@ -11,6 +11,7 @@ from typing import Any
 from deepatlas_tf.types import DataError
 
 BACKGROUND = "background"
+IGNORE = "ignore"  # the label of voxels that count nothing, as in nnU-Net
 _NO_CLASS = {BACKGROUND, "", "unknown", "none", "unlabeled", "unlabelled", "clear_label"}  # what 0 is called elsewhere
 
 LARGEST_NUMBER = 2**63 - 1  # of a label: what an integer of 64 bits holds
@@ -61,7 +62,8 @@ def find_class(labels: Labels, word: str) -> str | None:
 def read_label_csv(path: Path) -> Labels:
     """``number,name`` below a heading; further columns are left alone. Numbers with one name are one class.
 
-    Without a name, or called background, a number is allowed in label maps and belongs to no class. Raises DataError.
+    Without a name, or called background, a number is allowed in label maps and belongs to no class. ``ignore`` is as in
+    :func:`split_ignore`. Raises DataError.
     """
     pairs = []
     for line, row in csv_lines(path)[1:]:
@@ -70,7 +72,10 @@ def read_label_csv(path: Path) -> Labels:
 
 
 def read_dataset_json(path: Path) -> Labels:
-    """The entry ``labels``, {"1": "femur"} or {"femur": 1}; {} where there is none. Raises DataError."""
+    """The entry ``labels``, {"1": "femur"} or {"femur": 1}; {} where there is none. Raises DataError.
+
+    ``ignore`` is as in :func:`split_ignore`.
+    """
     try:
         labels = json.loads(path.read_text(encoding="utf-8-sig")).get("labels", {})
         pairs = list(labels.items())
@@ -116,10 +121,6 @@ def _json_pair(path: Path, key: str, value: Any) -> tuple[int, str]:
             f"{path}: {_shown(key)} is a region of several labels, and one voxel has one class here; list classes"
         )
     number, name = (key, value) if isinstance(value, str) and key.isdecimal() else (value, key)
-    if name == "ignore":
-        raise DataError(
-            f"{path}: the label 'ignore' is not supported; use a CSV whose labelled_classes say what is labelled"
-        )
     if isinstance(number, bool) or not _DIGITS.fullmatch(str(number)):
         raise DataError(f"{path}: {ascii(number)[:60]} is no label number")
     return label_number(path, str(number)), name
@@ -128,7 +129,8 @@ def _json_pair(path: Path, key: str, value: Any) -> tuple[int, str]:
 def collect_labels(path: Path, pairs: Iterable[tuple[int, str]]) -> Labels:
     """The classes of pairs (number, name) that a file ``path`` gave: name -> numbers, in the order of the smallest.
 
-    Raises DataError where a number occurs twice, 0 is a class, or a name cannot be shown.
+    Raises DataError where a number occurs twice, 0 is a class, a name cannot be shown, or ``ignore`` is the only label,
+    or not one number, the highest.
     """
     labels, seen = {BACKGROUND: [0]}, set()
     for number, name in sorted(pairs):
@@ -141,4 +143,25 @@ def collect_labels(path: Path, pairs: Iterable[tuple[int, str]]) -> Labels:
             labels.setdefault(name if name.lower() not in (BACKGROUND, "") else BACKGROUND, []).append(number)
         elif name.lower() not in _NO_CLASS:
             raise DataError(f"{path}: label number 0 is always the background, not {name}; renumber the label maps")
+    _check_ignore(path, labels)
     return {name: tuple(numbers) for name, numbers in labels.items()}
+
+
+def split_ignore(labels: Labels) -> tuple[Labels, int | None]:
+    """The classes of ``labels``, and the number of its entry ``ignore``, which is no class; None where it has none."""
+    classes = {name: numbers for name, numbers in labels.items() if name.lower() != IGNORE}
+    return classes, next((numbers[0] for name, numbers in labels.items() if name not in classes), None)
+
+
+def _check_ignore(path: Path, labels: Mapping[str, list[int]]) -> None:
+    ignored = [number for name, numbers in labels.items() if name.lower() == IGNORE for number in numbers]
+    others = {number: name for name, numbers in labels.items() if name.lower() != IGNORE for number in numbers}
+    highest = max(others)
+    if ignored and not highest:
+        raise DataError(f"{path}: 'ignore' is the only label; name the classes, too")
+    if len(ignored) > 1 or min(ignored, default=highest + 1) < highest:
+        shown = ", ".join(map(str, ignored))
+        raise DataError(
+            f"{path}: the label 'ignore' has to be one number, the highest, not {shown} ({others[highest]} is "
+            f"{highest}); renumber the label maps"
+        )

@@ -50,6 +50,7 @@ class StreamSettings:
     augmentation: how each sample is changed at random; None leaves it as it is.
     shard: the part of each batch that this worker takes. What is drawn for a batch does not depend on it.
     patches: what is cut from each sample before it is augmented; None takes whole samples.
+    ignores: whether label maps may have ignored voxels, so that whole samples have ``known``.
     """
 
     batch_size: int
@@ -59,6 +60,7 @@ class StreamSettings:
     augmentation: Augmentation | None = None
     shard: WorkerShard = WorkerShard()
     patches: Patches | None = None
+    ignores: bool = False
 
 
 def labelled_subjects(subjects: Sequence[str], n: int | None, seed: int = 0) -> tuple[str, ...]:
@@ -215,9 +217,10 @@ def _stream(
             each = zip(sides, tf.unstack(seeds), strict=True)
             return tuple(_patch(side, patches, settings.augmentation, seed) for side, seed in each)
         sides = tuple({**decoded(side), "label": tf.cast(side["label"], tf.int32)} for side in sides)
-        if settings.augmentation is None:
-            return sides
-        return tuple(augment(s, settings.augmentation, seed) for s, seed in zip(sides, tf.unstack(seeds), strict=True))
+        if settings.augmentation is not None:
+            each = zip(sides, tf.unstack(seeds), strict=True)
+            sides = tuple(augment(side, settings.augmentation, seed) for side, seed in each)
+        return tuple(map(_with_known, sides)) if settings.ignores else sides
 
     stream = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(one_epoch)
     stream = stream.map(change, num_parallel_calls=min(usable_cores(), MOST_CALLS), deterministic=True)
@@ -233,6 +236,12 @@ def _patch(sample: Sample, patches: Patches, augmentation: Augmentation | None, 
     if augmentation is not None:
         patch = augment(patch, augmentation, augment_seed)
     return with_voxel_weight(patch)
+
+
+def _with_known(sample: Sample) -> Sample:
+    """The sample with ``known (*S, 1)`` float32: 0 where the label is ``C``, which says that it is ignored; else 1."""
+    known = sample["label"] < sample["label_weight"].shape[-1]
+    return {**sample, "known": tf.cast(known, tf.float32)[..., tf.newaxis]}
 
 
 def _own(draws: Tensor, settings: StreamSettings) -> Tensor:

@@ -60,8 +60,13 @@ def image_shape(stage: Stage, dataset: DataSet, workdir: Path) -> tuple[int, ...
     return dataset.shape if grid is None else tuple(grid["shape"])
 
 
-def check_channels(stage: Stage, dataset: DataSet) -> None:
-    """Raise SettingError where a stage cannot be trained on images of the data set's channels."""
+def check_data(stage: Stage, dataset: DataSet) -> None:
+    """Raise SettingError where a stage cannot be trained on the data set's channels, or on label maps that ignore."""
+    if dataset.ignore_number is not None and not method_class(stage.method).knows_ignored:
+        raise SettingError(
+            f"stage {stage.name}: {stage.method} does not know the label 'ignore' (knows_ignored of the method), and "
+            f"{dataset.name} has it: choose another --method"
+        )
     names = dataset.channel_names
     n, shown = len(names), ", ".join(names)
     weights = stage.similarity_settings.get(CHANNEL_WEIGHTS)

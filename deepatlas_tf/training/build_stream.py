@@ -59,6 +59,7 @@ def build_stream(
         memory_gib=experiment.data.memory_gib,
         augmentation=stage.augmentation,
         shard=shard,
+        ignores=dataset.ignore_number is not None,
     )
     if stage.patches is not None:
         shape = image_shape(stage, dataset, workdir)

@@ -24,7 +24,7 @@ from deepatlas_tf.scans.nifti import save
 from deepatlas_tf.streams.pairs import WorkerShard
 from deepatlas_tf.streams.subjects import in_domain, read_samples, registration_pairs
 from deepatlas_tf.training.anatomy import begin_with_anatomy
-from deepatlas_tf.training.build_method import build_method, check_channels
+from deepatlas_tf.training.build_method import build_method, check_data
 from deepatlas_tf.training.build_stream import build_stream, stage_seed, used_labels
 from deepatlas_tf.training.callbacks import EarlyStop, EpochEnd
 from deepatlas_tf.training.experiment import Experiment, Stage
@@ -67,7 +67,8 @@ def train_experiment(
         DataError: if ``workdir`` holds a run with other settings or on other data, another process trains in it, or it
             cannot be written; if the data cannot be drawn from as a stage asks; if no stage is left; if a stage of
             patches has no ``fine`` scans.
-        SettingError: if a stage cannot be trained on images of several channels, or has weights for another number.
+        SettingError: if a stage cannot be trained on images of several channels or with label maps that ignore voxels,
+            or has weights for another number of channels.
     """
     strategy = strategy or tf.distribute.get_strategy()
     chief = is_chief(strategy)
@@ -82,7 +83,7 @@ def train_experiment(
     for stage in experiment.stages:
         check_batch(stage.name, stage.batch_size, strategy)
         check_full_resolution(stage, experiment, dataset, fine)
-        check_channels(stage, dataset)
+        check_data(stage, dataset)
     experiment.networks.check()
     with locked(RunFolder(workdir).lock_file) if chief else contextlib.nullcontext():
         _train_stages(experiment, dataset, workdir, strategy, fine)

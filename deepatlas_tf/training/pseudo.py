@@ -26,7 +26,7 @@ from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.messages import say
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.models.build import load_net
-from deepatlas_tf.runs.atlases import Atlas, warped_anatomy
+from deepatlas_tf.runs.atlases import Atlas, completed, warped_anatomy
 from deepatlas_tf.runs.files import replacing, write_rows
 from deepatlas_tf.runs.folder import TASKS, net_path
 from deepatlas_tf.runs.predict import refined_registrar, registrar, segmenter, warp_image
@@ -176,7 +176,7 @@ def mask_parts(sources: Sequence[Mapping], nets: TeacherNets, image: np.ndarray,
     """The parts of the soft pseudo mask of an image, class probabilities ``(*S, C)`` float32.
 
     One is the mean prediction for the image and for four moved copies of it, moved back; the other one that of the
-    label maps of five other subjects, registered to the image.
+    label maps of five other subjects, registered to the image; what they ignore is filled in by the former.
 
     Args:
         sources: labelled samples of other subjects, NumPy arrays.
@@ -189,11 +189,12 @@ def mask_parts(sources: Sequence[Mapping], nets: TeacherNets, image: np.ndarray,
     for motion in [draw_motion(shape, rng) for _ in range(N_MOTIONS)]:
         there, back = displacement(shape, motion), displacement(shape, inverse(motion))
         predicted.append(warp_image(nets.segment(warp_image(image, there)), back))
-    drawn = draw_sources(len(sources), rng)
-    warped = {}
-    for index in dict.fromkeys(drawn):  # a source may be drawn several times
-        warped[index] = warped_anatomy(Atlas.of_sample(sources[index]), nets.segment, nets.register, image)
-    return Parts(np.mean(predicted, axis=0), np.mean([warped[index] for index in drawn], axis=0))
+    prediction, drawn = np.mean(predicted, axis=0), draw_sources(len(sources), rng)
+    atlases = {index: Atlas.of_sample(sources[index]) for index in dict.fromkeys(drawn)}  # some are drawn several times
+    warped = {index: warped_anatomy(atlas, nets.segment, nets.register, image) for index, atlas in atlases.items()}
+    votes = np.mean([warped[index] for index in drawn], axis=0)
+    ignored = any(atlas.ignored.any() for atlas in atlases.values())
+    return Parts(prediction, completed(votes, prediction) if ignored else votes)
 
 
 def draw_motion(shape: Sequence[int], rng: np.random.Generator) -> Motion:

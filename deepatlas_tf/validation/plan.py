@@ -30,6 +30,8 @@ def plan(scans: ScanSet, summaries: Sequence[ScanSummary]) -> list[str]:
         for split in SPLITS
     ]
     lines = [f"splits: {', '.join(counts)}; {_trained(len(scans.splits['train']), len(labelled['train']))}"]
+    if scans.ignore is not None:
+        lines.append(f"voxels of the label {scans.ignore}, ignore, count nothing in training and in measures")
     missing = not_measured(scans.splits, labelled)
     numbers = _numbers(scans) if having else ""
     return [*channels, *lines, *filter(None, (missing, numbers))]

@@ -48,7 +48,7 @@ class ScanSet:
     training would take them, {} where it would take none. refused: what training would stop with. labels: the numbers
     of each foreground class in the label files, {} where they are not declared. choose_grid: gives the shape, the
     spacing (mm) and the number of classes, background included, that training would choose; None where it has its own.
-    channels: of the images, by name.
+    channels: of the images, by name. ignore: the number of voxels that count nothing; None where there is none.
     """
 
     name: str
@@ -61,6 +61,7 @@ class ScanSet:
     labels: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
     choose_grid: Callable[[], tuple[Sequence[int], Sequence[float], int]] | None = None
     channels: Sequence[str] = ONE
+    ignore: int | None = None
 
     @property
     def training(self) -> frozenset[str]:
@@ -95,6 +96,8 @@ def open_files(path: Path) -> ScanSet:
     except MissingDataError as error:
         raise MissingDataError(f"{error}\n{LOOSE_FILES}") from None
     numbers = _class_of(listing.labels)
+    if numbers is not None and listing.ignore is not None:
+        numbers[listing.ignore] = None
     labels = {name: numbers for name, numbers in listing.labels.items() if name != BACKGROUND}
 
     def load(scan: ListedScan) -> LoadedScan:
@@ -105,7 +108,7 @@ def open_files(path: Path) -> ScanSet:
         return dataclasses.replace(loaded, problems=problems, **about)
 
     name = path.resolve().name if path.is_dir() else path.stem
-    more = {"labels": labels, "channels": listing.channel_names}
+    more = {"labels": labels, "channels": listing.channel_names, "ignore": listing.ignore}
     made = functools.partial(ScanSet, name, os.fspath(path), tuple(labels), listing.scans, load, **more)
     if loose:  # such a folder cannot be trained on
         return made()
@@ -117,7 +120,7 @@ def open_files(path: Path) -> ScanSet:
 
     def grid() -> tuple[Sequence[int], Sequence[float], int]:
         training = [scan for scan in listing.scans if scan.subject in splits["train"]]
-        found = fingerprint(training, common_axes(listing.scans))
+        found = fingerprint(training, common_axes(listing.scans), listing.ignore)
         return *choose_grid(found), len(listing.labels) or len(found.numbers | {0})
 
     return made(splits=splits, choose_grid=grid)

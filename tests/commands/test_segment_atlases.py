@@ -8,6 +8,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import deepatlas_tf as da
+from deepatlas_tf.apply.atlases import read_atlas
 from deepatlas_tf.cli import main
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.registration.voxelmorph import registration_net
@@ -99,6 +100,18 @@ def test_an_atlas_stored_otherwise_is_the_same(run_folder, scans, atlases, tmp_p
         found = np.asarray(da.Run(run).segment(scans[scan], atlases=others).dataobj)
         np.testing.assert_array_equal(found, np.vectorize(NUMBERS.get)(expected))
         assert len(np.unique(found)) == 3
+
+
+def test_ignored_voxels_of_an_atlas(atlases, write_nifti):
+    grid = model.Grid(("background", "one", "two"), SHAPE, tuple(np.diag(AFFINE)[:3]))
+    image, label = atlases[0]
+    volume = values(label).copy()
+    volume[:, :5] = 9
+    write_nifti(label, volume, AFFINE)
+    with pytest.raises(DataError, match="numbers that the model does not know: 9"):
+        read_atlas([image], label, grid, "a")
+    found = read_atlas([image], label, grid._replace(ignore_number=9), "a")
+    np.testing.assert_array_equal(found.label, np.where(volume == 9, 3, volume))
 
 
 def test_an_export_and_a_cross_validation_take_atlases(run_folder, exported, scans, atlases, tmp_path, capsys):

@@ -20,11 +20,17 @@ def test_absent_classes():
     np.testing.assert_array_equal(dice(prediction, reference, 5), [2 / 3, 0, 0, np.nan])
 
 
+def test_an_ignored_voxel_is_background_in_both():
+    prediction, reference = np.array([[1, 1, 2, 3, 1]]), np.array([[1, 3, 3, 2, 0]])  # of 3 classes
+    np.testing.assert_array_equal(dice(prediction, reference, 3), [2 / 3, np.nan])
+    np.testing.assert_array_equal(dice(reference, prediction, 3), [2 / 3, np.nan])
+
+
 @pytest.mark.parametrize(
     ("prediction", "reference", "message"),
     [
         (np.zeros((3, 4), int), np.zeros((4, 3), int), "different shape"),
-        (np.full((2, 2), 3), np.zeros((2, 2), int), "prediction has classes 3..3"),
+        (np.full((2, 2), 4), np.zeros((2, 2), int), "prediction has classes 4..4"),
         (np.zeros((2, 2), int), np.full((2, 2), -1), "reference has classes -1..-1"),
     ],
 )

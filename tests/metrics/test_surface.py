@@ -96,6 +96,18 @@ def test_concentric_spheres(spacing):
     assert found["assd_mm"] == pytest.approx(15 - 9, abs=0.25)
 
 
+@pytest.mark.parametrize(("shape", "spacing"), GRIDS)
+def test_ignored_voxels_are_background_in_both(shape, spacing):
+    prediction, reference = two_blobs(shape)
+    cut = [label.copy() for label in (prediction, reference)]
+    for label in cut:
+        label[: shape[0] // 2] = 0
+    expected = surface_metrics(*cut, 4, spacing)
+    reference[: shape[0] // 2] = 4
+    for name, found in surface_metrics(prediction, reference, 4, spacing).items():
+        np.testing.assert_array_equal(found, expected[name])
+
+
 def test_equal_and_absent_classes():
     prediction, reference = np.zeros((2, 9, 9), int)
     prediction[2:5, 2:5] = reference[2:5, 2:5] = 1

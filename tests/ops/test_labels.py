@@ -3,7 +3,7 @@ import pytest
 
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.losses.overlap import cross_entropy, soft_dice
-from deepatlas_tf.ops.labels import mix, one_hot
+from deepatlas_tf.ops.labels import known_part, mix, one_hot
 
 SHAPES = [(5, 6), (4, 5, 3)]
 
@@ -60,3 +60,18 @@ def test_equal_weights_scale_the_loss(shape, loss):
     whole = loss(p, q).numpy()
     for w in (0.0, 0.4, 1.0):
         np.testing.assert_allclose(loss(p, q, np.full((2, 4), w, np.float32)), w * whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_ignored_voxels_are_completed_by_the_prediction(shape):
+    p, label = probabilities(shape), labels(shape)
+    known = (label != 2).astype(np.float32)[..., None]
+    found = mix(np.where(label == 2, 4, label), np.ones((2, 4), np.float32), p, known)
+    np.testing.assert_allclose(found, np.where(known > 0, np.eye(4)[label], p), atol=1e-6)
+
+
+def test_what_is_left_of_an_interpolated_anatomy():
+    shares = np.array([[[1, 0], [0.3, 0.3], [0.1, 0.3], [0, 0]]], np.float32)  # 1, 0.6, 0.4 and 0 of it are known
+    anatomy, known = known_part(shares)
+    np.testing.assert_array_equal(known[..., 0], [[1, 1, 0, 0]])
+    np.testing.assert_allclose(anatomy[0, :2], [[1, 0], [0.5, 0.5]], rtol=1e-6)

@@ -29,11 +29,15 @@ def atlas(shape, seed, weight=WHOLE):
     return Atlas(smooth(shape, seed), label, np.array(weight, np.float32))
 
 
+def anatomy_by_hand(one):
+    if one.label_weight.min() == 1:
+        return np.eye(3)[one.label]
+    rest = segment(one.image) * [1, 0, 1]  # class 1 is certain, the others are predicted
+    return np.where(one.label[..., None] == 1, [0, 1, 0], rest / rest.sum(-1, keepdims=True))
+
+
 def warped_by_hand(one, image):
-    anatomy = np.eye(3)[one.label]
-    if one.label_weight.min() < 1:  # class 1 is certain, the others are predicted
-        rest = segment(one.image) * [1, 0, 1]
-        anatomy = np.where(one.label[..., None] == 1, [0, 1, 0], rest / rest.sum(-1, keepdims=True))
+    anatomy = anatomy_by_hand(one)
     voxels = np.stack(np.meshgrid(*map(np.arange, image.shape[:-1]), indexing="ij"))
     places = voxels + np.moveaxis(register(one.image, image), -1, 0)
     return np.stack([map_coordinates(anatomy[..., c], places, order=1, mode="nearest") for c in range(3)], axis=-1)
@@ -49,6 +53,27 @@ def test_the_probabilities_are_the_sum_of_both_parts(dimension, part):
     np.testing.assert_allclose(found, (1 - part) * segment(image) + part * votes, atol=2e-5)
     np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-5)
     assert found.dtype == np.float32 and np.abs(votes - segment(image)).max() > 0.3
+
+
+@pytest.mark.parametrize("weight", [WHOLE, PARTIAL])
+@pytest.mark.parametrize("dimension", SHAPES)
+def test_an_ignored_voxel_has_no_vote(dimension, weight):
+    shape = SHAPES[dimension]
+    image, one, other = smooth(shape, 0), atlas(shape, 1, weight), atlas(shape, 2)
+    inside = np.zeros((*shape, 1))
+    inside[:5] = 1
+    part = one._replace(label=np.where(inside[..., 0] > 0, one.label, 3).astype(np.int32))
+    found = with_atlases(segment, register, [part, other])(image)
+    voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"))
+    places = voxels + np.moveaxis(register(one.image, image), -1, 0)
+    anatomy = np.eye(4)[part.label][..., :3] if weight == WHOLE else anatomy_by_hand(one) * inside
+    channels = np.moveaxis(np.concatenate([anatomy, inside], -1), -1, 0)
+    *vote, share = (map_coordinates(x, places, order=1, mode="nearest") for x in channels)
+    vote = np.stack(vote, -1) + (1 - share[..., None]) * segment(image)
+    expected = segment(image) / 2 + (vote + warped_by_hand(other, image)) / 4
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    nobody = one._replace(label=np.full(shape, 3, np.int32))
+    np.testing.assert_allclose(with_atlases(segment, register, [nobody])(image), segment(image), atol=1e-6)
 
 
 def test_both_parts_weigh_the_same_by_default():

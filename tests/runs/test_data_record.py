@@ -34,6 +34,7 @@ def made_up(change=None, **fields):
         "channel_names": ("image",),
         "shape": (8, 8),
         "spacing": (1.5, 1.5),
+        "ignore_number": None,
     }
     return SimpleNamespace(**values | fields, subjects=subjects, labelled=subjects, samples=split_samples)
 

@@ -2,7 +2,13 @@ import json
 
 import pytest
 
-from deepatlas_tf.scans.class_names import class_name, find_class, read_dataset_json, read_label_csv
+from deepatlas_tf.scans.class_names import (
+    class_name,
+    find_class,
+    read_dataset_json,
+    read_label_csv,
+    split_ignore,
+)
 from deepatlas_tf.types import DataError
 
 
@@ -33,7 +39,9 @@ def test_dataset_json_without_labels(tmp_path):
         ("[]", "no description"),
         ('{"labels": ["a"]}', "no description"),
         ('{"labels": {"whole": [1, 2]}}', "'whole' is a region"),
-        ('{"labels": {"background": 0, "ignore": 3}}', "'ignore' is not supported"),
+        ('{"labels": {"background": 0, "ignore": 3}}', "'ignore' is the only label"),
+        ('{"labels": {"background": 0, "ignore": 1, "femur": 2}}', "the highest, not 1 (femur is 2)"),
+        ('{"labels": {"ignore": 0, "femur": 1}}', "number 0 is always the background, not ignore"),
         ('{"labels": {"femur": 0}}', "number 0 is always the background, not femur"),
         ('{"labels": {"femur": 1.5}}', "1.5 is no label number"),
         ('{"labels": {"femur": -1}}', "-1 is no label number"),
@@ -56,6 +64,8 @@ def test_wrong_dataset_json_is_one_line(tmp_path, text, reason):
         ("number,name\nfemur,1\n", "line 2: 'femur' is no label number"),
         ("number,name\n-1,a\n", "'-1' is no label number"),
         ("number,name\n0,femur\n", "not femur"),
+        ("number,name\n1,a\n3,ignore\n4,ignore\n", "one number, the highest, not 3, 4 (a is 1)"),
+        ("number,name\n1,a\n3,ignore\n4,\n", "the highest, not 3 (background is 4)"),
     ],
 )
 def test_wrong_label_csv_is_one_line(tmp_path, text, reason):
@@ -64,6 +74,14 @@ def test_wrong_label_csv_is_one_line(tmp_path, text, reason):
     with pytest.raises(DataError) as error:
         read_label_csv(path)
     assert str(path) in str(error.value) and reason in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["ignore", "Ignore"])
+def test_ignore_is_no_class(tmp_path, name):
+    (tmp_path / "labels.csv").write_text(f"number,name\n2,tibia\n1,femur\n7,{name}\n")
+    labels = {"background": (0,), "femur": (1,), "tibia": (2,)}
+    assert split_ignore(read_label_csv(tmp_path / "labels.csv")) == (labels, 7)
+    assert split_ignore(labels) == (labels, None)
 
 
 def test_find_class():
