@@ -21,7 +21,10 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["deepatlas_tf", "deepatlas_tf.*"]) + dataset_packages,
     package_dir={DATASETS: "datasets"},
-    package_data={"": ["*.md", "*.bib", "*.txt", "*.tsv", "*.csv", "*.json", "*.npz", "*.keras", "py.typed"]},
+    package_data={
+        "": ["*.md", "*.bib", "*.txt", "*.tsv", "*.csv", "*.json", "*.npz", "py.typed"],
+        "deepatlas_tf.pretrained": ["**/*.md", "**/*.json", "**/*.keras"],
+    },
     entry_points={"console_scripts": ["deepatlas = deepatlas_tf.cli:main"]},
     python_requires=">=3.10,<3.14",
     install_requires=[
