@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 
 from deepatlas_tf.export.card import metadata, model_card
-from deepatlas_tf.pretrained import FOLDER
+from deepatlas_tf.pretrained import FOLDER, ORIGIN
 from deepatlas_tf.runs.folder import TASKS, RunFolder
 from deepatlas_tf.runs.model import TrainedModel
 
@@ -51,8 +51,9 @@ def pack(run: Path, name: str, output: Path = FOLDER) -> Path:
         net = folder.stage(stage).net(task)
         net.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(model.folder.stage(stage).net(task), net)
-    card = model_card(metadata(model, stages, 1))
-    (folder.path / "MODEL_CARD.md").write_text(f"{card}\n## Origin and licence\n\n{ORIGINS[name]}\n", encoding="utf-8")
+    (folder.path / ORIGIN).write_text(f"{ORIGINS[name]}\n", encoding="utf-8")
+    card = model_card({**metadata(model, stages, 1), "origin": ORIGINS[name]})
+    (folder.path / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     return folder.path
 
 

@@ -4,6 +4,7 @@ import importlib.metadata
 from collections.abc import Sequence
 
 from deepatlas_tf.keras_stack import versions
+from deepatlas_tf.pretrained import origin
 from deepatlas_tf.runs.model import TrainedModel
 from deepatlas_tf.runs.summary import is_trial, labels_used
 from deepatlas_tf.scans.channels import ONE
@@ -43,6 +44,7 @@ def metadata(run: TrainedModel, stages: dict[str, str | None], version: int) -> 
         "trial": is_trial(run.settings["stages"]),
         "stages": stages,
         "measured": _measured(run, stages),
+        "origin": origin(run.path),
         "model_version": version,
         "deepatlas_tf_version": importlib.metadata.version("deepatlas_tf"),
         "versions": versions(),
@@ -94,6 +96,7 @@ def model_card(about: dict) -> str:
         "- Other scanners, contrasts, ages or diseases than in the training data are untested: measure on scans of your"
         " own with label maps first.",
         *(["- Trained on synthetic images: nothing is known of its results on real scans."] * about["synthetic"]),
+        *(["", "## Origin and licence", "", about["origin"]] if about.get("origin") else []),
         "",
     ]
     return "\n".join(lines)

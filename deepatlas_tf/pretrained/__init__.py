@@ -8,6 +8,7 @@ makes it from a finished run.
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
+ORIGIN = "ORIGIN.md"  # in the folder of the networks
 
 
 def pretrained_names() -> tuple[str, ...]:
@@ -19,3 +20,9 @@ def model_folder(path: Path) -> Path:
     """``path``; or, where no run lies there and it is one of :func:`pretrained_names`, the folder of those networks."""
     is_name = str(path) in pretrained_names() and not (path / "experiment.json").exists()
     return FOLDER / path if is_name else path
+
+
+def origin(folder: Path) -> str:
+    """On what the networks of a folder were trained, and under which licence they are; empty of a run of one's own."""
+    path = folder / ORIGIN
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""

@@ -7,11 +7,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from deepatlas_tf.export.card import metadata, model_card
 from deepatlas_tf.metrics.overlap import dice
-from deepatlas_tf.pretrained import FOLDER, model_folder, pretrained_names
+from deepatlas_tf.pretrained import FOLDER, model_folder, origin, pretrained_names
 from deepatlas_tf.run import starting_from
 from deepatlas_tf.runs.files import read_json
-from deepatlas_tf.runs.model import open_model
+from deepatlas_tf.runs.model import TrainedModel, open_model
 from deepatlas_tf.trained import Run
 from deepatlas_tf.types import DataError
 
@@ -42,7 +43,9 @@ def test_what_goes_with_them(name):
     """A card with the licence, measured values that are those of kept results, no name of a subject, a few MB."""
     folder = FOLDER / name
     card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert "## Origin and licence" in card and "research" in card
+    assert f"## Origin and licence\n\n{origin(folder)}\n" in card and "licence" in origin(folder) and "research" in card
+    about = metadata(TrainedModel(folder), {"segmentation": "deepatlas", "registration": "deepatlas"}, 1)
+    assert origin(folder) in model_card(about)  # of an export
     experiment = read_json(folder / "experiment.json")
     kept = [path for path in RESULTS.glob("*/experiment.json") if read_json(path) == experiment]
     assert len(kept) == 1
