@@ -14,31 +14,24 @@ import shutil
 from pathlib import Path
 
 from deepatlas_tf.export.card import metadata, model_card
-from deepatlas_tf.pretrained import FOLDER, ORIGIN
+from deepatlas_tf.pretrained import FOLDER, ORIGIN, origin
 from deepatlas_tf.runs.folder import TASKS, RunFolder
 from deepatlas_tf.runs.model import TrainedModel
 
-ORIGINS = {
-    "hippocampus": """\
-Trained on T1 MR images and label maps of Task04_Hippocampus of the Medical Segmentation Decathlon (Simpson et al.,
-2019, arXiv:1902.09063; Antonelli et al., 2022, doi:10.1038/s41467-022-30695-9), with data of Vanderbilt University
-Medical Center, which are under the licence CC-BY-SA 4.0. The networks are given under the same licence,
-<https://creativecommons.org/licenses/by-sa/4.0/>: name these sources, and share what you make of them alike.""",
-}
-
 
 def pack(run: Path, name: str, output: Path = FOLDER) -> Path:
-    """Write ``output/name`` from the finished run and return it; what is there is replaced.
+    """Write ``output/name`` from the finished run and return it; what is there is replaced, but for ``ORIGIN.md``.
 
-    Raises SystemExit where scans of the run are aligned to a reference, or the origin of NAME is not known.
+    Raises SystemExit where scans of the run are aligned to a reference, or ``output/name`` has no ``ORIGIN.md``.
     """
     model = TrainedModel(run)
     if model.grid.reference is not None:
         raise SystemExit(f"{run}: its scans are aligned to the image of a person, which cannot be given away")
-    if name not in ORIGINS:
-        raise SystemExit(f"no origin and licence for {name!r}: add them to ORIGINS in {Path(__file__).name}")
     folder = RunFolder(output / name)
-    shutil.rmtree(folder.path, ignore_errors=True)
+    text = origin(folder.path)
+    if not text:
+        raise SystemExit(f"write to {folder.path / ORIGIN} first which data the networks are of, and their licence")
+    shutil.rmtree(folder.path)
     folder.summary_file.parent.mkdir(parents=True)
     for source, target in (
         (model.folder.settings_file, folder.settings_file),
@@ -51,8 +44,8 @@ def pack(run: Path, name: str, output: Path = FOLDER) -> Path:
         net = folder.stage(stage).net(task)
         net.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(model.folder.stage(stage).net(task), net)
-    (folder.path / ORIGIN).write_text(f"{ORIGINS[name]}\n", encoding="utf-8")
-    card = model_card({**metadata(model, stages, 1), "origin": ORIGINS[name]})
+    (folder.path / ORIGIN).write_text(f"{text}\n", encoding="utf-8")
+    card = model_card({**metadata(model, stages, 1), "origin": text})
     (folder.path / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     return folder.path
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from deepatlas_tf.commands import PRETRAINED
 from deepatlas_tf.view import add_option, turned
 
 EXAMPLES = """\
@@ -36,7 +37,7 @@ def add_arguments(train: argparse.ArgumentParser) -> None:
         help="experiment.json of a run, or the same as .yaml (needs PyYAML), in place of --dataset and --method",
     )
     train.add_argument(
-        "--init-from", type=Path, metavar="RUN", help="begin with the last networks of RUN, or hippocampus, on its grid"
+        "--init-from", type=Path, metavar="RUN", help=f"begin with the networks of RUN, or {PRETRAINED}, on its grid"
     )
     train.add_argument("--labels", type=int, metavar="N", help="how many training subjects keep their label map")
     train.add_argument("--seed", type=int, help="of the choice of labels, first weights and pairs")

@@ -10,6 +10,7 @@ UniSegReg's pseudo masks (Li et al., arXiv 2502.03229; :mod:`deepatlas_tf.traini
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -73,7 +74,7 @@ def with_atlases(segment: Segmenter, register: Registrar, atlases: Sequence[Atla
         predicted = segment(image)
         if not others:
             return predicted
-        votes = np.sum([warped_anatomy(atlas, segment, register, image) for atlas in others], axis=0)
+        votes = functools.reduce(np.add, (warped_anatomy(atlas, segment, register, image) for atlas in others))
         if any(atlas.ignored.any() for atlas in others):
             votes = completed(votes, predicted, len(others))
         return np.float32(1 - part) * predicted + np.float32(part / len(others)) * votes

@@ -66,3 +66,26 @@ def test_sentences_about_anatomy_in_the_registration_network():
     stages = kept(SEEING, "training.json")["validation"]
     best = {name: max(row.get("val_registration_dice", 0) for row in rows) for name, rows in stages.items()}
     assert f"this fold it was {best['deepatlas'] - best['registration_unsupervised']:+.3f}" in text
+
+
+def test_sentences_about_the_hippocampus_in_20_minutes():
+    """Differences, cases and p of the joint stage, and what atlases and pseudo masks are worth."""
+    text = " ".join(LOG.read_text("utf-8").split())
+    five, all_labels = (f"hippocampus_{n}_deepatlas_short" for n in (5, 150))
+    segmentation, registration = (kept(five, "comparison.json")[task] for task in ("segmentation", "registration"))
+    of_segmentation, of_registration = segmentation["segmentation_baseline"], registration["registration_unsupervised"]
+    assert f"{of_segmentation['difference']:.3f} in segmentation (better in {of_segmentation['better_in']} " in text
+    assert f"p = {of_segmentation['p']}) and {of_registration['difference']:.3f} in registration" in text
+    losses = kept(all_labels, "comparison.json")
+    losses = [losses["segmentation"]["segmentation_baseline"], losses["registration"]["registration_unsupervised"]]
+    assert " and ".join(f"{loss['difference']:.3f}" for loss in losses) in text
+    assert f"(p = {losses[0]['p']} and {losses[1]['p']})" in text
+    names = ("deepatlas", "deepatlas_atlases", "segmentation_baseline_atlases")
+    without, with_atlases, before = (mean(five, name, "segmentation") for name in names)
+    p = segmentation["deepatlas_atlases"]["p"]
+    assert f"test subjects' {without} become {with_atlases}" in text and before == with_atlases and f"p = {p})" in text
+    assert f"the network alone has {mean(all_labels, 'segmentation_baseline', 'segmentation')}" in text
+    for name in (five, all_labels):
+        training = kept(name, "training.json")
+        network = max(row["val_segmentation_dice"] for row in training["validation"]["segmentation_baseline"])
+        assert f"{training['pseudo_masks']['deepatlas']['dice']:.3f}" in text and f"{network:.3f}" in text
