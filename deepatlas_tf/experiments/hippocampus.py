@@ -61,19 +61,21 @@ REGISTRATION_WEAK = Stage(
     start_from={"registration": "registration_unsupervised"},
 )
 
-# The segmentation network is by far the stronger one: it first teaches the registration network alone
+# The segmentation network is by far the stronger one: it first teaches the registration network alone, which sees what
+# that predicts. It takes a step that learns: learned demons alone gain nothing here
 SEMI_DEEPATLAS = Stage(
     name="semi_deepatlas",
     method="deepatlas",
-    steps=400,
+    steps=800,
     epochs=4,
     turns={"registration": 1, "segmentation": 0},
     labelled_fraction=(0.3, None),
-    weights={"registration": {"similarity": 1.0, "smoothness": SMOOTHNESS, "anatomy": 0.5}},
+    weights={"registration": {"similarity": 1.0, "smoothness": SMOOTHNESS, "anatomy": 2.0}},
     similarity="local_ncc",
     similarity_settings=WINDOW,
     augmentation=MILD,
     start_from={"registration": "registration_unsupervised", "segmentation": "segmentation_baseline"},
+    anatomy_from="segmentation_baseline",
 )
 
 DEEPATLAS = Stage(
@@ -85,7 +87,7 @@ DEEPATLAS = Stage(
     labelled_fraction=(1.0, None),
     learning_rates={"registration": 3e-4, "segmentation": 5e-4},
     weights={
-        "registration": {"similarity": 1.0, "smoothness": SMOOTHNESS, "anatomy": 0.5},
+        "registration": {"similarity": 1.0, "smoothness": SMOOTHNESS, "anatomy": 2.0},
         "segmentation": {
             "anatomy": 1.0,
             "anatomy_cross_entropy": 1.0,

@@ -1,88 +1,80 @@
 """A registration network that sees the anatomy: a segmentation network becomes a part of it.
 
-The network still maps ``[moving, fixed]`` to a field. What the segmentation network predicts for both images is a
-second force of its demons, beside that of the images (:mod:`deepatlas_tf.models.registration.learned_demons`): one
-network helps the other not only by the loss, as in DeepAtlas, but also in every registration, without a label. That
-predicted anatomy helps a registration at test time is known from instance optimisation (Siebert, Hansen & Heinrich,
-Learn2Reg 2021); here it costs one pass.
+The network still maps ``[moving, fixed]`` to a field ``u_0``. A further step looks at both images and at the class
+probabilities ``P`` of the foreground that the segmentation network predicts for them, those of the moving scan warped
+by ``u_0``, and corrects the field:
 
-The segmentation network within is a copy that is not trained any more. How much its force counts before the network has
-learned from it is set by :func:`set_anatomy_gain`, and chosen by :mod:`deepatlas_tf.training.anatomy`.
+    F = demons(P_m o (id + u_0), P_f)
+    v = U([I_m o (id + u_0), P_m o (id + u_0), F], [I_f, P_f, F])
+    u = v + u_0 o (id + v)
+
+``F`` is the displacement that would align the anatomies voxel by voxel
+(:class:`~deepatlas_tf.models.registration.learned_demons.DemonsForce`). ``U`` is voxelmorph's U-Net on half the grid,
+diffeomorphic, which begins as no displacement; it is what is trained, and what came before stays as it is. So one
+network helps the other not only by the loss, as in DeepAtlas, but also in every registration, without a label, and a
+registration that follows the forces of the images alone gets weights that can learn from anatomies.
+
+A network that sees the images as earlier steps have warped them is one of a cascade (Zhao, Dong, Chang & Xu, ICCV
+2019). That predicted anatomy helps a registration at test time is known from instance optimisation (Siebert, Hansen &
+Heinrich, Learn2Reg 2021); here it costs one pass.
 """
 
-import numpy as np
+from collections.abc import Sequence
 
 from deepatlas_tf.keras_stack import as_written, keras
-from deepatlas_tf.models.build import computing_in
-from deepatlas_tf.models.registration.learned_demons import LocalNormalisation, learned_demons_net
+from deepatlas_tf.models.functional import as_functional
+from deepatlas_tf.models.layers import CropLike, Foreground, PadToMultiple, SpatialTransformer, UpsampleField
+from deepatlas_tf.models.registration.learned_demons import DAMPING, DemonsForce
+from deepatlas_tf.models.registration.voxelmorph import registration_net
+from deepatlas_tf.types import Tensor
 
-LEVEL = "level"  # the names of the levels of learned demons begin so
+ENCODER, DECODER = (16, 32, 32, 32), (32, 32, 32, 32, 16)  # widths of U
+IMAGES, ANATOMY, STEP = "images", "anatomy", "anatomy_step"  # names of the networks within
 
 
-def can_see_anatomy(net: keras.Model) -> bool:
-    """Whether a registration network is one of learned demons, which can have a second force."""
-    return isinstance(net, keras.Model) and bool(_levels(net)) and any(map(_is_normalisation, net.layers))
+def sees_anatomy(net: keras.Model) -> bool:
+    """Whether :func:`with_anatomy` has made this registration network."""
+    return any(layer.name == STEP for layer in net.layers)
 
 
 @as_written
 def with_anatomy(net: keras.Model, segmentation: keras.Model) -> keras.Model:
-    """A network of learned demons that also has the force of the anatomy, with the weights of ``net``.
+    """Make the network that takes one more step, which sees the anatomy; it shares the weights of ``net``.
 
-    The new force has no weight yet, so that the field is that of ``net``. A network that has both forces already keeps
-    its weights, and another segmentation network takes the place of its own. It computes in the precision of ``net``.
+    The new step does not displace anything yet, so that the field is that of ``net``. A network that has such a step
+    already keeps its weights, and another segmentation network takes the place of its own.
 
     Args:
-        net: Keras model ``[moving, fixed] (B, *S, K) -> u (B, *S, D)``, see :func:`can_see_anatomy`.
-        segmentation: Keras model ``image (B, *S, K) -> class probabilities (B, *S, C)``, which is not trained any more.
+        net: Keras model ``[moving, fixed] (B, *S, K) -> u (B, *S, D)`` in voxels, which is not trained any more.
+        segmentation: Keras model ``image (B, *S, K) -> class probabilities (B, *S, C)``, which is not, either.
     """
-    levels = _levels(net)
-    n_axes, names = net.outputs[0].shape[-1], {layer.name for layer in net.layers}
-    steps = [sum(name.startswith(f"{level.name}_") and name.endswith("_warp") for name in names) for level in levels]
-    window = next(layer.window for layer in net.layers if _is_normalisation(layer))
-    first = levels[0].get_layer(f"{LEVEL}0_convolution0")
-    shape, channels = net.inputs[0].shape[1:-1], net.inputs[0].shape[-1]
-    segmentation.trainable = False
-    with computing_in(first.dtype_policy.name):
-        made = learned_demons_net(shape, steps, first.filters, window, channels, segmentation)
-    for level in levels:
-        target = made.get_layer(level.name)
-        for layer in filter(lambda layer: layer.weights, level.layers):
-            new = target.get_layer(layer.name)
-            pairs = zip(layer.get_weights(), new.weights, strict=True)
-            new.set_weights([_widened(old, tuple(weight.shape), n_axes) for old, weight in pairs])
-    return made
+    moving, fixed = (
+        keras.Input(tensor.shape[1:], name=name) for tensor, name in zip(net.inputs, ("moving", "fixed"), strict=True)
+    )
+    known = net.get_layer(STEP) if sees_anatomy(net) else None
+    of_images = as_functional(net, IMAGES) if known is None else net.get_layer(IMAGES)
+    guide = as_functional(segmentation, ANATOMY)
+    guide.trainable = of_images.trainable = False
+    u = of_images([moving, fixed], training=False)
+    foreground, warp = Foreground(name="foreground"), SpatialTransformer(name="warp")
+    seen_moving, seen_fixed = ([image, foreground(guide(image, training=False))] for image in (moving, fixed))
+    v = _step([warp([one, u]) for one in seen_moving], seen_fixed, known)
+    displaced = SpatialTransformer(name="displace")([u, v])
+    return keras.Model(
+        [moving, fixed], keras.layers.Add(name="compose", dtype="float32")([v, displaced]), name=net.name
+    )
 
 
-def set_anatomy_gain(net: keras.Model, gain: float) -> None:
-    """Let the force of the anatomy count ``gain`` times as much as that of the images, smoothed in the same way."""
-    n_axes = net.outputs[0].shape[-1]
-    for level in _levels(net):
-        layer = level.get_layer(f"{level.name}_smooth")
-        (kernel,) = layer.get_weights()
-        kernel[..., n_axes : 2 * n_axes, :] = gain * kernel[..., :n_axes, :]
-        layer.set_weights([kernel])
-
-
-def learns_anatomy(net: keras.Model) -> bool:
-    """Whether the force of the anatomy, which a network has, counts already."""
-    n_axes = net.outputs[0].shape[-1]
-    kernels = [level.get_layer(f"{level.name}_smooth").get_weights()[0] for level in _levels(net)]
-    return any(kernel[..., n_axes : 2 * n_axes, :].any() for kernel in kernels)
-
-
-def _levels(net: keras.Model) -> list[keras.Model]:
-    """The networks that the steps of each level share, full resolution first."""
-    found = [layer for layer in net.layers if isinstance(layer, keras.Model) and layer.name.startswith(LEVEL)]
-    return sorted(found, key=lambda level: int(level.name.removeprefix(LEVEL)))
-
-
-def _is_normalisation(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer, LocalNormalisation)
-
-
-def _widened(old: np.ndarray, shape: tuple[int, ...], n_axes: int) -> np.ndarray:
-    """The weights of a convolution with input channels for the second force, which are 0, after those of the first."""
-    if old.shape == shape:
-        return old
-    force, others = np.split(old, [n_axes], axis=-2)
-    return np.concatenate([force, np.zeros_like(force), others], axis=-2)
+def _step(warped: Sequence[Tensor], fixed: Sequence[Tensor], known: keras.Model | None) -> Tensor:
+    """Build ``U``, or take the one that is known; gives its displacement ``v (B, *S, D)`` on the full grid."""
+    image, n_classes = fixed[0], fixed[1].shape[-1]
+    pad = PadToMultiple(2, name="pad", dtype="float32")
+    pool = getattr(keras.layers, f"AveragePooling{len(image.shape) - 2}D")(2, name="pool", dtype="float32")
+    (moving_half, fixed_half) = ([pool(pad(seen)) for seen in both] for both in (warped, fixed))
+    force = DemonsForce(DAMPING / n_classes, name="force")([moving_half[1], fixed_half[1]])
+    together = keras.layers.Concatenate(name="seen", dtype="float32")
+    halves = [together([*moving_half, force]), together([*fixed_half, force])]
+    if known is None:
+        shape, channels = halves[0].shape[1:-1], halves[0].shape[-1]
+        known = as_functional(registration_net(shape, ENCODER, DECODER, diffeomorphic=True, channels=channels), STEP)
+    return CropLike(name="crop", dtype="float32")([UpsampleField(2, name="upsample")(known(halves)), image])

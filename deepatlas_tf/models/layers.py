@@ -166,6 +166,14 @@ class Dropout(keras.layers.Layer):
 
 
 @_register
+class Foreground(keras.layers.Layer):
+    """Leaves out the first class, which the others tell: ``(B, *S, C) -> (B, *S, C - 1)`` float32."""
+
+    def call(self, probabilities: Tensor) -> Tensor:
+        return tf.cast(probabilities[..., 1:], tf.float32)
+
+
+@_register
 class PadToMultiple(keras.layers.Layer):
     """Pads ``(B, *S, C)`` with zeros at the far end of each spatial axis, to a multiple of ``stride`` voxels."""
 

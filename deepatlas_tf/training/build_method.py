@@ -6,11 +6,10 @@ from typing import Any
 from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.losses.similarity import CHANNEL_WEIGHTS
-from deepatlas_tf.messages import say
 from deepatlas_tf.methods import method_class
 from deepatlas_tf.methods.base import Method
-from deepatlas_tf.models.anatomy import can_see_anatomy, with_anatomy
-from deepatlas_tf.models.build import build_net, load_net
+from deepatlas_tf.models.anatomy import with_anatomy
+from deepatlas_tf.models.build import build_net, computing_in, load_net
 from deepatlas_tf.models.networks import Networks
 from deepatlas_tf.runs.folder import RunFolder, net_path
 from deepatlas_tf.training.experiment import Stage
@@ -38,8 +37,9 @@ def build_method(stage: Stage, networks: Networks, dataset: DataSet, workdir: Pa
             shape = image_shape(stage, dataset, workdir)
             nets[name] = build_net(role, networks, shape, n_classes, len(dataset.channel_names))
     if stage.anatomy_from is not None:
-        guide = net_path(workdir, stage.anatomy_from, "segmentation")
-        nets["registration"] = _seeing(nets["registration"], guide, stage.name)
+        guide = load_net(net_path(workdir, stage.anatomy_from, "segmentation"))
+        with computing_in(networks.precision):
+            nets["registration"] = with_anatomy(nets["registration"], guide)
     known: dict[str, Any] = {
         "turns": tuple(name for name, n in stage.turns.items() for _ in range(n)),
         "steps": stage.steps,
@@ -88,14 +88,6 @@ def _net_of_stage(name: str, role: str, source: str, workdir: Path) -> keras.Mod
     """
     path = net_path(workdir, source, name)
     return load_net(path if path.exists() else net_path(workdir, source, role))
-
-
-def _seeing(net: keras.Model, guide: Path, stage: str) -> keras.Model:
-    """The registration network with the segmentation network of the file in it, where it can have one."""
-    if not can_see_anatomy(net):
-        say(f"[{stage}] the registration network sees the images alone: anatomy_from is for learned demons")
-        return net
-    return with_anatomy(net, load_net(guide))
 
 
 def _optimizers(stage: Stage, method: Method, precision: str) -> dict[str, keras.optimizers.Optimizer]:

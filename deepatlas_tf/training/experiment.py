@@ -70,7 +70,7 @@ class Stage:
     augmentation: how samples are changed at random; None leaves them as they are.
     start_from: for each network that is trained further and not made new, the earlier stage that it is of.
     anatomy_from: the earlier stage whose segmentation network becomes a part of this one's registration network, see
-        :mod:`deepatlas_tf.models.anatomy`; None: it sees the images alone. Only learned demons can have one.
+        :mod:`deepatlas_tf.models.anatomy`; None: it keeps what it starts from, or sees the images alone.
     settings: the method's own settings, which its docstring explains.
     pseudo_from: the earlier stages whose ``registration`` and ``segmentation`` networks make a soft pseudo mask of each
         unlabelled image, from which this stage learns. pseudo_gate: the least probability of a voxel that is used.

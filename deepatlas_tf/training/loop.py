@@ -23,7 +23,6 @@ from deepatlas_tf.runs.selection import SELECTED_BY, best_before, tasks_without_
 from deepatlas_tf.scans.nifti import save
 from deepatlas_tf.streams.pairs import WorkerShard
 from deepatlas_tf.streams.subjects import in_domain, read_samples, registration_pairs
-from deepatlas_tf.training.anatomy import begin_with_anatomy
 from deepatlas_tf.training.build_method import build_method, check_data
 from deepatlas_tf.training.build_stream import build_stream, stage_seed, used_labels
 from deepatlas_tf.training.callbacks import EarlyStop, EpochEnd
@@ -159,8 +158,6 @@ def train_stage(
         early_stop = EarlyStop(folder, stage.patience, partial(value_of_chief, strategy))
         callbacks.append(early_stop)
         trained = trained or early_stop.is_due()
-    if stage.anatomy_from is not None and first_epoch == 0:
-        begin_with_anatomy(method.nets["registration"], validation if chief else None, strategy, stage.name)
     if not trained:
         method.fit(
             distribute(strategy, stream),

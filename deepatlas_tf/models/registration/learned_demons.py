@@ -12,12 +12,6 @@ weights. The field of a level has half the resolution of its images: the last on
 
 The images have to be of one contrast, as for every demons force: the same tissue brighter than its neighbours in both.
 
-With a segmentation network within it (``guide``, see :mod:`deepatlas_tf.models.anatomy`) there is a second force, of
-the probabilities ``P`` of the foreground classes that it predicts for both images. ``K`` and ``R`` see it beside the
-first one; ``K`` begins without it:
-
-    F_a = demons(P_m o (id + u), P_f)
-
 - Demons: Thirion (MedIA 1998), with the mean of the gradients of both images (Vercauteren, Pennec, Perchant & Ayache,
   NeuroImage 2009), fields composed and steps smoothed as there.
 - Some steps of an optimisation at each resolution as a network, with the force as an input and a learned regulariser:
@@ -110,14 +104,6 @@ class DemonsForce(keras.layers.Layer):
 
 
 @_register
-class Foreground(keras.layers.Layer):
-    """Leaves out the first class, which the others tell: ``(B, *S, C) -> (B, *S, C - 1)`` float32."""
-
-    def call(self, probabilities: Tensor) -> Tensor:
-        return tf.cast(probabilities[..., 1:], tf.float32)
-
-
-@_register
 class PoolField(keras.layers.Layer):
     """Brings a field to half the resolution by means, in voxels of that grid: ``(B, *S, D) -> (B, *S / 2, D)``."""
 
@@ -140,7 +126,6 @@ def learned_demons_net(
     width: int = WIDTH,
     window: int = WINDOW,
     channels: int = 1,
-    guide: keras.Model | None = None,
 ) -> keras.Model:
     """Build the network, a Keras model ``[moving (B, *S, C), fixed (B, *S, C)] -> u (B, *S, D)`` float32, in voxels.
 
@@ -152,76 +137,61 @@ def learned_demons_net(
         width: channels of the small network ``R``.
         window: side of the cube of the local normalisation, an odd number of voxels.
         channels: channels ``C`` of the images.
-        guide: a segmentation network ``(B, *S, C) -> (B, *S, classes)`` that becomes a part of this one, for the force
-            of the anatomy; None for none.
     """
     moving = keras.Input((*shape, channels), name="moving")
     fixed = keras.Input((*shape, channels), name="fixed")
     pad = PadToMultiple(2 ** len(steps), name="pad", dtype="float32")
-    levels = [[pad(moving), pad(fixed)]]
-    if guide is not None:
-        foreground = Foreground(name="anatomy", dtype="float32")
-        levels[0] += [pad(foreground(guide(image, training=False))) for image in (moving, fixed)]
+    levels = [(pad(moving), pad(fixed))]
     for level in range(1, len(steps)):
         pool = getattr(keras.layers, f"AveragePooling{len(shape)}D")(2, name=f"pool{level}", dtype="float32")
-        levels.append([pool(image) for image in levels[-1]])
+        levels.append(tuple(pool(image) for image in levels[-1]))
     u = NoDisplacement(name="identity", dtype="float32")(levels[-1][0])
     for level in reversed(range(len(steps))):
-        u = _level(levels[level], u, steps[level], (width, window), f"level{level}")
+        u = _level(*levels[level], u, steps[level], (width, window), f"level{level}")
         u = UpsampleField(2, name=f"finer{level}")(u)
     return keras.Model([moving, fixed], CropLike(name="crop", dtype="float32")([u, fixed]), name="registration")
 
 
-def _level(images: Sequence[Tensor], u: Tensor, steps: int, width_and_window: tuple[int, int], name: str) -> Tensor:
-    """Build the steps of a level; gives the field after them, of half the resolution of the level's images.
-
-    ``images`` are the moving and the fixed one, and their class probabilities where the anatomy guides.
-    """
-    (moving, fixed), anatomies = images[:2], images[2:]
+def _level(
+    moving: Tensor, fixed: Tensor, u: Tensor, steps: int, width_and_window: tuple[int, int], name: str
+) -> Tensor:
+    """Build the steps of a level; gives the field after them, of half the resolution of the level's images."""
     width, window = width_and_window
     normalise, force, half = LocalNormalisation(window), DemonsForce(), PoolField(dtype="float32")
     normalised = normalise(fixed)
-    agree = DemonsForce(DAMPING / anatomies[0].shape[-1]) if anatomies else None
-    correct = _correction(u.shape[1:], width, name, n_forces=len(images) // 2)
+    correct = _correction(u.shape[1:], width, name)
     before = NoDisplacement(name=f"{name}_start", dtype="float32")(fixed)
     for index in range(steps):
         step = f"{name}_{index}"
-        full = UpsampleField(2, name=f"{step}_full")(u)
-        warped = SpatialTransformer(name=f"{step}_warp")([moving, full])
-        forces = [half(force([normalise(warped), normalised]))]
-        if agree:
-            anatomy = SpatialTransformer(name=f"{step}_warp_anatomy")([anatomies[0], full])
-            forces.append(half(agree([anatomy, anatomies[1]])))
-        before = correct([*forces, before, u])
+        warped = SpatialTransformer(name=f"{step}_warp")([moving, UpsampleField(2, name=f"{step}_full")(u)])
+        before = correct([half(force([normalise(warped), normalised])), before, u])
         displaced = SpatialTransformer(name=f"{step}_displace")([u, before])
         u = keras.layers.Add(name=f"{step}_compose", dtype="float32")([before, displaced])
     return u
 
 
-def _correction(shape: tf.TensorShape, width: int, name: str, n_forces: int) -> keras.Model:
+def _correction(shape: tf.TensorShape, width: int, name: str) -> keras.Model:
     """Build the network ``[force, step before, u] -> step`` that the steps of a level share, all ``(B, *S, D)``."""
-    inputs = [keras.Input(shape) for _ in range(n_forces + 2)]
+    inputs = [keras.Input(shape) for _ in range(3)]
     x = keras.layers.Concatenate(name=f"{name}_all")(inputs)
     for index in range(2):
         x = LeakyReLU(0.2, name=f"{name}_activation{index}")(convolution(x, width, f"{name}_convolution{index}"))
     small = keras.initializers.RandomNormal(stddev=1e-4)
     learned = convolution(x, shape[-1], f"{name}_residual", kernel_initializer=small, dtype="float32")
-    smooth = _smoothing(inputs[:-1], shape[-1], f"{name}_smooth")
+    smooth = _smoothing(inputs[:2], shape[-1], f"{name}_smooth")
     return keras.Model(inputs, keras.layers.Add(name=f"{name}_sum", dtype="float32")([smooth, learned]), name=name)
 
 
-def _smoothing(forces_and_before: Sequence[Tensor], n_axes: int, name: str) -> Tensor:
-    """Build ``K``, a convolution that begins as a Gaussian of the first force plus a part of the step before."""
-    together = keras.layers.Concatenate(name=f"{name}_inputs", dtype="float32")(forces_and_before)
-    others = len(forces_and_before) - 2
+def _smoothing(force_and_before: Sequence[Tensor], n_axes: int, name: str) -> Tensor:
+    """Build ``K``, a convolution that begins as a Gaussian of the force plus a part of the step before."""
+    both = keras.layers.Concatenate(name=f"{name}_inputs", dtype="float32")(force_and_before)
     kind: type[keras.layers.Layer] = {2: Conv2D, 3: Conv3D}[n_axes]
     layer = kind(n_axes, 5, padding="same", use_bias=False, name=name, dtype="float32")
-    smoothed = layer(together)
+    smoothed = layer(both)
     line, middle = np.exp(-0.5 * (np.arange(-2, 3) / SIGMA) ** 2), np.eye(5)[2]
     gaussian, one = (np.prod(np.meshgrid(*[x / x.sum()] * n_axes), axis=0)[..., None, None] for x in (line, middle))
     identity = np.eye(n_axes)
-    parts = [GAIN * gaussian * identity, *[0 * gaussian * identity] * others, MOMENTUM * one * identity]
-    layer.set_weights([np.concatenate(parts, axis=-2)])
+    layer.set_weights([np.concatenate([GAIN * gaussian * identity, MOMENTUM * one * identity], axis=-2)])
     return smoothed
 
 
