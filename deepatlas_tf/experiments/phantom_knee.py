@@ -72,16 +72,17 @@ REGISTRATION_WEAK = Stage(
     similarity_settings=WINDOW,
 )
 
-# The stronger network teaches first
+# The stronger network teaches first: the registration network sees what it predicts, in a step that learns from it
 SEMI_DEEPATLAS = Stage(
     name="semi_deepatlas",
     method="deepatlas",
-    steps=120,
+    steps=240,
     epochs=3,
     turns={"registration": 1, "segmentation": 0},
     labelled_fraction=(0.3, None),
-    weights={"registration": {"similarity": 1.0, "smoothness": 0.05, "anatomy": 0.5}},
+    weights={"registration": {"similarity": 1.0, "smoothness": 0.05, "anatomy": 2.0}},
     start_from={"registration": "registration_unsupervised", "segmentation": "segmentation_baseline"},
+    anatomy_from="segmentation_baseline",
     similarity="local_ncc",
     similarity_settings=WINDOW,
 )
@@ -95,7 +96,7 @@ DEEPATLAS = Stage(
     labelled_fraction=(1.0, 0.3),
     learning_rates={"registration": 3e-4, "segmentation": 1e-3},
     weights={
-        "registration": {"similarity": 1.0, "smoothness": 0.05, "anatomy": 0.5},
+        "registration": {"similarity": 1.0, "smoothness": 0.05, "anatomy": 2.0},
         "segmentation": {
             "anatomy": 1.0,
             "anatomy_cross_entropy": 0.3,

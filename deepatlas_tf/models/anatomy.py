@@ -42,7 +42,8 @@ def with_anatomy(net: keras.Model, segmentation: keras.Model) -> keras.Model:
     """Make the network that takes one more step, which sees the anatomy; it shares the weights of ``net``.
 
     The new step does not displace anything yet, so that the field is that of ``net``. A network that has such a step
-    already keeps its weights, and another segmentation network takes the place of its own.
+    already keeps its weights, and another segmentation network takes the place of its own; one of another number of
+    classes begins the step anew.
 
     Args:
         net: Keras model ``[moving, fixed] (B, *S, K) -> u (B, *S, D)`` in voxels, which is not trained any more.
@@ -74,7 +75,7 @@ def _step(warped: Sequence[Tensor], fixed: Sequence[Tensor], known: keras.Model 
     force = DemonsForce(DAMPING / n_classes, name="force")([moving_half[1], fixed_half[1]])
     together = keras.layers.Concatenate(name="seen", dtype="float32")
     halves = [together([*moving_half, force]), together([*fixed_half, force])]
-    if known is None:
-        shape, channels = halves[0].shape[1:-1], halves[0].shape[-1]
+    shape, channels = halves[0].shape[1:-1], halves[0].shape[-1]
+    if known is None or known.inputs[0].shape[-1] != channels:  # or it knows another number of classes
         known = as_functional(registration_net(shape, ENCODER, DECODER, diffeomorphic=True, channels=channels), STEP)
     return CropLike(name="crop", dtype="float32")([UpsampleField(2, name="upsample")(known(halves)), image])

@@ -7,7 +7,7 @@ import scipy.ndimage
 from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.losses.overlap import soft_dice
 from deepatlas_tf.metrics.overlap import dice
-from deepatlas_tf.models.anatomy import STEP, sees_anatomy, with_anatomy
+from deepatlas_tf.models.anatomy import IMAGES, STEP, sees_anatomy, with_anatomy
 from deepatlas_tf.models.build import computing_in, load_net
 from deepatlas_tf.models.registration.cascade import cascade_net
 from deepatlas_tf.models.registration.learned_demons import learned_demons_net
@@ -164,6 +164,16 @@ def test_another_segmentation_network_takes_the_place_of_the_first():
         assert a is b
     moving, fixed = blobs(shape)[0], blobs(shape, 2)[0]
     assert np.abs(net([moving, fixed]) - other([moving, fixed])).max() > 0.01
+
+
+def test_a_segmentation_network_of_other_classes_begins_the_step_anew():
+    keras.utils.set_random_seed(0)
+    shape = SHAPES["2D"]
+    net = shaken(with_anatomy(NETS["demons"](shape), light_unet(shape, 7, (4, 8))), 0.05)
+    other = with_anatomy(net, segmentation_net(shape))
+    assert not set(map(id, net.trainable_variables)) & set(map(id, other.trainable_variables))
+    moving, fixed = blobs(shape)[0], blobs(shape, 2)[0]
+    np.testing.assert_allclose(other([moving, fixed]), net.get_layer(IMAGES)([moving, fixed]), atol=2e-3)
 
 
 def test_it_computes_in_the_precision_that_is_set():
