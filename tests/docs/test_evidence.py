@@ -1,6 +1,8 @@
 """The tables of the evidence, whole on their page and in part in the README, are those that the script prints."""
 
-from tests.docs.test_results import LOG, PAGE, README, ROOT, kept, mean, table_after
+import csv
+
+from tests.docs.test_results import LOG, PAGE, README, RESULTS, ROOT, kept, mean, table_after
 
 POOREST, SEEING = "brains_1_deepatlas_fold3", "brains_1_deepatlas_anatomy-fold1"
 
@@ -89,3 +91,35 @@ def test_sentences_about_the_hippocampus_in_20_minutes():
         training = kept(name, "training.json")
         network = max(row["val_segmentation_dice"] for row in training["validation"]["segmentation_baseline"])
         assert f"{training['pseudo_masks']['deepatlas']['dice']:.3f}" in text and f"{network:.3f}" in text
+
+
+def test_trials_of_the_step_that_sees_the_anatomy():
+    """The table of the first and the last validation of each trial, and what is said of losses and folds."""
+    text = LOG.read_text("utf-8")
+    section = text[text.index("## Anatomy in the registration network") :]
+    with open(RESULTS / "anatomy_step" / "trials.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    trials = {
+        (row["data"], row["step"]): [r for r in rows if (r["data"], r["step"]) == (row["data"], row["step"])]
+        for row in rows
+    }
+    names = {
+        "hippocampus": "hippocampus",
+        "brains, fold 1": "brains, second fold (2 pairs)",
+        "synthetic knees": "knees, synthetic",
+    }
+    for data, name in names.items():
+        plain, frozen = (trials[data, step] for step in ("U-Net, diffeomorphic", "force and U-Net, the rest frozen"))
+        dice = [
+            f"{float(value):.3f}"
+            for value in (plain[0]["validation_dice"], plain[-1]["validation_dice"], frozen[-1]["validation_dice"])
+        ]
+        assert f"| {name} | {' | '.join(dice)} |" in section
+    losses = [
+        f"{float(row['anatomy_loss']):.3f}" for row in trials["brains, fold 1", "force and U-Net, the rest frozen"][1:]
+    ]
+    assert f"({losses[0]} to {losses[-1]})" in section
+    folds = float(trials["hippocampus", "U-Net, displacement, rate 5e-4"][-1]["validation_folds_percent"])
+    assert f"folds {folds:.2f} % of the hippocampus" in section
+    twice = float(trials["synthetic knees", "the same, twice"][-1]["validation_dice"])
+    assert f"a second pass of the step gains nothing on the knees ({twice:.3f})".lower() in section.lower()

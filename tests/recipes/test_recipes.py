@@ -97,7 +97,7 @@ def test_semi_deepatlas_takes_the_tuned_stage_where_there_is_one():
     base = {name: get_experiment(name) for name in ("hippocampus", "brains")}
     made = {name: get_recipe("semi_deepatlas")(experiment).stages[2:] for name, experiment in base.items()}
     segmentation, registration = made["hippocampus"]
-    assert registration.steps == base["hippocampus"].stages[3].steps == 400
+    assert registration.steps == base["hippocampus"].stages[3].steps == 800
     assert segmentation.steps == base["hippocampus"].stages[4].steps == 1200
     for stage in made["brains"]:  # which has the joint stage alone
         assert stage.steps == base["brains"].stages[2].steps and stage.weights == base["brains"].stages[2].weights

@@ -98,7 +98,7 @@ def test_one_method_keeps_what_it_starts_from():
 
 def test_steps_are_scaled():
     experiment = get_experiment("phantom_knee").scaled(0.1)
-    assert [stage.steps for stage in experiment.stages] == [80, 6, 6, 12, 24]
+    assert [stage.steps for stage in experiment.stages] == [80, 6, 6, 24, 24]
     assert all(stage.steps >= stage.epochs for stage in get_experiment("phantom_knee").scaled(0).stages)
 
 
