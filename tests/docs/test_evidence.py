@@ -2,6 +2,9 @@
 
 import csv
 
+import pytest
+
+from deepatlas_tf.experiments import hippocampus
 from tests.docs.test_results import LOG, PAGE, README, RESULTS, ROOT, kept, mean, table_after
 
 POOREST, SEEING = "brains_1_deepatlas_fold3", "brains_1_deepatlas_anatomy-fold1"
@@ -15,12 +18,13 @@ def test_evidence_is_what_the_script_prints(monkeypatch):
     assert tables.strip() == "\n\n".join(map(evidence.table, evidence.TABLES))
 
 
-def test_evidence_in_the_readme(monkeypatch):
+@pytest.mark.parametrize("number", range(2))
+def test_evidence_in_the_readme(number, monkeypatch):
     """Rows of a table of the evidence: Dice, the difference to the baseline, and p; the text says of how many cases."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import evidence
 
-    (letter,), (_, _, *rows) = table_after(README, "evidence")
+    (letter,), (_, _, *rows) = table_after(README, "evidence", number)
     task, printed = "", {}
     for line in evidence.table(letter).splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -33,7 +37,8 @@ def test_evidence_in_the_readme(monkeypatch):
         found = printed[task, method]
         assert cells == [found[1], found[5], found[6]], method
     subjects, pairs = printed["segmentation", "deepatlas"][0], printed["registration", "deepatlas"][0]
-    assert f"{subjects} test subjects, {pairs} pairs" in README.read_text("utf-8") and len(rows) >= 6
+    before = README.read_text("utf-8").partition(f"<!-- evidence of {letter} -->")[0].strip().splitlines()[-1]
+    assert f"{subjects} test subjects, {pairs} pairs" in before and len(rows) >= 4
 
 
 def test_sentences_about_the_brains(monkeypatch):
@@ -123,3 +128,24 @@ def test_trials_of_the_step_that_sees_the_anatomy():
     assert f"folds {folds:.2f} % of the hippocampus" in section
     twice = float(trials["synthetic knees", "the same, twice"][-1]["validation_dice"])
     assert f"a second pass of the step gains nothing on the knees ({twice:.3f})".lower() in section.lower()
+
+
+def test_sentences_about_the_hippocampus_with_five_labels():
+    """Gains, cases and p of its run of full length, where they stand in words."""
+    found = kept("hippocampus_5_deepatlas_seed0", "comparison.json")
+    registration = found["registration"]["registration_unsupervised"]
+    segmentation = found["segmentation"]["segmentation_baseline"]
+    pages = [" ".join(path.read_text("utf-8").split()) for path in (PAGE, ROOT / "docs" / "evidence.md")]
+    better = f"better in {registration['better_in']} pairs, p = {registration['p']}"
+    assert f"registration +{registration['difference']:.3f} over the network without labels ({better})" in pages[0]
+    better = f"better in {segmentation['better_in']} subjects, p = {segmentation['p']}"
+    assert f"segmentation +{segmentation['difference']:.3f} ({better})" in pages[0]
+    in_pairs, in_subjects = registration["better_in"], segmentation["better_in"]
+    assert f"{registration['difference']:.3f} better than the unsupervised one, in {in_pairs} pairs" in pages[1]
+    assert f"segmentation {segmentation['difference']:.3f}, in {in_subjects} subjects" in pages[1]
+    training = kept("hippocampus_5_deepatlas_seed0", "training.json")
+    assert (
+        f"The masks of the validation subjects have a Dice of {training['pseudo_masks']['deepatlas']['dice']:.3f}."
+        in pages[0]
+    )
+    assert f"Time: {sum(training['minutes'].values()):.0f} minutes" in hippocampus.__doc__
