@@ -1,7 +1,7 @@
 """Put the networks of a finished run into the package, under a name that ``--model`` and ``--init-from`` take.
 
-    python benchmarks/evidence.py run A150 --data DATA --work runs/evidence
-    python benchmarks/pretrained.py runs/evidence/hippocampus_150_deepatlas hippocampus
+    python benchmarks/evidence.py run A5 --data DATA --work runs/evidence
+    python benchmarks/pretrained.py runs/evidence/hippocampus_5_deepatlas_seed0 hippocampus
 
 Copies settings, versions, classes, grid, the means of the evaluation and the last network of each task, some MB, to
 ``deepatlas_tf/pretrained/NAME``, with a model card that names the data and their licence. No scan, no label map and no

@@ -57,7 +57,7 @@ def with_anatomy(net: keras.Model, segmentation: keras.Model) -> keras.Model:
     guide = as_functional(segmentation, ANATOMY)
     guide.trainable = of_images.trainable = False
     u = of_images([moving, fixed], training=False)
-    foreground, warp = Foreground(name="foreground"), SpatialTransformer(name="warp")
+    foreground, warp = Foreground(name="foreground", dtype="float32"), SpatialTransformer(name="warp")
     seen_moving, seen_fixed = ([image, foreground(guide(image, training=False))] for image in (moving, fixed))
     v = _step([warp([one, u]) for one in seen_moving], seen_fixed, known)
     displaced = SpatialTransformer(name="displace")([u, v])
