@@ -61,8 +61,8 @@ REGISTRATION_WEAK = Stage(
     start_from={"registration": "registration_unsupervised"},
 )
 
-# The segmentation network is by far the stronger one: it first teaches the registration network alone, which sees what
-# that predicts. It takes a step that learns: learned demons alone gain nothing here
+# The segmentation network is by far the stronger one, so it first teaches the registration network alone. With
+# anatomy_from that sees what is predicted, in a step that can learn from it: learned demons by themselves gain nothing
 SEMI_DEEPATLAS = Stage(
     name="semi_deepatlas",
     method="deepatlas",

@@ -127,7 +127,7 @@ def test_trials_of_the_step_that_sees_the_anatomy():
     folds = float(trials["hippocampus", "U-Net, displacement, rate 5e-4"][-1]["validation_folds_percent"])
     assert f"folds {folds:.2f} % of the hippocampus" in section
     twice = float(trials["synthetic knees", "the same, twice"][-1]["validation_dice"])
-    assert f"a second pass of the step gains nothing on the knees ({twice:.3f})".lower() in section.lower()
+    assert f"A second pass of the step gains nothing on the knees ({twice:.3f})" in section
 
 
 def test_sentences_about_the_hippocampus_with_five_labels():
