@@ -12,7 +12,8 @@ or its steps one by one, each of which goes on where it was interrupted:
     python benchmarks/joint_peers.py table OUT         # the tables of a result
 
 RUN is finished and evaluated, on volumes of one domain. ``score`` writes ``benchmarks/results/joint_peers/NAME.json``
-and one row for each case, class and method in ``NAME.csv``; NAME is that of OUT unless it is given.
+and one row for each case, class and method in ``NAME.csv``; NAME is that of OUT unless it is given. ``NAME.png`` shows
+validation Dice against minutes of training.
 
 Where no ``--minutes`` are given, a peer is trained for as long as all stages of the run together, and nnU-Net for twice
 as long, too. Minutes are of training alone: imports, planning, preprocessing and validation are not counted. No peer
@@ -78,9 +79,9 @@ def _in_peers_environment(args, step: str, peer: str, minutes: float) -> None:
 
 
 def score(args) -> None:
-    """Score, print, and write the result."""
+    """Score, print, and write the result and, where a peer was validated as it trained, a figure of the curves."""
+    from joint import curves, shown
     from joint import score as scoring
-    from joint import shown
     from machine import machine
     from turns import commit
 
@@ -91,6 +92,8 @@ def score(args) -> None:
     about = {"machine": machine(), "commit": commit(), "versions": versions()}
     write_json(_result_file(args), {**about, **result})
     write_rows(_result_file(args).with_suffix(".csv"), rows)
+    if curves.peers(result):
+        curves.draw(result, _result_file(args).with_suffix(".png"))
     print(shown.markdown(result))
 
 

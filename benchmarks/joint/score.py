@@ -41,7 +41,7 @@ def result(folder: JointFolder) -> tuple[dict, list[dict]]:
         method: {**summary[method], **(_about_peer(peers[method]) if method in peers else _about_ours(ours, method))}
         for method in sorted(summary, key=lambda method: order.index(method) if method in peers else -1)
     }
-    run = {name: ours[name] for name in ("run", "trained_at", "minutes", "stages")}
+    run = {name: ours[name] for name in ("run", "trained_at", "minutes", "stages", "curves")}
     given = folder.given.about()
     labels = {"labelled": len(given["labelled"]), "training_scans": len(given["scans"]["train"])}
     found = {**about_pairs(about), **labels, "seed": given["seed"], "run": run, "methods": methods}

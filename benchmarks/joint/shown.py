@@ -3,6 +3,7 @@
 from peers.shown import number, table
 
 from deepatlas_tf.runs.folder import TASKS
+from joint import curves
 
 COLUMNS = {
     "segmentation": (("Dice", "dice", 3), ("HD95 mm", "hd95_mm", 2)),
@@ -17,7 +18,7 @@ COSTS = ["minutes of training", "seconds a case", "GiB, training", "GiB, predict
 
 
 def markdown(result: dict) -> str:
-    """For each task the means of the test cases with what they cost, and the Dice of each class."""
+    """For each task the means of the test cases with what they cost, and the Dice of each class; then the curves."""
     found = [_title(result)]
     for task in TASKS:
         methods = {name: method for name, method in result["methods"].items() if task in method}
@@ -30,6 +31,8 @@ def markdown(result: dict) -> str:
             for name, method in methods.items()
         ]
         found.append(table(["Dice", *classes], by_class, 1))
+    if curves.peers(result):
+        found += ["**Validation Dice against minutes of training**", curves.markdown(result)]
     return "\n\n".join(found)
 
 

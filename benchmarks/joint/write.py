@@ -15,6 +15,7 @@ from deepatlas_tf.runs.folder import TASKS, RunFolder
 from deepatlas_tf.runs.predict import IDENTITY, load_predictors
 from deepatlas_tf.streams.subjects import read_samples
 from deepatlas_tf.types import DataError
+from joint.curves import curve_of_stage
 from joint.folder import JointFolder
 
 MOST_TIMED = 10  # scans and pairs whose seconds are measured
@@ -56,8 +57,12 @@ def write(run: Path, folder: JointFolder, data_dir: Path | None = None, manual_d
     record = {"run": run.resolve().name, "trained_at": run_folder.record().get("git_commit"), "versions": versions()}
     minutes, seconds = _minutes(run_folder), _seconds(run, dataset)
     stages = {name: round(_with_needed(run_folder, name, minutes), 2) for name in minutes}
-    total = round(sum(minutes.values()), 2)
-    write_json(folder.ours_file, {**record, "minutes": total, "stages": stages, "seconds": seconds})
+    curves = {
+        stage.name: curve_of_stage(stage.metrics(), 60 * (stages[stage.name] - minutes[stage.name]))
+        for stage in run_folder.stages()
+    }
+    trained = {"minutes": round(sum(minutes.values()), 2), "stages": stages, "curves": curves}
+    write_json(folder.ours_file, {**record, **trained, "seconds": seconds})
 
 
 def _write_given(folder: JointFolder, dataset: DataSet, run: RunFolder, about: dict) -> None:

@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))  # scripts, not a package
 
 import joint_peers  # noqa: E402
 from joint import folder as layout  # noqa: E402
-from joint import given, shown, write  # noqa: E402
+from joint import curves, given, shown, write  # noqa: E402
 from peers.folder import read_volume, write_field, write_json, write_volume  # noqa: E402
 
 from deepatlas_tf.runs.files import read_json, write_rows  # noqa: E402
@@ -74,8 +74,7 @@ def run(monkeypatch):
     folder.record = dict
     folder.settings = lambda: {"evaluation": {"pairs_per_subject": 1}, "seed": 3, "stages": stages}
     folder.stages = lambda: [
-        SimpleNamespace(name=stage["name"], metrics=lambda n=n: [{"seconds": 30.0 * n}, {"seconds": 30.0 * n}])
-        for n, stage in enumerate(stages, start=1)
+        SimpleNamespace(name=stage["name"], metrics=lambda n=n: metrics(n)) for n, stage in enumerate(stages, start=1)
     ]
     folder.table = lambda task: our_rows(task)
     segment, register = lambda image: image[..., 0], lambda moving, fixed: np.zeros((*SHAPE, 3), np.float32)
@@ -85,6 +84,12 @@ def run(monkeypatch):
     monkeypatch.setattr(write, "load_predictors", lambda _: predictors)
     monkeypatch.setattr(write, "check", lambda *_: None)
     return dataset
+
+
+def metrics(stage):
+    """Two epochs of a stage, the second of which is better; the second stage has no segmentation network."""
+    rows = [{"seconds": 30.0 * stage, "val_segmentation_dice": 0.3 + 0.1 * stage + 0.05 * epoch} for epoch in range(2)]
+    return [{"seconds": row["seconds"], "val_registration_dice": 0.2} for row in rows] if stage == 2 else rows
 
 
 def our_rows(task):
@@ -122,6 +127,19 @@ def test_minutes_of_a_stage_are_those_of_all_that_it_needs(out):
     ours = out.stored(out.ours_file)
     assert ours["stages"] == {"baseline": 1.0, "registration": 2.0, "unused": 3.0, "deepatlas": 7.0}
     assert ours["minutes"] == 10.0 and set(ours["seconds"]["registration"]) == {"deepatlas"}
+
+
+def test_the_curve_of_a_stage_begins_after_the_stages_that_it_needs(out):
+    found = out.stored(out.ours_file)["curves"]
+    assert found["baseline"] == [{"seconds": 30.0, "segmentation": 0.4}, {"seconds": 60.0, "segmentation": 0.45}]
+    assert found["registration"] == [{"seconds": 60.0, "registration": 0.2}, {"seconds": 120.0, "registration": 0.2}]
+    assert [row["seconds"] for row in found["deepatlas"]] == [300.0, 420.0]  # 1 and 2 minutes of others, 4 of its own
+
+
+def test_the_best_of_a_curve_and_when_another_was_as_good():
+    rows = [{"seconds": 9.0, "segmentation": 0.6}, {"seconds": 3.0, "segmentation": 0.6}, {"seconds": 1.0}]
+    assert curves.best(rows, "segmentation") == (0.6, 3.0) and curves.best(rows, "registration") is None
+    assert curves.reached(rows, "segmentation", 0.6) == 3.0 and curves.reached(rows, "segmentation", 0.61) is None
 
 
 def test_a_label_map_that_lacks_classes_is_refused(run, tmp_path):
@@ -179,7 +197,9 @@ def test_predictions_are_measured_as_by_hand(out, tmp_path, monkeypatch, capsys)
     assert "| MONAI DeepAtlas, 2 min | 0.750 | 2.00 | 2.0 | 1.5 | 1.00 | 1.00 |" in printed
     assert "| MONAI DeepAtlas, 2 min | 1.000 | 0.00 | 0.000 | 0.000 | 2.0 | 0.25 | 1.00 | 1.00 |" in printed
     assert "| deepatlas | 0.500 | 4.00 | 7.0 |" in printed
-    assert shown.markdown(kept) in printed
+    assert "| segmentation | MONAI DeepAtlas, 2 min | 0.500 | 2.0 | 1.5 | 0.75 | 0.750 |" in printed
+    assert "| registration | MONAI DeepAtlas, 2 min | 0.250 | 2.0 | - | - | 0.200 |" in printed
+    assert shown.markdown(kept) in printed and (results / "x.png").stat().st_size > 0
     monkeypatch.setattr(sys, "argv", ["joint_peers.py", "table", str(out.path), *options])
     joint_peers.main()
     assert shown.markdown(kept) in capsys.readouterr().out
