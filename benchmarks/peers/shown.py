@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from deepatlas_tf.evaluation.figures import figure_file
 from deepatlas_tf.runs.predict import IDENTITY
 
 HEAD = ["method", "setting", "Dice", "HD95 mm", "% folds", "SDlogJ", "seconds a pair"]
 MEASURES = (("dice", 3), ("hd95_mm", 2), ("folds_percent", 3), ("sdlogj", 3))
+NEAR_SECONDS, NEAR_DICE = 0.1, 0.012  # in powers of ten, and in Dice
 OURS_COLOUR, PEERS_COLOUR = "#D55E00", "#0072B2"
 
 
@@ -30,17 +33,35 @@ def draw(result: dict, path: Path) -> None:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
         timed = [(method, found) for method, found in result["methods"].items() if found["seconds"]["median"]]
+        places = {}
         for number, (method, found) in enumerate(timed, start=1):
             at = found["seconds"]["median"], found["test"]["dice"]["mean"]
             colour = OURS_COLOUR if found["ours"] else PEERS_COLOUR
             axes.plot(*at, "o", color=colour, label=f"{number}  {method}")
-            axes.annotate(str(number), at, xytext=(4, 4), textcoords="offset points", color=colour)
+            places.setdefault((colour, *at), []).append(str(number))
+        for (colour, *at), numbers in _merged(places).items():
+            axes.annotate(", ".join(numbers), at, xytext=(4, 4), textcoords="offset points", color=colour)
         before = result["methods"][IDENTITY]["test"]["dice"]["mean"]
         axes.axhline(before, color="#999999", linestyle="--", linewidth=1, label="no registration")
         axes.set_xlabel("seconds a pair, two cores")
         axes.set_ylabel("mean Dice")
         axes.set_title(_title(result).replace(": ", ":\n"), fontsize=10)
         figure.legend(loc="outside right upper", fontsize=7)
+
+
+def _merged(places: dict[tuple, list[str]]) -> dict[tuple, list[str]]:
+    """``(colour, seconds, Dice) -> numbers``, where points that are too close for two labels share the first's."""
+    found = {}
+    for (colour, seconds, dice), numbers in places.items():
+        near = [
+            place
+            for place in found
+            if place[0] == colour
+            and abs(np.log10(seconds / place[1])) < NEAR_SECONDS
+            and abs(dice - place[2]) < NEAR_DICE
+        ]
+        found.setdefault(near[0] if near else (colour, seconds, dice), []).extend(numbers)
+    return found
 
 
 def _title(result: dict) -> str:
