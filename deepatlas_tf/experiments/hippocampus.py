@@ -29,10 +29,11 @@ SMOOTHNESS = 0.05  # of the bending energy; learned demons diverge under six tim
 SEGMENTATION_BASELINE = Stage(
     name="segmentation_baseline",
     method="segmentation",
-    steps=3000,
+    steps=1500,
     epochs=6,
     batch_size=2,
     labelled_fraction=(1.0, None),
+    learning_rates={"segmentation": 3e-3},
     augmentation=STRONG,
 )
 
@@ -81,11 +82,11 @@ SEMI_DEEPATLAS = Stage(
 DEEPATLAS = Stage(
     name="deepatlas",
     method="deepatlas",
-    steps=1200,
+    steps=600,
     epochs=6,
     turns={"registration": 1, "segmentation": 1},
     labelled_fraction=(1.0, None),
-    learning_rates={"registration": 3e-4, "segmentation": 5e-4},
+    learning_rates={"registration": 3e-4, "segmentation": 1.5e-3},
     weights={
         "registration": {"similarity": 1.0, "smoothness": SMOOTHNESS, "anatomy": 2.0},
         "segmentation": {
