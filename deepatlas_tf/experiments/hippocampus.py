@@ -86,7 +86,7 @@ DEEPATLAS = Stage(
     epochs=6,
     turns={"registration": 1, "segmentation": 1},
     labelled_fraction=(1.0, None),
-    learning_rates={"registration": 3e-4, "segmentation": 1.5e-3},
+    learning_rates={"registration": 3e-4, "segmentation": 5e-4},
     weights={
         "registration": {"similarity": 1.0, "smoothness": SMOOTHNESS, "anatomy": 2.0},
         "segmentation": {
