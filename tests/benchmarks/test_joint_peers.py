@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))  # scripts, not a package
 
 import joint_peers  # noqa: E402
-from joint import folder as layout  # noqa: E402
 from joint import curves, given, shown, write  # noqa: E402
+from joint import folder as layout  # noqa: E402
 from peers.folder import read_volume, write_field, write_json, write_volume  # noqa: E402
 
 from deepatlas_tf.runs.files import read_json, write_rows  # noqa: E402

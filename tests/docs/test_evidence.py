@@ -7,6 +7,7 @@ import pytest
 from deepatlas_tf.experiments import hippocampus
 from tests.docs.test_results import LOG, PAGE, README, RESULTS, ROOT, kept, mean, table_after
 
+BASELINE, HALF, SEED_0 = "segmentation_baseline", "hippocampus_5_deepatlas_half", "hippocampus_5_deepatlas_seed0"
 POOREST, SEEING = "brains_1_deepatlas_fold3", "brains_1_deepatlas_anatomy-fold1"
 
 
@@ -130,6 +131,38 @@ def test_trials_of_the_step_that_sees_the_anatomy():
     assert f"A second pass of the step gains nothing on the knees ({twice:.3f})" in section
 
 
+def test_trials_of_learning_rates():
+    """The table of the best validation of each trial, and what is said beside it of runs that were kept."""
+    text = LOG.read_text("utf-8")
+    section = text[text.index("## Learning rates and steps") :].partition("\n## ")[0]
+    with open(RESULTS / "learning_rate" / "trials.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    trials = {}
+    for row in rows:
+        trials.setdefault((row["stage"], float(row["rate"]), int(row["steps"])), {})[int(row["step"])] = row
+    cells = [
+        [cell.strip("` ") for cell in line.strip("|").split("|")] for line in section.splitlines() if "| `" in line
+    ]
+    assert len(cells) == len(trials)
+    for (stage, rate, steps), found in trials.items():
+        scores = {step: float(row["validation_dice"]) for step, row in found.items()}
+        before = f"{scores.pop(0):.3f}" if 0 in scores else "-"
+        best = max(scores, key=scores.get)
+        (line,) = (row for row in cells if row[0] == stage and float(row[1]) == rate and row[2] == f"{steps:,}")
+        assert line[3:] == [before, f"{scores[best]:.3f}", f"{best:,}"]
+    stages = kept(SEED_0, "training.json")["validation"]
+    reached = {name: max(row["val_segmentation_dice"] for row in stages[name]) for name in (BASELINE, "deepatlas")}
+    assert f"reached {reached[BASELINE]:.3f}" in section.replace("\n", " ")
+    assert f"({reached['deepatlas'] - reached[BASELINE]:+.3f})" in section
+    for run, form in (
+        (HALF, "{} for the baseline and {} for `deepatlas`, registration {} and {}"),
+        (SEED_0, "{} and {}, {} and {}"),
+    ):
+        dice = [mean(run, name, "segmentation") for name in (BASELINE, "deepatlas")]
+        dice += [mean(run, name, "registration") for name in ("registration_unsupervised", "deepatlas")]
+        assert form.format(*dice) in section
+
+
 def test_sentences_about_the_hippocampus_with_five_labels():
     """Gains, cases and p of its run of full length, where they stand in words."""
     found = kept("hippocampus_5_deepatlas_seed0", "comparison.json")
@@ -148,4 +181,9 @@ def test_sentences_about_the_hippocampus_with_five_labels():
         f"The masks of the validation subjects have a Dice of {training['pseudo_masks']['deepatlas']['dice']:.3f}."
         in pages[0]
     )
-    assert f"Time: {sum(training['minutes'].values()):.0f} minutes" in hippocampus.__doc__
+    head = " ".join(hippocampus.__doc__.split())
+    assert f"{sum(training['minutes'].values()):.0f} minutes of training on two CPU cores" in head
+    half = sum(kept(HALF, "training.json")["minutes"].values())
+    dice = [mean(HALF, name, "segmentation").lstrip("0") for name in (BASELINE, "deepatlas")]
+    dice += [mean(HALF, name, "registration").lstrip("0") for name in ("registration_unsupervised", "deepatlas")]
+    assert f"{half:.0f} minutes on two slow cores: {'{} and {}; {} and {}'.format(*dice)}" in head

@@ -15,9 +15,9 @@ RESULTS = ROOT / "benchmarks" / "results"
 README, PAGE, LOG = ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "experiments.md"
 FOLDERS = sorted(path.name for path in RESULTS.iterdir() if path.is_dir())
 RUNS = [name for name in FOLDERS if (RESULTS / name / "experiment.json").exists()]
-TIMINGS = {"data", "efficiency", "memory", "onednn", "profile", "registration_peers", "reliability", "speed"}
-TIMINGS |= {"startup", *({"joint_peers"} & set(FOLDERS))}  # all of scripts; the last one has not been run yet
-TRIALS = {"anatomy_step"}
+TIMINGS = {"data", "efficiency", "joint_peers", "memory", "onednn", "profile", "registration_peers", "reliability"}
+TIMINGS |= {"speed", "startup"}  # all of scripts
+TRIALS = {"anatomy_step", "learning_rate"}
 NAME = re.compile(r"(?P<data>[a-z0-9-]+)_(?P<labels>\d+)_(?P<method>[a-z-]+)(_(?P<variant>[a-z0-9-]+))?")
 NOTHING = "-"
 
