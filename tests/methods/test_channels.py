@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.keras_stack import graph_function, keras, tf
 from deepatlas_tf.losses.similarity import local_ncc
 from deepatlas_tf.methods.deepatlas import SEGMENTATION_PAIRS, DeepAtlas
 from deepatlas_tf.methods.uniseg_reg import UniSegReg
@@ -55,7 +55,7 @@ def test_the_similarity_of_a_registration_is_that_of_its_channels(shape):
     expected = by_channel(warp(moving, registration([moving, fixed])), fixed)
     voxelmorph = VoxelMorph(registration, N_CLASSES, **SIMILARITY)
     voxelmorph.compile()
-    compiled = tf.function(voxelmorph.registration_terms)
+    compiled = graph_function(voxelmorph.registration_terms)
     for terms in (compiled, DeepAtlas(registration, segmentation, **SIMILARITY).registration_terms):
         np.testing.assert_allclose(terms(data)["similarity"], expected, rtol=1e-4)
 

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.keras_stack import graph_function, keras, tf
 from deepatlas_tf.methods.base import Part
 from deepatlas_tf.methods.deepatlas import PAPER_TURNS, DeepAtlas
 from deepatlas_tf.methods.segmentation import Segmentation
@@ -70,7 +70,7 @@ def traced(request):
     method = DeepAtlas(**nets(request.param))
     every_term = dict.fromkeys(DeepAtlas.default_weights["segmentation"], 1.0)
     method.compile(weights={"segmentation": every_term})
-    return method, tf.function(method.segmentation_terms), request.param
+    return method, graph_function(method.segmentation_terms), request.param
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -148,7 +148,7 @@ def one_by_one(request):
     method = DeepAtlas(**nets((9, 10)), segmentation_pairs=pairs)
     method.partial_labels = partial_labels
     method.compile(weights={"segmentation": dict.fromkeys(DeepAtlas.default_weights["segmentation"], 0.7)})
-    return method, tf.function(
+    return method, graph_function(
         lambda pair: method.means_and_gradients("segmentation", method.parts("segmentation", pair))
     )
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import map_coordinates, uniform_filter
 
 from deepatlas_tf.experiments import get_experiment
-from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.keras_stack import graph_function, keras, tf
 from deepatlas_tf.methods.deepatlas import SEGMENTATION_PAIRS, DeepAtlas
 from deepatlas_tf.models.registration.voxelmorph import registration_net
 from deepatlas_tf.models.segmentation.light import light_unet
@@ -65,7 +65,7 @@ def eagerly():
 def terms_of(method, turn, pair, compiled=False):
     function = getattr(method, f"{turn}_terms")
     if compiled:
-        return {name: value.numpy() for name, value in tf.function(function)(pair).items()}
+        return {name: value.numpy() for name, value in graph_function(function)(pair).items()}
     with eagerly():
         return {name: value.numpy() for name, value in function(pair).items()}
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.keras_stack import graph_function, keras, tf
 from deepatlas_tf.methods import method_class, method_names
 from deepatlas_tf.methods.deepatlas import DeepAtlas
 from deepatlas_tf.methods.mean_teacher import MeanTeacher
@@ -82,7 +82,7 @@ def gradient(method, turn, data, terms, in_graph=False):
             loss = tf.add_n([tf.reduce_sum(one[name]) for one in found for name in terms])
         return tape.gradient(loss, method._variables(turn)[0])
 
-    return (tf.function(towards_values) if in_graph else towards_values)().numpy()
+    return (graph_function(towards_values) if in_graph else towards_values)().numpy()
 
 
 def test_every_method_knows_ignored_voxels():

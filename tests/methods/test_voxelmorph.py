@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, shift
 
-from deepatlas_tf.keras_stack import keras, tf, vxm
+from deepatlas_tf.keras_stack import graph_function, keras, tf, vxm
 from deepatlas_tf.losses.consistency import gradient_inverse_consistency, inverse_consistency
 from deepatlas_tf.losses.similarity import SIMILARITIES as ALL_SIMILARITIES
 from deepatlas_tf.losses.smoothness import bending_energy
@@ -73,7 +73,7 @@ def test_terms_equal_voxelmorphs(shape, diffeomorphic, similarity):
     """Both directions; the field and its inverse come from voxelmorph's VecInt and are warped by its layers."""
     net, pair = moving_net(shape, diffeomorphic), make_pair(shape)
     settings, own = SIMILARITIES[similarity]
-    terms = tf.function(compiled(net, similarity=similarity, similarity_settings=settings).registration_terms)(pair)
+    terms = graph_function(compiled(net, similarity=similarity, similarity_settings=settings).registration_terms)(pair)
     moving, fixed = images_of(pair)
     if diffeomorphic:
         field = keras.Model(net.inputs, net.get_layer("crop").output)([moving, fixed])

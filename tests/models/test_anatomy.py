@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.keras_stack import graph_function, keras, tf
 from deepatlas_tf.losses.overlap import soft_dice
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.models.anatomy import IMAGES, STEP, sees_anatomy, with_anatomy
@@ -76,7 +76,7 @@ def test_the_field_is_that_of_the_formula(shape, compiled):
     made = with_anatomy(net, segment)
     shaken(made.get_layer(STEP), 0.05)
     moving, fixed = blobs(shape)[0], blobs(shape, 3)[0]
-    run = tf.function(lambda m, f: made([m, f])) if compiled else (lambda m, f: made([m, f]))
+    run = graph_function(lambda m, f: made([m, f])) if compiled else (lambda m, f: made([m, f]))
     u0 = net([moving, fixed])
     warped = [half_grid(warp(one, u0).numpy()) for one in (moving, segment(moving)[..., 1:])]
     aimed_at = [half_grid(np.asarray(one)) for one in (fixed, segment(fixed)[..., 1:])]
@@ -125,7 +125,7 @@ def test_it_learns_from_the_anatomy(shape):
     (moving, label), (fixed, reference) = blobs(shape), blobs(shape, 4)
     adam, trained = keras.optimizers.Adam(3e-3), made.trainable_variables
 
-    @tf.function
+    @graph_function
     def update():
         with tf.GradientTape() as tape:
             u = made([moving, fixed], training=True)

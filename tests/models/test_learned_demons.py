@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates, uniform_filter
 
-from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.keras_stack import graph_function, keras, tf
 from deepatlas_tf.models.build import load_net
 from deepatlas_tf.models.registration.learned_demons import (
     DemonsForce,
@@ -90,7 +90,7 @@ def test_it_learns():
     net = learned_demons_net((32, 32), steps=(1, 1, 1))
     adam = keras.optimizers.Adam(5e-3)
 
-    @tf.function
+    @graph_function
     def step():
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(tf.square(warp(moving, net([moving, fixed], training=True)) - fixed)[:, :, 8:])
@@ -105,7 +105,7 @@ def test_it_learns():
 def test_any_size_gives_a_field_of_that_size_and_gradients_reach_all_weights(shape):
     net, pair = small_net(shape), [image(shape), image(shape, 1)]
 
-    @tf.function
+    @graph_function
     def gradients(moving, fixed):
         with tf.GradientTape() as tape:
             u = net([moving, fixed], training=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.keras_stack import graph_function, keras, tf
 from deepatlas_tf.losses.consistency import inverse_consistency
 from deepatlas_tf.methods import method_class
 from deepatlas_tf.metrics.deformation import folds_percent
@@ -79,7 +79,7 @@ def test_eager_and_compiled_give_the_same(velocity):
     settings = InstanceOptimisation(steps=5, weights={"similarity": 1.0, "gradient": 1.0})
     arguments = (tf.zeros((1, 32, 30, 2)), moving, fixed, settings, integrate if velocity else None)
     eager = optimise(*arguments)
-    compiled = tf.function(lambda: optimise(*arguments))()
+    compiled = graph_function(lambda: optimise(*arguments))()
     np.testing.assert_allclose(eager, compiled, atol=1e-4)
     assert float(tf.reduce_max(tf.abs(eager))) > 0.2
 
@@ -189,7 +189,7 @@ def test_both_directions_are_refined_together_and_stay_inverse(shape):
     for weights in (GRADICON, {**GRADICON, "gradient_inverse_consistency": 1e-9}):
         settings = InstanceOptimisation(steps=30, weights=weights)
         start = tf.zeros((1, *shape, 2 * len(shape)))
-        refine = tf.function(partial(optimise, start, moving[None], fixed[None], settings))
+        refine = graph_function(partial(optimise, start, moving[None], fixed[None], settings))
         u, u_back = tf.split(refine(), 2, axis=-1)
         folds.append(folds_percent(u[0].numpy()))
         errors.append(float(inverse_consistency(u, u_back)[0]))
@@ -206,7 +206,7 @@ def test_both_directions_begin_with_those_of_the_network():
     net.get_layer("flow").kernel.assign(tf.random.stateless_normal((3, 3, 4, 2), (0, 1), stddev=0.3))
     images = moving[None], fixed[None]
     start = tf.concat([net(images), net(images[::-1])], axis=-1)
-    expected = tf.function(lambda: optimise(start, *images, settings))()[0, ..., :2]
+    expected = graph_function(lambda: optimise(start, *images, settings))()[0, ..., :2]
     np.testing.assert_allclose(refiner(net, settings)(moving, fixed), expected, atol=1e-3)
     assert float(tf.reduce_max(tf.abs(expected - start[0, ..., :2]))) > 0.1
 

@@ -7,7 +7,7 @@ as the steps before have warped it.
 import dataclasses
 from collections.abc import Sequence
 
-from deepatlas_tf.keras_stack import keras
+from deepatlas_tf.keras_stack import as_written, keras
 from deepatlas_tf.models.layers import CropLike, PadToMultiple, SpatialTransformer, UpsampleField
 from deepatlas_tf.models.network import Interface, Network
 from deepatlas_tf.models.registration.voxelmorph import DECODER, ENCODER, TINY_DECODER, TINY_ENCODER, registration_net
@@ -29,6 +29,7 @@ class Cascade(Network):
         return dataclasses.replace(self, encoder=TINY_ENCODER, decoder=TINY_DECODER)
 
 
+@as_written
 def cascade_net(
     shape: Sequence[int | None],
     encoder: Sequence[int] = ENCODER,

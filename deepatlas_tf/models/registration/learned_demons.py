@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.keras_stack import as_written, keras, tf
 from deepatlas_tf.models.convolution import Conv2D, Conv3D
 from deepatlas_tf.models.layers import CropLike, LeakyReLU, PadToMultiple, SpatialTransformer, UpsampleField
 from deepatlas_tf.models.network import Interface, Network
@@ -120,6 +120,7 @@ class NoDisplacement(keras.layers.Layer):
         return tf.zeros_like(tf.repeat(half, image.shape.rank - 2, axis=-1))
 
 
+@as_written
 def learned_demons_net(
     shape: Sequence[int | None],
     steps: Sequence[int] = STEPS,

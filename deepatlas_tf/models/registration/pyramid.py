@@ -9,7 +9,7 @@ level is in voxels of its own grid, hence the factor 2.
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from deepatlas_tf.keras_stack import keras
+from deepatlas_tf.keras_stack import as_written, keras
 from deepatlas_tf.models.layers import CropLike, LeakyReLU, PadToMultiple, UpsampleField
 from deepatlas_tf.models.network import Interface, Network
 from deepatlas_tf.models.upsampling import convolution
@@ -32,6 +32,7 @@ class Pyramid(Network):
         return dataclasses.replace(self, widths=(8, 8, 8))
 
 
+@as_written
 def pyramid_net(shape: Sequence[int | None], widths: Sequence[int] | None = None, channels: int = 1) -> keras.Model:
     """Build the pyramid, a Keras model ``[moving (B, *S, C), fixed (B, *S, C)] -> u (B, *S, D)`` float32, in voxels.
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from deepatlas_tf.keras_stack import keras
+from deepatlas_tf.keras_stack import as_written, keras
 from deepatlas_tf.models.layers import CropLike, PadToMultiple, VecInt
 from deepatlas_tf.models.network import Interface, Network
 from deepatlas_tf.models.unet import unet_features
@@ -32,6 +32,7 @@ class VoxelMorphRegistration(Network):
         return dataclasses.replace(self, encoder=TINY_ENCODER, decoder=TINY_DECODER)
 
 
+@as_written
 def registration_net(
     shape: Sequence[int | None],
     encoder: Sequence[int] = ENCODER,

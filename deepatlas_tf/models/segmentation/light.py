@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial
 
-from deepatlas_tf.keras_stack import keras
+from deepatlas_tf.keras_stack import as_written, keras
 from deepatlas_tf.models.layers import Dropout, InstanceNormalization, PadToMultiple
 from deepatlas_tf.models.network import Interface, Network
 from deepatlas_tf.models.recompute import apply_part
@@ -28,6 +28,7 @@ class Light(Network):
         return dataclasses.replace(self, widths=(8, 8, 8))
 
 
+@as_written
 def light_unet(
     shape: Sequence[int | None],
     n_classes: int,

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from deepatlas_tf.keras_stack import keras
+from deepatlas_tf.keras_stack import as_written, keras
 from deepatlas_tf.models.layers import PadToMultiple
 from deepatlas_tf.models.network import Interface, Network
 from deepatlas_tf.models.unet import class_probabilities, unet_features
@@ -23,6 +23,7 @@ class VoxelMorphSegmentation(Network):
         return dataclasses.replace(self, encoder=(8, 8, 8), decoder=(8, 8, 8, 8))
 
 
+@as_written
 def voxelmorph_unet(
     shape: Sequence[int | None],
     n_classes: int,
