@@ -89,7 +89,7 @@ def _write_given(folder: JointFolder, dataset: DataSet, run: RunFolder, about: d
 
 
 def _minutes(run: RunFolder) -> dict[str, float]:
-    """Minutes of training of each stage, with the validation of its epochs."""
+    """Minutes of training of each stage, without the validation after its epochs."""
     return {stage.name: sum(row["seconds"] for row in stage.metrics()) / 60 for stage in run.stages()}
 
 
