@@ -75,4 +75,4 @@ def _line(axes, rows: list[dict], task: str, colour: str, name: str) -> None:
     points = [(row["seconds"] / 60, row[task]) for row in rows if task in row]
     if points:
         axes.plot(*zip(*points, strict=True), ".-", color=colour, linewidth=1)
-        axes.annotate(name, points[-1], xytext=(0, 4), textcoords="offset points", color=colour, fontsize=7, ha="right")
+        axes.annotate(name, points[0], xytext=(6, -9), textcoords="offset points", color=colour, fontsize=7)

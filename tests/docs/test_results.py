@@ -88,7 +88,19 @@ def test_joint_peers_are_what_the_benchmark_prints(monkeypatch):
     results = [json.loads(path.read_text("utf-8")) for path in sorted((RESULTS / "joint_peers").glob("*.json"))]
     for result in results:
         assert shown.markdown(result) in page, result["dataset"]
-    assert results or "Figures are missing until it is run" in page
+    methods = kept("joint_peers", "hippocampus.json")["methods"]
+    nnunet, monai = (methods[f"{peer}, 26 min"] for peer in ("nnU-Net", "MONAI DeepAtlas"))
+    assert f"nnU-Net makes {nnunet['training']['iterations']} steps" in page
+    steps, validation = monai["training"]["steps"], monai["training"]["validation"]
+    best = max(validation, key=lambda row: row["segmentation"])
+    assert f"recipe makes {steps:,} steps".replace(",", " ") in page
+    assert f"best after {best['seconds'] / 60:.1f} minutes" in page
+    dice = {
+        task: [f"{found[task]['dice']['mean']:.3f}" for found in (methods["deepatlas"], monai, nnunet) if task in found]
+        for task in ("segmentation", "registration")
+    }
+    assert "segmentation {} beside {} of MONAI's recipe and {} of nnU-Net".format(*dice["segmentation"]) in page
+    assert "registration {} beside {}".format(*dice["registration"]) in page
 
 
 def test_peers_in_the_readme():
