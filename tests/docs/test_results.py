@@ -69,55 +69,6 @@ def test_dice_of_today():
     assert len(folders) == 3 and len(rows) >= 5
 
 
-def test_peers_are_what_the_benchmark_prints(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    from peers import shown
-
-    page = (ROOT / "docs" / "peers.md").read_text(encoding="utf-8")
-    results = [json.loads(path.read_text("utf-8")) for path in sorted((RESULTS / "registration_peers").glob("*.json"))]
-    assert len(results) >= 2
-    for result in results:
-        assert shown.markdown(result) in page, result["dataset"]
-
-
-def test_joint_peers_are_what_the_benchmark_prints(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    from joint import shown
-
-    page = (ROOT / "docs" / "peers.md").read_text(encoding="utf-8")
-    results = [json.loads(path.read_text("utf-8")) for path in sorted((RESULTS / "joint_peers").glob("*.json"))]
-    for result in results:
-        assert shown.markdown(result) in page, result["dataset"]
-    methods = kept("joint_peers", "hippocampus.json")["methods"]
-    nnunet, monai = (methods[f"{peer}, 26 min"] for peer in ("nnU-Net", "MONAI DeepAtlas"))
-    assert f"nnU-Net makes {nnunet['training']['iterations']} steps" in page
-    steps, validation = monai["training"]["steps"], monai["training"]["validation"]
-    best = max(validation, key=lambda row: row["segmentation"])
-    assert f"recipe makes {steps:,} steps".replace(",", " ") in page
-    assert f"best after {best['seconds'] / 60:.1f} minutes" in page
-    dice = {
-        task: [f"{found[task]['dice']['mean']:.3f}" for found in (methods["deepatlas"], monai, nnunet) if task in found]
-        for task in ("segmentation", "registration")
-    }
-    assert "segmentation {} beside {} of MONAI's recipe and {} of nnU-Net".format(*dice["segmentation"]) in page
-    assert "registration {} beside {}".format(*dice["registration"]) in page
-
-
-def test_peers_in_the_readme():
-    """Dice and seconds a pair of each data set, for the methods that the table names."""
-    folders, (_, _, *rows) = table_after(README, "peers")
-    for method, *cells in rows:
-        expected = []
-        for name in folders:
-            found = kept("registration_peers", f"{name}.json")["methods"]
-            key = next((key for key in found if key == method or key.endswith(f": {method}")), None)
-            taken = found[key]["seconds"]["median"] if key else None
-            expected += [f"{found[key]['test']['dice']['mean']:.3f}" if key else NOTHING]
-            expected += [NOTHING if taken is None else f"{taken:.2g}"]
-        assert cells == expected, method
-    assert len(rows) >= 6
-
-
 def test_rows_of_the_demo():
     (folder,), (_, _, *rows) = table_after(PAGE, "rows")
     assert len(rows) == len(kept(folder, "summary.json"))
