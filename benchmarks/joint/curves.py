@@ -38,15 +38,16 @@ def reached(rows: list[dict], task: str, dice: float) -> float | None:
 
 
 def markdown(result: dict) -> str:
-    """A row for each task and peer: when it was at its best, and when the run was as good for the first time."""
+    """A row for each peer and task that both learn: when it was at its best, and when the run was as good first."""
     found = []
     ours = [row for rows in result["run"]["curves"].values() for row in rows]
     for name, rows in peers(result).items():
         for task in TASKS:
-            (theirs, seconds), first = best(rows, task), reached(ours, task, best(rows, task)[0])
-            ratio = None if first is None else first / seconds
-            minutes = [number(seconds / 60, 1), number(first and first / 60, 1), number(ratio, 2)]
-            found.append([task, name, number(theirs, 3), *minutes, number(best(ours, task)[0], 3)])
+            if (theirs := best(rows, task)) and (own := best(ours, task)):
+                (dice, seconds), first = theirs, reached(ours, task, theirs[0])
+                times = (None, None) if first is None else (first / 60, first / seconds)
+                shown = [number(seconds / 60, 1), number(times[0], 1), number(times[1], 2), number(own[0], 3)]
+                found.append([task, name, number(dice, 3), *shown])
     return table(HEAD, found, 2)
 
 

@@ -38,8 +38,9 @@ def draw(result: dict, path: Path) -> None:
             at = found["seconds"]["median"], found["test"]["dice"]["mean"]
             colour = OURS_COLOUR if found["ours"] else PEERS_COLOUR
             axes.plot(*at, "o", color=colour, label=f"{number}  {method}")
-            places.setdefault((colour, *at), []).append(str(number))
-        for (colour, *at), numbers in _merged(places).items():
+            place = next((place for place in places if _close(place, (colour, *at))), (colour, *at))
+            places.setdefault(place, []).append(str(number))
+        for (colour, *at), numbers in places.items():
             axes.annotate(", ".join(numbers), at, xytext=(4, 4), textcoords="offset points", color=colour)
         before = result["methods"][IDENTITY]["test"]["dice"]["mean"]
         axes.axhline(before, color="#999999", linestyle="--", linewidth=1, label="no registration")
@@ -49,19 +50,10 @@ def draw(result: dict, path: Path) -> None:
         figure.legend(loc="outside right upper", fontsize=7)
 
 
-def _merged(places: dict[tuple, list[str]]) -> dict[tuple, list[str]]:
-    """``(colour, seconds, Dice) -> numbers``, where points that are too close for two labels share the first's."""
-    found = {}
-    for (colour, seconds, dice), numbers in places.items():
-        near = [
-            place
-            for place in found
-            if place[0] == colour
-            and abs(np.log10(seconds / place[1])) < NEAR_SECONDS
-            and abs(dice - place[2]) < NEAR_DICE
-        ]
-        found.setdefault(near[0] if near else (colour, seconds, dice), []).extend(numbers)
-    return found
+def _close(one: tuple[str, float, float], other: tuple[str, float, float]) -> bool:
+    """Whether two points ``(colour, seconds, Dice)`` of a colour are too close for a label each."""
+    seconds, dice = abs(np.log10(one[1] / other[1])), abs(one[2] - other[2])
+    return one[0] == other[0] and seconds < NEAR_SECONDS and dice < NEAR_DICE
 
 
 def _title(result: dict) -> str:

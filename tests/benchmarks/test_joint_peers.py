@@ -142,6 +142,13 @@ def test_the_best_of_a_curve_and_when_another_was_as_good():
     assert curves.reached(rows, "segmentation", 0.6) == 3.0 and curves.reached(rows, "segmentation", 0.61) is None
 
 
+def test_a_task_that_a_run_does_not_learn_has_no_row():
+    peer = [{"seconds": 6.0, "segmentation": 0.5, "registration": 0.5}]
+    run = {"curves": {"baseline": [{"seconds": 3.0, "segmentation": 0.6}]}}
+    result = {"run": run, "methods": {"peer": {"training": {"validation": peer}}}}
+    assert curves.markdown(result).splitlines()[2:] == ["| segmentation | peer | 0.500 | 0.1 | 0.1 | 0.50 | 0.600 |"]
+
+
 def test_a_label_map_that_lacks_classes_is_refused(run, tmp_path):
     run.samples = lambda split: Listed(samples(split, weight=0.0))
     with pytest.raises(DataError, match="lacks classes"):

@@ -270,6 +270,12 @@ QUICK = {
 }
 
 
+def test_points_share_a_label_where_they_are_close_and_of_one_colour():
+    point = ("red", 1.0, 0.8)
+    assert shown._close(point, ("red", 1.2, 0.81)) and not shown._close(point, ("blue", 1.0, 0.8))
+    assert not shown._close(point, ("red", 1.3, 0.8)) and not shown._close(point, ("red", 1.0, 0.82))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("tool", QUICK)
 def test_fields_of_the_peers_warp_as_the_peers_do(tool, tmp_path):

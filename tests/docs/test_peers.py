@@ -1,5 +1,6 @@
 """The page of other tools, and their table in the README, hold what the benchmarks print."""
 
+import itertools
 import json
 
 from tests.docs.test_results import NOTHING, README, RESULTS, ROOT, kept, table_after
@@ -28,6 +29,10 @@ def test_joint_peers_are_what_the_benchmark_prints(monkeypatch):
     nnunet, monai = (methods[f"{peer}, 26 min"] for peer in ("nnU-Net", "MONAI DeepAtlas"))
     assert f"nnU-Net makes {nnunet['training']['iterations']} steps" in page
     steps, validation = monai["training"]["steps"], monai["training"]["validation"]
+    stage, own = kept("joint_peers", "hippocampus.json")["run"]["stages"]["deepatlas"], "last stage needs"
+    assert f"{own} {stage:.0f} minutes" in page
+    spacings = [after["seconds"] - before["seconds"] for before, after in itertools.pairwise(validation)]
+    assert f"every {spacings[0]:.0f} seconds of training at first, then every {spacings[-2]:.0f}" in page
     best = max(validation, key=lambda row: row["segmentation"])
     assert f"recipe makes {steps:,} steps".replace(",", " ") in page
     assert f"best after {best['seconds'] / 60:.1f} minutes" in page
