@@ -30,9 +30,10 @@ ALL_TERMS = {"anatomy": 1.0, "anatomy_cross_entropy": 1.0, "supervised": 1.0, "s
 SEGMENTATION_BASELINE = Stage(
     name="segmentation_baseline",
     method="segmentation",
-    steps=3000,
+    steps=1500,
     epochs=5,
     labelled_fraction=(1.0, None),
+    learning_rates={"segmentation": 3e-3},
     augmentation=STRONG,
 )
 
@@ -50,11 +51,11 @@ REGISTRATION_UNSUPERVISED = Stage(
 DEEPATLAS = Stage(
     name="deepatlas",
     method="deepatlas",
-    steps=450,
+    steps=900,
     epochs=3,
     turns={"registration": 1, "segmentation": 2},
     labelled_fraction=(1.0, None),
-    learning_rates={"registration": 3e-4, "segmentation": 5e-4},
+    learning_rates={"registration": 3e-4, "segmentation": 1e-3},
     weights={
         "registration": {"similarity": 1.0, "smoothness": 0.05, "anatomy": 0.5},
         "segmentation": ALL_TERMS,
