@@ -5,9 +5,9 @@
     python benchmarks/evidence.py table F
 
 ``run`` makes what is missing, one run after the other in processes of their own: training, evaluation with instance
-optimisation and with atlases, and its raw results in ``benchmarks/results``. Stopped at any moment, the same command
-goes on where it was: a training from its last checkpoint, and what has its results is not made again. DATA is the
-folder of the scans; table F, of synthetic knees, needs none. A run that another table has made counts for both.
+optimisation, with atlases and with templates, and its raw results in ``benchmarks/results``. Stopped at any moment, the
+same command goes on where it was: a training from its last checkpoint, and what has its results is not made again. DATA
+is the folder of the scans; table F, of synthetic knees, needs none. A run that another table has made counts for both.
 
 A table has the mean over all cases of all its runs, and the standard deviation of the runs' means: over seeds, which
 change weights, pairs and labelled subjects, or over folds, which change who is tested. A case that several runs have
@@ -33,17 +33,22 @@ from deepatlas_tf.runs.folder import TASKS
 
 REFINED = ("--instance-steps", "100", "--anatomy")
 MOST_ATLASES = 5  # label maps of training that vote with a segmentation network
+TEMPLATES = 8  # scans of training without a label map that do so, too
 BASELINES = {"segmentation": "segmentation_baseline", "registration": "registration_unsupervised"}
 MEASURES = {"dice": 3, "hd95_mm": 2, "folds_percent": 3, "sdlogj": 3}  # with the digits that are shown
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """name: of the folder of its results. options: of ``deepatlas train``. scans: whether it needs the folder DATA."""
+    """name: of the folder of its results. options: of ``deepatlas train``. scans: whether it needs the folder DATA.
+
+    templates: how many training scans without a label map vote in its segmentations.
+    """
 
     name: str
     options: tuple[str, ...]
     scans: bool = True
+    templates: int = TEMPLATES
 
 
 def seeds(name: str, *options: str, scans: bool = True) -> list[Run]:
@@ -71,7 +76,7 @@ TABLES = {
         ],
     ),
     "A20": ("hippocampus, 20 labels", [Run("hippocampus_20_deepatlas", (*HIPPOCAMPUS, "20"))]),
-    "A150": ("hippocampus, all labels", [Run("hippocampus_150_deepatlas", (*HIPPOCAMPUS, "150"))]),
+    "A150": ("hippocampus, all labels", [Run("hippocampus_150_deepatlas", (*HIPPOCAMPUS, "150"), templates=0)]),
     "B": (
         "brains at 3.3 mm, 1 label, four folds: each subject is tested once",
         [
@@ -81,7 +86,7 @@ TABLES = {
         ],
     ),
     "B3": ("brains at 3.3 mm, 3 labels", [Run("brains_3_deepatlas", (*BRAINS, "3"))]),
-    "B13": ("brains at 3.3 mm, all labels", [Run("brains_13_deepatlas", (*BRAINS, "13"))]),
+    "B13": ("brains at 3.3 mm, all labels", [Run("brains_13_deepatlas", (*BRAINS, "13"), templates=0)]),
     "C": ("brains at 2 mm, 1 label", [Run("brains_1_deepatlas_2mm", (*BRAINS, "1", *AT_2_MM))]),
     "F": (
         "synthetic knees of the demo, 3 labels",
@@ -105,7 +110,8 @@ def make(run: Run, work: Path, data: Path | None) -> None:
     package = [sys.executable, "-m", "deepatlas_tf"]
     subprocess.run([*package, "train", *run.options, *place, "--workdir", str(folder)], check=True)
     atlases = min(int(run.options[run.options.index("--labels") + 1]), MOST_ATLASES)
-    subprocess.run([*package, "evaluate", str(folder), *REFINED, "--atlases", str(atlases), *place], check=True)
+    votes = ["--atlases", str(atlases), "--templates", str(run.templates)]
+    subprocess.run([*package, "evaluate", str(folder), *REFINED, *votes, *place], check=True)
     keep(folder)
 
 

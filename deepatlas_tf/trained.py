@@ -19,7 +19,7 @@ import nibabel as nib
 import numpy as np
 
 from deepatlas_tf import run
-from deepatlas_tf.apply.atlases import Functions, check_refined, read_atlas
+from deepatlas_tf.apply.atlases import Functions, check_refined, read_atlas, read_template
 from deepatlas_tf.apply.fields import field_image, warp_volume
 from deepatlas_tf.apply.files import header_of, stem
 from deepatlas_tf.apply.given_scans import channel_files, check_number
@@ -88,6 +88,7 @@ class Run:
         *,
         stage: str | None = None,
         atlases: Sequence[tuple[Scan, Image]] = (),
+        templates: Sequence[Scan] = (),
         instance_steps: int = 0,
         flips: bool = False,
     ) -> nib.Nifti1Image:
@@ -97,30 +98,37 @@ class Run:
             scan: a file, or an image in memory.
             stage: of the run; None takes the one of full resolution, else the last that segments.
             atlases: (image, label map) of scans that vote with the network, see :mod:`deepatlas_tf.runs.atlases`.
-            instance_steps: the registration of each atlas is refined by so many steps.
+            templates: scans that vote without a label map.
+            instance_steps: the registration of each atlas and template is refined by so many steps.
             flips: the network's result is the mean over the scan and its mirror image, see
                 :mod:`deepatlas_tf.runs.flips`.
 
         Raises:
             SettingError: flips of what is not its own mirror image.
-            DataError: if the scan or an atlas cannot be used, or there is no such network.
+            DataError: if the scan, an atlas or a template cannot be used, or there is no such network.
         """
-        check_refined(atlases, instance_steps)
-        stage = segmentation_stage(self.model, stage, with_atlases=bool(atlases))
+        voters = (*atlases, *templates)
+        check_refined(voters, instance_steps)
+        stage = segmentation_stage(self.model, stage, with_atlases=bool(voters))
         grid = self.model.grid_of(stage)
         functions = self._functions
         if flips:
             functions = functions.with_flips(self.model.grid, self.model.about)
-        segment = functions.voting(stage, [self._atlas(*files) for files in atlases], instance_steps)
+        labelled, others = [self._atlas(*files) for files in atlases], [self._template(one) for one in templates]
+        segment = functions.voting(stage, labelled, others, instance_steps)
         with _files_of(scan, self.channel_names) as (paths, name):
             source = read_channels(paths, self.channel_names, name, len(grid.shape))
             header = header_of(paths[0])
-        found = segment_scan(segment, grid, source, windows=not atlases)
+        found = segment_scan(segment, grid, source, windows=not voters)
         return nifti.image_of(with_numbers(found.label, grid.written_numbers), source.affine, header)
 
     def _atlas(self, image: Scan, label: Image) -> Atlas:
         with _files_of(image, self.channel_names) as (paths, name), _file_of(label) as label_path:
             return read_atlas(paths, label_path, self.model.grid, name)
+
+    def _template(self, image: Scan) -> np.ndarray:
+        with _files_of(image, self.channel_names) as (paths, name):
+            return read_template(paths, self.model.grid, name)
 
     def register(
         self,

@@ -6,14 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from deepatlas_tf.apply.foreground import Region
 from deepatlas_tf.apply.grids import anatomy, check_window, cropped, mirrored, network_transform
 from deepatlas_tf.datasets.scan_builder import merge
-from deepatlas_tf.runs.atlases import Atlas, with_atlases
+from deepatlas_tf.runs.atlases import Atlas, with_templates
 from deepatlas_tf.runs.flips import check_flips, with_flips
 from deepatlas_tf.runs.model import Grid
 from deepatlas_tf.runs.predict import Segmenter
 from deepatlas_tf.scans import checks, nifti
 from deepatlas_tf.scans.channels import read_channels, to_network
+from deepatlas_tf.scans.grid import GridTransform
+from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError, SettingError
 
 
@@ -33,18 +36,23 @@ class Functions(NamedTuple):
         plain = self.segmenter
         return self._replace(segmenter=lambda stage: with_flips(plain(stage), grid.class_names))
 
-    def voting(self, stage: str | None, atlases: Sequence[Atlas], instance_steps: int) -> Segmenter:
-        """The segmentation network of a stage, with the votes of the atlases where there are some."""
+    def voting(
+        self, stage: str | None, atlases: Sequence[Atlas], templates: Sequence[np.ndarray], instance_steps: int
+    ) -> Segmenter:
+        """The segmentation network of a stage, with the votes of atlases and images of templates, if there are any."""
         segment = self.segmenter(stage)
-        if not atlases:
+        if not atlases and not templates:
             return segment
-        return with_atlases(segment, self.registrar(self.registration_beside(stage), instance_steps), atlases)
+        register = self.registrar(self.registration_beside(stage), instance_steps)
+        return with_templates(segment, register, atlases, templates)
 
 
-def check_refined(atlases: Collection, instance_steps: int) -> None:
-    """SettingError where there are steps, but no atlas whose registration they would refine."""
-    if instance_steps and not atlases:
-        raise SettingError("--instance-steps refines the registrations of atlases: add --atlas IMAGE LABEL")
+def check_refined(voters: Collection, instance_steps: int) -> None:
+    """SettingError where there are steps, but no atlas or template whose registration they would refine."""
+    if instance_steps and not voters:
+        raise SettingError(
+            "--instance-steps refines the registrations of atlases: add --atlas IMAGE LABEL or --template IMAGE"
+        )
 
 
 def read_atlas(images: Sequence[Path], label: Path, grid: Grid, subject: str, mirror: bool = False) -> Atlas:
@@ -69,6 +77,28 @@ def read_atlas(images: Sequence[Path], label: Path, grid: Grid, subject: str, mi
     numbers = [*grid.written_numbers, *([] if grid.ignore_number is None else [grid.ignore_number])]
     checks.check_values(subject, label, labels.volume, numbers, "numbers that the model does not know")
     classes = merge(labels.volume, [(number,) for number in numbers[1:]])
+    image, transform, region = _on_grid(images[0], scan, grid, mirror)
+    return Atlas(
+        image,
+        transform.label_to_network(classes[region], len(numbers)).astype(np.int32),
+        np.ones(len(grid.class_names), np.float32),
+    )
+
+
+def read_template(images: Sequence[Path], grid: Grid, subject: str, mirror: bool = False) -> np.ndarray:
+    """A scan without a label map on the network's grid, as one that is to be segmented: ``(*S, K)`` float32.
+
+    Args:
+        images, grid, subject, mirror: of :func:`read_atlas`.
+
+    Raises:
+        DataError: a file cannot be read, or the scan cannot be aligned or is larger than the training grid.
+    """
+    return _on_grid(images[0], read_channels(images, grid.channel_names, subject, len(grid.shape)), grid, mirror)[0]
+
+
+def _on_grid(path: Path, scan: Nifti, grid: Grid, mirror: bool) -> tuple[np.ndarray, GridTransform, Region]:
+    """The anatomy of a scan on the network's grid, how it got there, and where it lies in the scan."""
     shown = mirrored(scan) if mirror else scan
     region = anatomy(shown, grid)
     part = cropped(shown, region)
@@ -76,9 +106,5 @@ def read_atlas(images: Sequence[Path], label: Path, grid: Grid, subject: str, mi
         transform = network_transform(part, grid)
         check_window(transform, grid)
     except DataError as error:
-        raise DataError(f"atlas {images[0]}: {error}") from None
-    return Atlas(
-        to_network(part, transform),
-        transform.label_to_network(classes[region], len(numbers)).astype(np.int32),
-        np.ones(len(grid.class_names), np.float32),
-    )
+        raise DataError(f"{path}, which is to vote: {error}") from None
+    return to_network(part, transform), transform, region

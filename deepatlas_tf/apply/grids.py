@@ -55,7 +55,7 @@ def check_window(transform: GridTransform, grid: Grid) -> None:
         large, known = (" x ".join(map(str, shape)) for shape in (transform.shape, grid.shape))
         raise DataError(
             f"it takes {large} voxels of the network's grid, and atlases are registered on {known}: crop it to its "
-            "anatomy, or do without --atlas"
+            "anatomy, or do without --atlas and --template"
         )
 
 

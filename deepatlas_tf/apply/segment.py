@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepatlas_tf.apply.atlases import Functions, check_refined, read_atlas
+from deepatlas_tf.apply.atlases import Functions, check_refined, read_atlas, read_template
 from deepatlas_tf.apply.components import keep_largest
 from deepatlas_tf.apply.files import check_outputs, check_scan, header_of, save, stem, writing
 from deepatlas_tf.apply.foreground import Region
@@ -74,8 +74,9 @@ class SegmentationOptions:
     and the model knows right ones; they are mirrored for the network only. stage: of the run, None takes the one of
     full resolution, else the last that segments. overwrite: replace results that are there. atlases: (image, label map)
     of scans that vote with the network, see :mod:`deepatlas_tf.runs.atlases`; with ``mirror`` they are of left sides,
-    too. instance_steps: their registrations are refined by so many steps for each scan. flips: the network's result is
-    the mean over the scan and its mirror image, see :mod:`deepatlas_tf.runs.flips`.
+    too. templates: scans that vote without a label map. instance_steps: the registrations of both are refined by so
+    many steps for each scan. flips: the network's result is the mean over the scan and its mirror image, see
+    :mod:`deepatlas_tf.runs.flips`.
     """
 
     probabilities: bool = False
@@ -84,8 +85,14 @@ class SegmentationOptions:
     stage: str | None = None
     overwrite: bool = False
     atlases: Sequence[tuple[Path, Path]] = ()
+    templates: Sequence[Path] = ()
     instance_steps: int = 0
     flips: bool = False
+
+    @property
+    def voters(self) -> tuple:
+        """Whatever is registered to each scan."""
+        return (*self.atlases, *self.templates)
 
 
 def segment_files(
@@ -104,22 +111,21 @@ def segment_files(
         The scans that failed, by their first file, and why. Each is named on stderr and does not stop the others.
 
     Raises:
-        DataError: the model or an atlas cannot be used, an output cannot be written, or there is no scan.
+        DataError: the model, an atlas or a template cannot be used, an output cannot be written, or there is no scan.
         SettingError: no network that registers atlases, ``instance_steps`` without atlases, flips of one side only.
     """
     options = options or SegmentationOptions()
-    check_refined(options.atlases, options.instance_steps)
+    check_refined(options.voters, options.instance_steps)
     opened = open_model(model)
     channels = opened.grid.channel_names
     scans = find_scans(paths, channels)
-    atlases = [
-        path for image, label in options.atlases for path in (*channel_files(image, channels), check_scan(label))
-    ]
+    voters = [path for image, label in options.atlases for path in (*channel_files(image, channels), check_scan(label))]
+    voters += [path for image in options.templates for path in channel_files(image, channels)]
     results, volumes = [output / scan.name for scan in scans], output / "volumes.csv"
     extra = [_probabilities_path(result) for result in results] if options.probabilities else []
-    inputs = [*(path for scan in scans for path in scan.paths), *atlases]
+    inputs = [*(path for scan in scans for path in scan.paths), *voters]
     check_outputs([*results, *extra, volumes, output / "labels.csv"], options.overwrite, inputs)
-    stage = segmentation_stage(opened, options.stage, with_atlases=bool(options.atlases))
+    stage = segmentation_stage(opened, options.stage, with_atlases=bool(options.voters))
     function, grid, names = _segmenter(opened, options, stage), opened.grid_of(stage), opened.grid.class_names
     note_on_sides(opened, options.mirror)
     _write_table(output / "labels.csv", ["label", "name"], zip(opened.grid.written_numbers, names, strict=True))
@@ -163,10 +169,14 @@ def _segmenter(
     for image, label in options.atlases:
         files = channel_files(image, opened.grid.channel_names)
         found.append(read_atlas(files, label, opened.grid, stem(files[0]), options.mirror))
+    templates = []
+    for image in options.templates:
+        files = channel_files(image, opened.grid.channel_names)
+        templates.append(read_template(files, opened.grid, stem(files[0]), options.mirror))
     functions = Functions(opened.segmenter, opened.registrar, opened.registration_beside)
     if options.flips:
         functions = functions.with_flips(opened.grid, opened.about)
-    return functions.voting(stage, found, options.instance_steps)
+    return functions.voting(stage, found, templates, options.instance_steps)
 
 
 def _segment_file(
@@ -177,7 +187,7 @@ def _segment_file(
     detail(f"reading {first}")
     source = read_channels(scan.paths, grid.channel_names, stem(first), len(grid.shape))
     shown = mirrored(source) if options.mirror else source  # voxels keep their places, so the result lies on the scan
-    found, header = segment_scan(function, grid, shown, options.probabilities, not options.atlases), header_of(first)
+    found, header = segment_scan(function, grid, shown, options.probabilities, not options.voters), header_of(first)
     label = keep_largest(found.label) if options.keep_largest else found.label
     if found.probabilities is not None:
         save(_probabilities_path(result), found.probabilities, source.affine, header)

@@ -9,7 +9,7 @@ from deepatlas_tf.view import add_option, turned
 EXAMPLES = """\
   deepatlas evaluate runs/hippo5 --split validation
   deepatlas evaluate runs/hippo5 --instance-steps 100 --anatomy
-  deepatlas evaluate runs/hippo5 --atlases 5
+  deepatlas evaluate runs/hippo5 --atlases 5 --templates 8
   deepatlas evaluate runs/hippo5 --split validation --learn2reg submission --pairs pairs_val.csv
 """
 
@@ -18,6 +18,26 @@ def add_arguments(evaluate: argparse.ArgumentParser) -> None:
     """Add the options to the command's parser."""
     evaluate.add_argument("workdir", type=Path, help="of a trained run")
     evaluate.add_argument("--split", default="test", choices=["train", "validation", "test"])
+    _add_test_time(evaluate)
+    evaluate.add_argument(
+        "--learn2reg",
+        type=Path,
+        metavar="OUT",
+        help="write the displacement fields of the last stage, refined as asked for, as the Learn2Reg challenge does",
+    )
+    evaluate.add_argument(
+        "--pairs",
+        type=Path,
+        metavar="CSV",
+        help="of --learn2reg, columns fixed and moving; default: each subject with those before it",
+    )
+    evaluate.add_argument("--overwrite", action="store_true", help="replace displacement fields that are there")
+    add_option(evaluate)
+    evaluate.add_argument("--data-dir", type=Path, help="as for train")
+    evaluate.add_argument("--manual-dir", type=Path, help="as for train")
+
+
+def _add_test_time(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument(
         "--instance-steps",
         type=int,
@@ -38,26 +58,17 @@ def add_arguments(evaluate: argparse.ArgumentParser) -> None:
         help="measure segmentations in which N label maps of training, registered to the scan, vote, too",
     )
     evaluate.add_argument(
+        "--templates",
+        type=int,
+        default=0,
+        metavar="N",
+        help="measure segmentations in which, besides these, N scans of training without a label map vote, too",
+    )
+    evaluate.add_argument(
         "--flips",
         action="store_true",
         help="measure segmentations that are the mean over a scan and its mirror image, too",
     )
-    evaluate.add_argument(
-        "--learn2reg",
-        type=Path,
-        metavar="OUT",
-        help="write the displacement fields of the last stage, refined as asked for, as the Learn2Reg challenge does",
-    )
-    evaluate.add_argument(
-        "--pairs",
-        type=Path,
-        metavar="CSV",
-        help="of --learn2reg, columns fixed and moving; default: each subject with those before it",
-    )
-    evaluate.add_argument("--overwrite", action="store_true", help="replace displacement fields that are there")
-    add_option(evaluate)
-    evaluate.add_argument("--data-dir", type=Path, help="as for train")
-    evaluate.add_argument("--manual-dir", type=Path, help="as for train")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -68,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
     if args.learn2reg is None and (args.pairs is not None or args.overwrite):
         raise SettingError("--pairs and --overwrite are for the displacement fields of --learn2reg")
     data = {"data_dir": args.data_dir, "manual_dir": args.manual_dir}
-    at = AtTestTime(args.instance_steps, args.anatomy, args.atlases, args.flips)
+    at = AtTestTime(args.instance_steps, args.anatomy, args.atlases, args.templates, args.flips)
     if args.learn2reg is not None:
         _write_fields(args, data)
     with turned(args.neurological):

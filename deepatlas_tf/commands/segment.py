@@ -41,8 +41,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mirror",
         action="store_true",
-        help="the scans (and atlases) are of left sides, and the model knows right ones: mirrored for the network only",
+        help="the scans, and those that vote, are of left sides, and the model knows right ones: mirrored for the "
+        "network only",
     )
+    _add_voters(parser)
+    parser.add_argument(
+        "--flips",
+        action="store_true",
+        help="the mean over each scan and its mirror image, left and right classes exchanged, in twice the time: for "
+        "anatomy that is its own mirror image, such as a brain",
+    )
+    parser.add_argument(
+        "--stage", metavar="NAME", help="of the run; default: the one of full resolution, else the last that segments"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
+
+
+def _add_voters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--atlas",
         nargs=2,
@@ -55,18 +70,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the segmentation network; may be given several times; the scans must fit into the training grid",
     )
     parser.add_argument(
-        "--instance-steps", type=int, default=0, metavar="N", help="refine the registration of each --atlas by N steps"
+        "--template",
+        action="append",
+        default=[],
+        type=Path,
+        dest="templates",
+        metavar="IMAGE",
+        help="a scan without a label map, which votes like an atlas by what the network and the atlases say of it; may "
+        "be given several times",
     )
     parser.add_argument(
-        "--flips",
-        action="store_true",
-        help="the mean over each scan and its mirror image, left and right classes exchanged, in twice the time: for "
-        "anatomy that is its own mirror image, such as a brain",
+        "--instance-steps",
+        type=int,
+        default=0,
+        metavar="N",
+        help="refine the registration of each --atlas and --template by N steps",
     )
-    parser.add_argument(
-        "--stage", metavar="NAME", help="of the run; default: the one of full resolution, else the last that segments"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
 
 
 def run(args: argparse.Namespace) -> int:

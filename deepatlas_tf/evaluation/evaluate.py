@@ -10,20 +10,20 @@ import numpy as np
 from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.datasets.splits import has_cases
 from deepatlas_tf.evaluation.plain_grid import plain_field, plain_label
+from deepatlas_tf.evaluation.scans_that_vote import chosen_atlases, chosen_templates
 from deepatlas_tf.evaluation.summary import PER_CLASS, summarise_rows
 from deepatlas_tf.messages import progress, say
 from deepatlas_tf.metrics.deformation import regularity
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.metrics.surface import surface_metrics
-from deepatlas_tf.runs.atlases import Atlas, voting
+from deepatlas_tf.runs.atlases import voting
 from deepatlas_tf.runs.data_record import check_not_trained_on, check_same_grid
 from deepatlas_tf.runs.files import write_json, write_rows
 from deepatlas_tf.runs.flips import check_flips, flipped
 from deepatlas_tf.runs.folder import TASKS, RunFolder
 from deepatlas_tf.runs.predict import IDENTITY, ONE_PASS, AtTestTime, Predictors, Registrar, load_predictors, warp_label
-from deepatlas_tf.streams.subjects import read_samples
 from deepatlas_tf.training.unlabelled import registered_subjects, say_unlabelled
-from deepatlas_tf.types import DataError, SettingError
+from deepatlas_tf.types import DataError
 
 ALIGNMENT = "alignment"  # the method of the rows of an alignment to a reference alone
 
@@ -61,12 +61,14 @@ def evaluate(
         pairs_per_subject: each subject is the fixed one of so many pairs.
         at: what is measured besides the networks: ``<stage>_instance`` and ``<stage>_anatomy``, registrations refined
             for each pair; ``<stage>_atlases``, segmentations with label maps of training, whose registrations are
-            refined on the images where others are; ``<stage>_flips``.
+            refined on the images where others are; ``<stage>_templates``, with these and scans of training without a
+            label map; ``<stage>_flips``.
 
     Raises:
         DataError: if no stage of the run is finished, or there is nothing in the split to be measured; if the run has
             other classes or another grid, or was trained on subjects of the split.
-        SettingError: if there is no registration to be refined; fewer atlases, none to register them, several domains;
+        SettingError: if there is no registration to be refined; fewer atlases or templates, none to register them,
+            several domains;
             flips of what is not its own mirror image.
     """
     folder = RunFolder(workdir)
@@ -85,10 +87,10 @@ def _predictors(folder: RunFolder, dataset: DataSet, at: AtTestTime) -> Predicto
     """The functions of the finished stages, and of what is done at test time."""
     if at.flips:
         check_flips(len(dataset.shape), bool(folder.model().get("left_mirrored")))  # written before any stage
-    samples = _atlases(folder, dataset, at.atlases)
+    atlases, templates = chosen_atlases(folder, dataset, at.atlases), chosen_templates(folder, dataset, at.templates)
     predictors = load_predictors(folder.path, at.instance_steps, at.anatomy)
-    if samples:
-        predictors = voting(folder.path, predictors, samples, refined=bool(at.instance_steps))
+    for images in ([[]] if atlases else []) + ([templates] if templates else []):
+        predictors = voting(folder.path, predictors, atlases, images, refined=bool(at.instance_steps))
     return flipped(predictors, dataset.class_names) if at.flips else predictors
 
 
@@ -124,27 +126,6 @@ def _check_data(folder: RunFolder, dataset: DataSet, split: str) -> None:
     recorded = folder.data()
     if recorded:
         check_not_trained_on(recorded, dataset.subjects[split], split, str(folder.path))
-
-
-def _atlases(folder: RunFolder, dataset: DataSet, n: int) -> list[Atlas]:
-    """The first ``n`` training subjects whose label map the run used."""
-    if n < 0:
-        raise SettingError(f"--atlases takes a number of label maps, not {n}")
-    if not n:
-        return []
-    if len(set(dataset.domains.values())) > 1:
-        raise SettingError(f"--atlases takes scans of one domain, and {dataset.name} has several")
-    recorded = folder.data()
-    if recorded is None:
-        raise DataError(f"{folder.path} has no data.json: run its training command again, which adds it")
-    used = recorded["used_labels"]
-    if n > len(used):
-        raise SettingError(f"--atlases {n}: {folder.path} was trained with {len(used)} label maps only")
-    found = read_samples(dataset.samples("train"), used[:n])
-    missing = [subject for subject in used[:n] if subject not in found]
-    if missing:
-        raise DataError(f"--atlases: {missing[0]} is no training subject any more: give the splits of training")
-    return [Atlas.of_sample(found[subject]) for subject in used[:n]]
 
 
 def _registration_tasks(

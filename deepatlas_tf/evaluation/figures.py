@@ -44,6 +44,7 @@ OTHER_COLOURS = ("#009E73", "#CC79A7", "#F0E442", "#7F5AA2", "#4D4D4D", "#8C564B
 # The ends of a method's name, before its domains where there are some, by what is done at test time
 AT_TEST_TIME = {
     "atlases": " with atlases",
+    "templates": " with templates",
     "flips": " with flips",
     "instance": ", refined",
     "anatomy": ", refined with anatomy",
@@ -68,7 +69,7 @@ def figure_file(path: Path, width: float, height: float) -> Iterator[Figure]:
 
 def spoken(name: str) -> str:
     """The name of a method, class or term as it is written in a figure: spaces in place of underscores."""
-    name = re.sub(r"_(atlases|flips|instance|anatomy)(?= \(|$)", lambda end: AT_TEST_TIME[end[1]], name)
+    name = re.sub(r"_(atlases|templates|flips|instance|anatomy)(?= \(|$)", lambda end: AT_TEST_TIME[end[1]], name)
     return name.replace("deepatlas", "DeepAtlas").replace("_", " ")
 
 

@@ -12,7 +12,7 @@ MOST_FOLDS_PERCENT = 5.0
 FIRST = ("identity", "alignment", "segmentation_baseline", "registration_unsupervised", "registration_weak")
 LAST = ("deepatlas", "full_resolution")
 # at the end of a name, before the domains that it may tell
-DERIVED = re.compile(r"_(instance|anatomy|atlases|flips)(?= \(|$)")
+DERIVED = re.compile(r"_(instance|anatomy|atlases|templates|flips)(?= \(|$)")
 # Heading, task, measure and digits after the point
 COLUMNS = (
     ("segmentation Dice", "segmentation", "dice", 3),
@@ -28,7 +28,7 @@ COLUMNS = (
 def method_order(methods: Iterable[str]) -> list[str]:
     """Sort names of methods, each once: baselines first, ``deepatlas`` last, the others between as they come.
 
-    Registrations of a stage that were refined for each pair, and its segmentation with atlases or flips, follow it.
+    Registrations of a stage that were refined for each pair, and its segmentation with other scans or flips, follow.
     """
     stage_of = {name: DERIVED.sub("", name) for name in methods}
     stages = list(dict.fromkeys(stage_of.values()))

@@ -7,10 +7,15 @@ segmentation network ``S`` predicts; the most probable class wins. This is label
 of Iglesias & Sabuncu, MedIA 2015) by the two networks of DeepAtlas (Xu & Niethammer, MICCAI 2019). Where an atlas is
 ignored it has no vote, and the segmentation network's counts in its place. The sum is that of
 UniSegReg's pseudo masks (Li et al., arXiv 2502.03229; :mod:`deepatlas_tf.training.pseudo`), and so is ``b``, 1/2.
+
+A template is a scan without a label map that votes like an atlas: its anatomy ``A_k`` is its own ``P``, by the network
+and the atlases. So a few label maps reach an image over many scans, whose errors differ (LEAP: Wolz et al., NeuroImage
+2010; MAGeT Brain: Pipitone et al., NeuroImage 2014). With templates ``b`` is 3/4.
 """
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -29,9 +34,11 @@ from deepatlas_tf.runs.predict import (
     segmenter,
     warp_image,
 )
+from deepatlas_tf.streams.pseudo_masks import STEPS, encode
 from deepatlas_tf.types import SettingError
 
 PART = 0.5  # of warped label maps in the sum, as in UniSegReg
+PART_WITH_TEMPLATES = 0.75  # which are many
 
 
 class Atlas(NamedTuple):
@@ -56,7 +63,41 @@ class Atlas(NamedTuple):
         return self.label == self.label_weight.size
 
 
-def with_atlases(segment: Segmenter, register: Registrar, atlases: Sequence[Atlas], part: float = PART) -> Segmenter:
+class Template(NamedTuple):
+    """A scan without a label map that votes like an atlas.
+
+    image (*S, K) float32 in [0, 1]; mask (*S, C) uint8, class probabilities in 255 steps, a quarter of the memory.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+
+    def warped(self, register: Registrar, image: np.ndarray) -> np.ndarray:
+        """Its anatomy, registered to ``image (*S, K)`` and warped linearly: class probabilities ``(*S, C)``."""
+        return warp_image(self.mask / np.float32(STEPS), register(self.image, image))
+
+
+def with_templates(
+    segment: Segmenter, register: Registrar, atlases: Sequence[Atlas], images: Sequence[np.ndarray]
+) -> Segmenter:
+    """A segmenter that lets atlases and scans without a label map vote with a segmentation network, see the module.
+
+    Args:
+        segment, register, atlases: of :func:`with_atlases`; there may be no atlas.
+        images: ``(*S, K)`` of the templates, whose anatomies are made at once. None is its own template.
+    """
+    by_atlases = with_atlases(segment, register, atlases)
+    templates = [Template(image, encode(by_atlases(image))) for image in images]
+    return with_atlases(segment, register, atlases, PART_WITH_TEMPLATES, templates) if templates else by_atlases
+
+
+def with_atlases(
+    segment: Segmenter,
+    register: Registrar,
+    atlases: Sequence[Atlas],
+    part: float = PART,
+    templates: Sequence[Template] = (),
+) -> Segmenter:
     """A segmenter that lets atlases vote with a segmentation network, see the module.
 
     No scan is its own atlas: one whose image is the very one that is segmented is left out, and where no other is left
@@ -67,17 +108,21 @@ def with_atlases(segment: Segmenter, register: Registrar, atlases: Sequence[Atla
         register: of the registration network.
         atlases: on the grid of the images that are segmented.
         part: ``b``, in [0, 1], of warped label maps in the sum.
+        templates: more votes.
     """
 
     def fused(image: np.ndarray) -> np.ndarray:
         others = [atlas for atlas in atlases if not np.array_equal(atlas.image, image)]
-        predicted = segment(image)
-        if not others:
+        more = [template for template in templates if not np.array_equal(template.image, image)]
+        predicted, n = segment(image), len(others) + len(more)
+        if not n:
             return predicted
-        votes = functools.reduce(np.add, (warped_anatomy(atlas, segment, register, image) for atlas in others))
+        of_atlases = (warped_anatomy(atlas, segment, register, image) for atlas in others)
+        of_templates = (template.warped(register, image) for template in more)
+        votes = functools.reduce(np.add, itertools.chain(of_atlases, of_templates))
         if any(atlas.ignored.any() for atlas in others):
-            votes = completed(votes, predicted, len(others))
-        return np.float32(1 - part) * predicted + np.float32(part / len(others)) * votes
+            votes = completed(votes, predicted, n)
+        return np.float32(1 - part) * predicted + np.float32(part / n) * votes
 
     return fused
 
@@ -100,7 +145,13 @@ def completed(votes: np.ndarray, predicted: np.ndarray, n: float = 1) -> np.ndar
     return votes + (np.float32(n) - votes.sum(axis=-1, keepdims=True)) * predicted
 
 
-def voting(workdir: Path, predictors: Predictors, atlases: Sequence[Atlas], refined: bool = False) -> Predictors:
+def voting(
+    workdir: Path,
+    predictors: Predictors,
+    atlases: Sequence[Atlas],
+    templates: Sequence[np.ndarray] = (),
+    refined: bool = False,
+) -> Predictors:
     """The predictors of a run with ``<stage>_atlases`` among the labellers, the network of each with atlases.
 
     They are registered by the network that :func:`~deepatlas_tf.runs.predict.registration_beside` finds for the stage.
@@ -109,21 +160,21 @@ def voting(workdir: Path, predictors: Predictors, atlases: Sequence[Atlas], refi
         workdir: folder of the run.
         predictors: the functions of its finished stages.
         atlases: on the network's grid.
+        templates: images ``(*S, K)`` of scans that vote without a label map; then it is ``<stage>_templates``.
         refined: register by ``<stage>_instance`` of the predictors, which refines the field for each pair.
 
     Raises:
         SettingError: if the run has no segmentation network, or none that registers images.
     """
-    folder = RunFolder(workdir)
+    folder, kind = RunFolder(workdir), "templates" if templates else "atlases"
     if not predictors.labellers:
-        raise SettingError(f"--atlases: no finished stage of {workdir} has learned to segment")
+        raise SettingError(f"--{kind}: no finished stage of {workdir} has learned to segment")
     labellers, domains = dict(predictors.labellers), dict(predictors.domains)
-    for name in predictors.labellers:
+    for name, net in predictors.segmentation_nets.items():
         beside = registration_beside(folder, name)
         if beside is None:
-            raise SettingError(f"--atlases: no finished stage of {workdir} has learned to register images")
+            raise SettingError(f"--{kind}: no finished stage of {workdir} has learned to register images")
         register = predictors.registrars[f"{beside}_instance" if refined else beside]
-        segment = segmenter(predictors.segmentation_nets[name])
-        labellers[f"{name}_atlases"] = most_probable(with_atlases(segment, register, atlases))
-        domains[f"{name}_atlases"] = predictors.domains[name]
+        labellers[f"{name}_{kind}"] = most_probable(with_templates(segmenter(net), register, atlases, templates))
+        domains[f"{name}_{kind}"] = predictors.domains[name]
     return dataclasses.replace(predictors, labellers=labellers, domains=domains)

@@ -34,13 +34,15 @@ class AtTestTime:
 
     instance_steps: registrations are refined for each pair by so many steps on the images, see
     :mod:`deepatlas_tf.runs.instance`. anatomy: and by aligning the predictions of the run's segmentation network, too.
-    atlases: the first so many label maps of training vote, see :mod:`deepatlas_tf.runs.atlases`. flips: the mean over a
-    scan and its mirror image, see :mod:`deepatlas_tf.runs.flips`.
+    atlases: the first so many label maps of training vote, see :mod:`deepatlas_tf.runs.atlases`; templates: with these
+    the first so many scans of training whose label map was not used. flips: the mean over a scan and its mirror image,
+    see :mod:`deepatlas_tf.runs.flips`.
     """
 
     instance_steps: int = 0
     anatomy: bool = False
     atlases: int = 0
+    templates: int = 0
     flips: bool = False
 
 

@@ -152,14 +152,14 @@ def test_a_scan_that_is_too_large_is_refused_and_the_others_are_done(
     assert "long.nii.gz: it takes 70 x 30 x 24 voxels" in error and "or do without --atlas" in error
     assert (tmp_path / "out" / "training.nii.gz").exists()
     label = write_nifti(tmp_path / "scans" / "label.nii.gz", (volume > 0.5).astype(np.uint8), AFFINE)
-    with pytest.raises(DataError, match="atlas .*long.nii.gz: it takes 70 x 30 x 24 voxels"):
+    with pytest.raises(DataError, match="long.nii.gz, which is to vote: it takes 70 x 30 x 24 voxels"):
         da.Run(run_folder).segment(scans["training"], atlases=[(long, label)])
 
 
 def test_steps_without_an_atlas_are_refused(run_folder, scans, tmp_path, capsys):
     assert segment(scans["training"], "--model", run_folder, "--instance-steps", 2, "-o", tmp_path / "out") == 2
     assert capsys.readouterr().err == (
-        "error: --instance-steps refines the registrations of atlases: add --atlas IMAGE LABEL\n"
+        "error: --instance-steps refines the registrations of atlases: add --atlas IMAGE LABEL or --template IMAGE\n"
     )
     with pytest.raises(SettingError, match="add --atlas IMAGE LABEL"):
         da.Run(run_folder).segment(scans["training"], instance_steps=2)

@@ -12,6 +12,7 @@ from deepatlas_tf.evaluation.evaluate import evaluate
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.models.build import load_net
 from deepatlas_tf.phantoms.knee import CLASS_NAMES
+from deepatlas_tf.runs.atlases import Atlas, with_templates
 from deepatlas_tf.runs.files import write_json
 from deepatlas_tf.runs.folder import RunFolder, net_path
 from deepatlas_tf.runs.predict import AtTestTime, load_task_net, registration_beside, segmenter
@@ -107,7 +108,7 @@ def test_the_command_measures_and_draws_with_atlases(finished, dataset, monkeypa
     printed = capsys.readouterr().out
     assert f"\n{JOINT.name}_atlases  " in printed and str(folder / "figures" / "segmentation.png") in printed
     assert main(["evaluate", str(folder), "--atlases", "-1"]) == 2
-    assert capsys.readouterr().err == "error: --atlases takes a number of label maps, not -1\n"
+    assert capsys.readouterr().err == "error: --atlases takes a number of scans, not -1\n"
 
 
 def test_the_registration_beside_a_segmentation(finished):
@@ -125,7 +126,7 @@ def test_without_the_option_there_are_no_atlases(finished, dataset):
 @pytest.mark.parametrize(
     ("stages", "n", "error", "message"),
     [
-        ((JOINT,), -1, SettingError, "--atlases takes a number of label maps, not -1"),
+        ((JOINT,), -1, SettingError, "--atlases takes a number of scans, not -1"),
         ((JOINT,), 4, SettingError, "--atlases 4: .* was trained with 3 label maps only"),
         ((SEGMENTATION,), 1, SettingError, "--atlases: no finished stage of .* has learned to register images"),
         ((SEGMENTATION, LABEL_MAPS), 1, SettingError, "--atlases: no finished stage of .* to register images"),
@@ -147,7 +148,46 @@ def test_atlases_are_the_label_maps_of_training(finished, dataset):
         evaluate(folder, dataset, at=AtTestTime(atlases=1))
 
 
-def test_several_domains_are_refused(finished, dataset):
+@pytest.mark.parametrize("kind", ["atlases", "templates"])
+def test_several_domains_are_refused(kind, finished, dataset):
     dataset.domains["knee0"] = "t2"
-    with pytest.raises(SettingError, match="--atlases takes scans of one domain, and phantom_knee has several"):
-        evaluate(finished(JOINT), dataset, at=AtTestTime(atlases=1))
+    with pytest.raises(SettingError, match=f"--{kind} takes scans of one domain, and phantom_knee has several"):
+        evaluate(finished(JOINT), dataset, at=AtTestTime(**{kind: 1}))
+
+
+def by_templates(evaluation, kind):
+    return {
+        row["subject"]: [r["dice"] for r in evaluation.segmentation_rows if (r["method"], r["subject"]) == key]
+        for row in evaluation.segmentation_rows
+        if (key := (f"{JOINT.name}_{kind}", row["subject"])) and row["method"] == key[0]
+    }
+
+
+@pytest.mark.parametrize("n_atlases", [0, 1])
+def test_each_segmentation_is_measured_with_templates_too(n_atlases, finished, dataset):
+    """Those are training subjects whose label map was not used, in their order."""
+    folder = finished(JOINT, used=USED[:2])
+    evaluation = evaluate(folder, dataset, at=AtTestTime(atlases=n_atlases, templates=2))
+    train = list(dataset.measured("train"))
+    register = evaluation.predictors.registrars[JOINT.name]
+    segment = segmenter(load_task_net(RunFolder(folder), JOINT.name, "segmentation"))
+    atlases = [Atlas.of_sample(sample) for sample in train[:n_atlases]]
+    expected = with_templates(segment, register, atlases, [sample["image"] for sample in train[2:]])
+    for sample in dataset.measured("test"):
+        scores = dice(expected(sample["image"]).argmax(axis=-1), sample["label"], len(CLASS_NAMES))
+        found = by_templates(evaluation, "templates")[sample["subject"].decode()]
+        np.testing.assert_allclose(found, scores, equal_nan=True)
+    kinds = ("", *["_atlases"] * n_atlases, "_templates")
+    assert [name for name in evaluation.summary if name != "identity"] == [f"{JOINT.name}{kind}" for kind in kinds]
+
+
+@pytest.mark.parametrize(
+    ("n", "message"),
+    [
+        (-1, "--templates takes a number of scans, not -1"),
+        (2, "--templates 2: .* with 1 scans without a label map only"),
+    ],
+)
+def test_as_many_templates_as_there_are(n, message, finished, dataset):
+    with pytest.raises(SettingError, match=message):
+        evaluate(finished(JOINT), dataset, at=AtTestTime(templates=n))

@@ -7,6 +7,7 @@ import scipy.ndimage
 from deepatlas_tf.keras_stack import graph_function, keras, tf
 from deepatlas_tf.losses.overlap import soft_dice
 from deepatlas_tf.metrics.overlap import dice
+from deepatlas_tf.models import anatomy
 from deepatlas_tf.models.anatomy import IMAGES, STEP, sees_anatomy, with_anatomy
 from deepatlas_tf.models.build import computing_in, load_net
 from deepatlas_tf.models.registration.cascade import cascade_net
@@ -23,6 +24,13 @@ NETS = {
     "diffeomorphic": lambda shape: registration_net(shape, (4, 4), (4, 4, 4), diffeomorphic=True),
     "cascade": lambda shape: cascade_net(shape, (4, 4), (4, 4, 4), (2, 1)),
 }
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch):
+    """The step has few channels, which is quicker to build and to compile."""
+    monkeypatch.setattr(anatomy, "ENCODER", (8, 16))
+    monkeypatch.setattr(anatomy, "DECODER", (16, 8, 8))
 
 
 class Classes(keras.layers.Layer):

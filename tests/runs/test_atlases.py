@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from deepatlas_tf.runs.atlases import Atlas, with_atlases
+from deepatlas_tf.runs.atlases import Atlas, with_atlases, with_templates
 
 SHAPES = {"2D": (14, 12), "3D": (9, 10, 8)}
 WHOLE, PARTIAL = (1, 1, 1), (0, 1, 0)
@@ -37,9 +37,12 @@ def anatomy_by_hand(one):
 
 
 def warped_by_hand(one, image):
-    anatomy = anatomy_by_hand(one)
+    return moved_by_hand(anatomy_by_hand(one), one.image, image)
+
+
+def moved_by_hand(anatomy, moving, image):
     voxels = np.stack(np.meshgrid(*map(np.arange, image.shape[:-1]), indexing="ij"))
-    places = voxels + np.moveaxis(register(one.image, image), -1, 0)
+    places = voxels + np.moveaxis(register(moving, image), -1, 0)
     return np.stack([map_coordinates(anatomy[..., c], places, order=1, mode="nearest") for c in range(3)], axis=-1)
 
 
@@ -88,3 +91,31 @@ def test_no_scan_is_its_own_atlas():
     np.testing.assert_array_equal(both, alone)
     assert np.abs(alone - segment(one.image)).max() > 0.1
     np.testing.assert_array_equal(with_atlases(segment, register, [one])(one.image), segment(one.image))
+
+
+@pytest.mark.parametrize("n_atlases", [0, 1, 2])
+@pytest.mark.parametrize("dimension", SHAPES)
+def test_templates_vote_by_what_network_and_atlases_say_of_them(dimension, n_atlases):
+    shape = SHAPES[dimension]
+    image, atlases = smooth(shape, 0), [atlas(shape, 1), atlas(shape, 2, PARTIAL)][:n_atlases]
+    templates = [smooth(shape, seed) for seed in (4, 5, 6)]
+    found = with_templates(segment, register, atlases, templates)(image)
+    votes = [warped_by_hand(one, image) for one in atlases]
+    for template in templates:
+        anatomy = segment(template)
+        if atlases:
+            anatomy = anatomy / 2 + np.mean([warped_by_hand(one, template) for one in atlases], axis=0) / 2
+        votes.append(moved_by_hand(anatomy, template, image))
+    expected = segment(image) / 4 + 3 / 4 * np.mean(votes, axis=0)
+    np.testing.assert_allclose(found, expected, atol=3e-3)  # anatomies are kept in 255 steps
+    np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-2)
+    assert found.dtype == np.float32
+
+
+def test_no_scan_is_its_own_template_and_without_templates_the_atlases_vote():
+    one, images = atlas((14, 12), 1), [smooth((14, 12), seed) for seed in (2, 3)]
+    itself, other = (with_templates(segment, register, [one], some)(images[0]) for some in (images, images[1:]))
+    np.testing.assert_array_equal(itself, other)
+    assert np.abs(itself - with_templates(segment, register, [one], images[:1])(images[1])).max() > 0.1
+    alone = with_templates(segment, register, [one], [])(images[0])
+    np.testing.assert_array_equal(alone, with_atlases(segment, register, [one])(images[0]))
