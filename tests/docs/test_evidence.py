@@ -131,25 +131,60 @@ def test_trials_of_the_step_that_sees_the_anatomy():
     assert f"A second pass of the step gains nothing on the knees ({twice:.3f})" in section
 
 
-def test_trials_of_learning_rates():
-    """The table of the best validation of each trial, and what is said beside it of runs that were kept."""
+def section_of(heading):
     text = LOG.read_text("utf-8")
-    section = text[text.index("## Learning rates and steps") :].partition("\n## ")[0]
+    return text[text.index(heading) :].partition("\n## ")[0]
+
+
+def cells_of(section):
+    lines = [line for line in section.splitlines() if line.startswith("| `")]
+    return [[cell.strip("` ") for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("data", "heading"),
+    [("hippocampus", "## Learning rates and steps\n"), ("brains", "## Learning rates and steps on the brains")],
+)
+def test_trials_of_learning_rates(data, heading):
+    """The table of the best validation of each trial."""
+    section = section_of(heading)
     with open(RESULTS / "learning_rate" / "trials.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if row["data"] == data]
     trials = {}
     for row in rows:
-        trials.setdefault((row["stage"], float(row["rate"]), int(row["steps"])), {})[int(row["step"])] = row
-    cells = [
-        [cell.strip("` ") for cell in line.strip("|").split("|")] for line in section.splitlines() if "| `" in line
-    ]
+        key = row["stage"], float(row["rate"]), int(row["steps"]), row["change"]
+        trials.setdefault(key, {})[int(row["step"])] = float(row["validation_dice"])
+    cells = cells_of(section)
     assert len(cells) == len(trials)
-    for (stage, rate, steps), found in trials.items():
-        scores = {step: float(row["validation_dice"]) for step, row in found.items()}
+    for (stage, rate, steps, change), scores in trials.items():
         before = f"{scores.pop(0):.3f}" if 0 in scores else "-"
         best = max(scores, key=scores.get)
-        (line,) = (row for row in cells if row[0] == stage and float(row[1]) == rate and row[2] == f"{steps:,}")
-        assert line[3:] == [before, f"{scores[best]:.3f}", f"{best:,}"]
+        numbers = [before, f"{scores[best]:.3f}", f"{best:,}"]
+        start = [stage, f"{steps:,}", *([change] if data == "brains" else [])]
+        assert [row[-3:] for row in cells if [row[0], *row[2:-3]] == start and float(row[1]) == rate] == [numbers]
+
+
+def test_trials_of_templates():
+    """The table of the votes, and the numbers beside it."""
+    section = section_of("## Scans without a label map as templates")
+    with open(RESULTS / "templates" / "trials.csv", encoding="utf-8") as file:
+        dice = {
+            (row["network"], row["votes"], row["part"]): float(row["validation_dice"]) for row in csv.DictReader(file)
+        }
+    fused, by_network = "templates by network and label map", "templates by network"
+    columns = [("network", ""), ("label map", "0.5"), (fused, "0.5"), (fused, "0.75"), (fused, "1.0")]
+    networks = ("segmentation_baseline", "deepatlas")
+    for network, cells in zip(networks, cells_of(section), strict=True):
+        assert cells == [network, *(f"{dice[(network, *column)]:.3f}" for column in columns)]
+    assert f"the label map alone ({dice[BASELINE, 'label map', '1.0']:.3f})" in section
+    assert " and ".join(f"{dice[network, by_network, '0.75']:.3f}" for network in networks) in section
+    better = [f"{dice[BASELINE, votes, part]:.3f}" for votes, part in ((fused, "0.75"), ("label map", "0.5"))]
+    assert float(better[0]) > float(better[1])
+
+
+def test_what_is_said_beside_the_learning_rates():
+    """Of runs that were kept."""
+    section = section_of("## Learning rates and steps\n")
     stages = kept(SEED_0, "training.json")["validation"]
     reached = {name: max(row["val_segmentation_dice"] for row in stages[name]) for name in (BASELINE, "deepatlas")}
     assert f"reached {reached[BASELINE]:.3f}" in section.replace("\n", " ")
