@@ -12,12 +12,14 @@ is the folder of the scans; table F, of synthetic knees, needs none. A run that 
 A table has the mean over all cases of all its runs, and the standard deviation of the runs' means: over seeds, which
 change weights, pairs and labelled subjects, or over folds, which change who is tested. A case that several runs have
 measured counts once, with its mean. p is of Wilcoxon's signed-rank test of a method with its baseline over the cases,
-adjusted for all of a table (Benjamini & Hochberg, 1995). Runs that are missing are named.
+adjusted for all of a table (Benjamini & Hochberg, 1995). Runs that are missing are named, and those that were made
+with other settings than their command gives today.
 """
 
 import argparse
 import collections
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -25,11 +27,15 @@ from pathlib import Path
 import numpy as np
 from accuracy import RESULTS, keep
 
+from deepatlas_tf.commands import train
 from deepatlas_tf.evaluation.compare import compare_methods, means_of_rows
 from deepatlas_tf.evaluation.summary import method_order
 from deepatlas_tf.metrics.statistics import false_discovery_control
+from deepatlas_tf.run import make_experiment
 from deepatlas_tf.runs.files import read_rows
 from deepatlas_tf.runs.folder import TASKS
+from deepatlas_tf.training.config import read_experiment
+from deepatlas_tf.training.settings import settings_dict
 
 REFINED = ("--instance-steps", "100", "--anatomy")
 MOST_ATLASES = 5  # label maps of training that vote with a segmentation network
@@ -103,6 +109,15 @@ def is_made(run: Run) -> bool:
     return (RESULTS / run.name / "comparison.json").exists()
 
 
+def has_other_settings(run: Run) -> bool:
+    """Whether the results are of other settings than the command of the run gives today, in any stage or network."""
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    today = make_experiment(**train.experiment_options(parser.parse_args(run.options)))
+    then = read_experiment(RESULTS / run.name / "experiment.json")
+    return json.dumps(settings_dict(then)) != json.dumps(settings_dict(today))
+
+
 def make(run: Run, work: Path, data: Path | None) -> None:
     """Train and measure a run in ``work``, or go on with it, and keep its raw results."""
     folder = work / run.name
@@ -113,6 +128,13 @@ def make(run: Run, work: Path, data: Path | None) -> None:
     votes = ["--atlases", str(atlases), "--templates", str(run.templates)]
     subprocess.run([*package, "evaluate", str(folder), *REFINED, *votes, *place], check=True)
     keep(folder)
+
+
+def state(run: Run) -> str:
+    """Whether a run is there, in a few words."""
+    if not is_made(run):
+        return "missing"
+    return "made, with other settings" if has_other_settings(run) else "made"
 
 
 def cases(runs: list[Run], task: str, measure: str) -> dict[str, dict[str, dict]]:
@@ -146,6 +168,9 @@ def table(letter: str) -> str:
         lines += ["| task | method | cases | Dice | HD95 mm | folds % | SD log J | against its baseline | p |"]
         lines += ["| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
         lines += [line for task in TASKS for line in task_lines(made, task)]
+    others = [run for run in made if has_other_settings(run)]
+    if others:
+        lines += ["", f"Made with other settings than those of today: {_named(others)}."]
     if missing:
         lines += ["", f"Missing: {_named(missing)}."]
     return "\n".join(lines)
@@ -201,7 +226,7 @@ def main() -> None:
     if args.what == "table":
         print("\n\n".join(map(table, letters)))
     elif args.what == "status":
-        print("\n".join(f"{'made' if is_made(run) else 'missing':8}{run.name}" for run in runs))
+        print("\n".join(f"{state(run):30}{run.name}" for run in runs))
     elif args.data is None and any(run.scans for run in runs if not is_made(run)):
         parser.error("--data: these tables need the folder of the scans")
     else:

@@ -1,6 +1,7 @@
 """benchmarks/evidence.py: what is made, what is gone on with, and the numbers of a table by hand."""
 
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from scipy.stats import wilcoxon
 
 from deepatlas_tf.run import make_experiment
+from deepatlas_tf.training.settings import settings_dict
 
 ROOT = Path(__file__).parents[2]
 BOTH = ("segmentation_baseline", "deepatlas")
@@ -38,6 +40,9 @@ def write_results(folder, dice):
     with (folder / "segmentation.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("method", "subject", "class", "dice"), *rows])
     (folder / "comparison.json").write_text("{}")
+    seed = int(folder.name[-1])
+    settings = settings_dict(make_experiment(labels=1, seed=seed))
+    (folder / "experiment.json").write_text(json.dumps({"experiment": settings}))
 
 
 def test_a_table_by_hand(evidence):
@@ -99,7 +104,22 @@ def test_it_goes_on_where_it_was_stopped(evidence, monkeypatch, tmp_path, capsys
     assert commands == [*expected, ("train", second), ("evaluate", second)]
     monkeypatch.setattr(sys, "argv", ["evidence.py", "status"])
     evidence.main()
-    assert capsys.readouterr().out.splitlines() == [f"made    {first}", f"made    {second}"]
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [["made", first], ["made", second]]
+
+
+def test_other_settings_than_those_of_today_are_said(evidence, monkeypatch, capsys):
+    for run in evidence.TABLES["X"][1]:
+        write_results(evidence.RESULTS / run.name, {BOTH[0]: {"a": (0.5, 0.7)}})
+    assert "settings" not in evidence.table("X")
+    run = evidence.TABLES["X"][1][1].name
+    path = evidence.RESULTS / run / "experiment.json"
+    record = json.loads(path.read_text())
+    record["experiment"]["stages"][0]["steps"] += 1
+    path.write_text(json.dumps(record))
+    assert evidence.table("X").splitlines()[-1] == f"Made with other settings than those of today: `{run}`."
+    monkeypatch.setattr(sys, "argv", ["evidence.py", "status"])
+    evidence.main()
+    assert capsys.readouterr().out.splitlines()[1].split("  ")[0] == "made, with other settings"
 
 
 def test_every_run_is_an_experiment_and_has_a_name_of_its_own(monkeypatch):
