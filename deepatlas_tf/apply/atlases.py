@@ -51,7 +51,7 @@ def check_refined(voters: Collection, instance_steps: int) -> None:
     """SettingError where there are steps, but no atlas or template whose registration they would refine."""
     if instance_steps and not voters:
         raise SettingError(
-            "--instance-steps refines the registrations of atlases: add --atlas IMAGE LABEL or --template IMAGE"
+            "--instance-steps refines the registrations of atlases: add --atlas IMAGE LABEL or --template SCAN"
         )
 
 

@@ -74,9 +74,9 @@ class SegmentationOptions:
     and the model knows right ones; they are mirrored for the network only. stage: of the run, None takes the one of
     full resolution, else the last that segments. overwrite: replace results that are there. atlases: (image, label map)
     of scans that vote with the network, see :mod:`deepatlas_tf.runs.atlases`; with ``mirror`` they are of left sides,
-    too. templates: scans that vote without a label map. instance_steps: the registrations of both are refined by so
-    many steps for each scan. flips: the network's result is the mean over the scan and its mirror image, see
-    :mod:`deepatlas_tf.runs.flips`.
+    too. templates: scans that vote without a label map, folders or CSVs of them. instance_steps: the registrations of
+    both are refined by so many steps for each scan. flips: the network's result is the mean over the scan and its
+    mirror image, see :mod:`deepatlas_tf.runs.flips`.
     """
 
     probabilities: bool = False
@@ -120,7 +120,7 @@ def segment_files(
     channels = opened.grid.channel_names
     scans = find_scans(paths, channels)
     voters = [path for image, label in options.atlases for path in (*channel_files(image, channels), check_scan(label))]
-    voters += [path for image in options.templates for path in channel_files(image, channels)]
+    voters += [path for scan in find_scans(options.templates, channels) for path in scan.paths]
     results, volumes = [output / scan.name for scan in scans], output / "volumes.csv"
     extra = [_probabilities_path(result) for result in results] if options.probabilities else []
     inputs = [*(path for scan in scans for path in scan.paths), *voters]
@@ -169,10 +169,10 @@ def _segmenter(
     for image, label in options.atlases:
         files = channel_files(image, opened.grid.channel_names)
         found.append(read_atlas(files, label, opened.grid, stem(files[0]), options.mirror))
-    templates = []
-    for image in options.templates:
-        files = channel_files(image, opened.grid.channel_names)
-        templates.append(read_template(files, opened.grid, stem(files[0]), options.mirror))
+    templates = [
+        read_template(scan.paths, opened.grid, stem(scan.paths[0]), options.mirror)
+        for scan in find_scans(options.templates, opened.grid.channel_names)
+    ]
     functions = Functions(opened.segmenter, opened.registrar, opened.registration_beside)
     if options.flips:
         functions = functions.with_flips(opened.grid, opened.about)

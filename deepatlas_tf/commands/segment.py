@@ -18,7 +18,7 @@ EXAMPLES = """\
   deepatlas segment scans/ --model exported/knee --probabilities -o segmented
   deepatlas segment scans/ --model runs/oai_knee --keep-largest -o segmented
   deepatlas segment t1.nii.gz,t2.nii.gz --model runs/two_channels -o segmented
-  deepatlas segment scans/ --model runs/oai_knee --atlas a.nii.gz a_labels.nii.gz -o segmented
+  deepatlas segment new.nii.gz --model runs/oai_knee --atlas a.nii.gz a_labels.nii.gz --template scans/ -o segmented
 """
 
 
@@ -75,9 +75,9 @@ def _add_voters(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=Path,
         dest="templates",
-        metavar="IMAGE",
-        help="a scan without a label map, which votes like an atlas by what the network and the atlases say of it; may "
-        "be given several times",
+        metavar="SCAN",
+        help="a scan without a label map, a folder of them or a CSV: each votes like an atlas by what the network and "
+        "the atlases say of it; may be given several times",
     )
     parser.add_argument(
         "--instance-steps",

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.messages import progress
 from deepatlas_tf.ops.labels import mix
 from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.runs.predict import (
@@ -87,7 +88,8 @@ def with_templates(
         images: ``(*S, K)`` of the templates, whose anatomies are made at once. None is its own template.
     """
     by_atlases = with_atlases(segment, register, atlases)
-    templates = [Template(image, encode(by_atlases(image))) for image in images]
+    shown = progress(images, desc="templates", unit="scan") if images else ()
+    templates = [Template(image, encode(by_atlases(image))) for image in shown]
     return with_atlases(segment, register, atlases, PART_WITH_TEMPLATES, templates) if templates else by_atlases
 
 

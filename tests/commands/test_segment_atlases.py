@@ -159,7 +159,7 @@ def test_a_scan_that_is_too_large_is_refused_and_the_others_are_done(
 def test_steps_without_an_atlas_are_refused(run_folder, scans, tmp_path, capsys):
     assert segment(scans["training"], "--model", run_folder, "--instance-steps", 2, "-o", tmp_path / "out") == 2
     assert capsys.readouterr().err == (
-        "error: --instance-steps refines the registrations of atlases: add --atlas IMAGE LABEL or --template IMAGE\n"
+        "error: --instance-steps refines the registrations of atlases: add --atlas IMAGE LABEL or --template SCAN\n"
     )
     with pytest.raises(SettingError, match="add --atlas IMAGE LABEL"):
         da.Run(run_folder).segment(scans["training"], instance_steps=2)

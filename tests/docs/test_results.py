@@ -17,7 +17,7 @@ FOLDERS = sorted(path.name for path in RESULTS.iterdir() if path.is_dir())
 RUNS = [name for name in FOLDERS if (RESULTS / name / "experiment.json").exists()]
 TIMINGS = {"data", "efficiency", "joint_peers", "memory", "onednn", "profile", "registration_peers", "reliability"}
 TIMINGS |= {"speed", "startup"}  # all of scripts
-TRIALS = {"anatomy_step", "learning_rate"}
+TRIALS = {"anatomy_step", "learning_rate", "templates"}
 NAME = re.compile(r"(?P<data>[a-z0-9-]+)_(?P<labels>\d+)_(?P<method>[a-z-]+)(_(?P<variant>[a-z0-9-]+))?")
 NOTHING = "-"
 
