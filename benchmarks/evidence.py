@@ -36,6 +36,7 @@ from deepatlas_tf.runs.files import read_rows
 from deepatlas_tf.runs.folder import TASKS
 from deepatlas_tf.training.config import read_experiment
 from deepatlas_tf.training.settings import settings_dict
+from deepatlas_tf.types import DataError, SettingError
 
 REFINED = ("--instance-steps", "100", "--anatomy")
 MOST_ATLASES = 5  # label maps of training that vote with a segmentation network
@@ -114,7 +115,10 @@ def has_other_settings(run: Run) -> bool:
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
     today = make_experiment(**train.experiment_options(parser.parse_args(run.options)))
-    then = read_experiment(RESULTS / run.name / "experiment.json")
+    try:
+        then = read_experiment(RESULTS / run.name / "experiment.json")
+    except (DataError, SettingError):  # it has one that there is no more
+        return True
     return json.dumps(settings_dict(then)) != json.dumps(settings_dict(today))
 
 

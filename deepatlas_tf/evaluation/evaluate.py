@@ -68,8 +68,7 @@ def evaluate(
         DataError: if no stage of the run is finished, or there is nothing in the split to be measured; if the run has
             other classes or another grid, or was trained on subjects of the split.
         SettingError: if there is no registration to be refined; fewer atlases or templates, none to register them,
-            several domains;
-            flips of what is not its own mirror image.
+            several domains; flips of what is not its own mirror image.
     """
     folder = RunFolder(workdir)
     _check_data(folder, dataset, split)
