@@ -56,6 +56,10 @@ def test_sentences_about_the_brains(monkeypatch):
     line = [cells[7] for cells in lines if cells[1:2] == ["deepatlas"]][0].lstrip("+")
     assert f"gains {line} in segmentation, in {better} of {n} subjects" in text
     assert f"and {gains['deepatlas_atlases']} with the one label map" in text
+    together = (
+        f"both networks together gain {gains['deepatlas_templates']}, and with the baseline's segmentation network"
+    )
+    assert f"{together} {gains['segmentation_baseline_templates']}" in text
     assert gains["deepatlas_instance"] == gains["registration_unsupervised_instance"] and (
         f"both gain {gains['deepatlas_instance']} on the images alone" in text
     )
@@ -64,6 +68,8 @@ def test_sentences_about_the_brains(monkeypatch):
     assert f"takes something away ({anatomy} beside {images})" in text
     added = float(gains["deepatlas_anatomy"]) - float(gains["deepatlas_instance"])
     assert f"the predicted anatomy adds {added:.3f} after the joint stage" in text
+    before = float(gains["registration_unsupervised_anatomy"]) - float(gains["registration_unsupervised_instance"])
+    assert f"and {before:.3f} before it" in text
 
 
 def test_sentences_about_anatomy_in_the_registration_network():
