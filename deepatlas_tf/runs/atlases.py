@@ -35,7 +35,7 @@ from deepatlas_tf.runs.predict import (
     segmenter,
     warp_image,
 )
-from deepatlas_tf.streams.pseudo_masks import STEPS, encode
+from deepatlas_tf.streams.pseudo_masks import encode
 from deepatlas_tf.types import SettingError
 
 PART = 0.5  # of warped label maps in the sum, as in UniSegReg
@@ -75,7 +75,8 @@ class Template(NamedTuple):
 
     def warped(self, register: Registrar, image: np.ndarray) -> np.ndarray:
         """Its anatomy, registered to ``image (*S, K)`` and warped linearly: class probabilities ``(*S, C)``."""
-        return warp_image(self.mask / np.float32(STEPS), register(self.image, image))
+        anatomy = self.mask / self.mask.sum(axis=-1, keepdims=True, dtype=np.float32)  # rounded, the sum is not 255
+        return warp_image(anatomy, register(self.image, image))
 
 
 def with_templates(
