@@ -19,7 +19,7 @@ import nibabel as nib
 import numpy as np
 
 from deepatlas_tf import run
-from deepatlas_tf.apply.atlases import Functions, check_refined, read_atlas, read_template
+from deepatlas_tf.apply.atlases import Functions, Voters, check_guided, check_refined, read_atlas, read_template
 from deepatlas_tf.apply.fields import field_image, warp_volume
 from deepatlas_tf.apply.files import header_of, stem
 from deepatlas_tf.apply.given_scans import channel_files, check_number
@@ -69,7 +69,10 @@ class Run:
         self.model = open_model(self.path)
         once = lru_cache(FUNCTIONS)
         self._functions = Functions(
-            once(self.model.segmenter), once(self.model.registrar), self.model.registration_beside
+            once(self.model.segmenter),
+            once(self.model.registrar),
+            self.model.registration_beside,
+            self.model.segmentation_beside,
         )
 
     @property
@@ -114,13 +117,15 @@ class Run:
         functions = self._functions
         if flips:
             functions = functions.with_flips(self.model.grid, self.model.about)
-        labelled, others = [self._atlas(*files) for files in atlases], [self._template(one) for one in templates]
-        segment = functions.voting(stage, labelled, others, instance_steps)
+        segment = functions.voting(stage, self._voters(atlases, templates), instance_steps)
         with _files_of(scan, self.channel_names) as (paths, name):
             source = read_channels(paths, self.channel_names, name, len(grid.shape))
             header = header_of(paths[0])
         found = segment_scan(segment, grid, source, windows=not voters)
         return nifti.image_of(with_numbers(found.label, grid.written_numbers), source.affine, header)
+
+    def _voters(self, atlases: Sequence[tuple[Scan, Image]], templates: Sequence[Scan]) -> Voters:
+        return Voters([self._atlas(*files) for files in atlases], [self._template(one) for one in templates])
 
     def _atlas(self, image: Scan, label: Image) -> Atlas:
         with _files_of(image, self.channel_names) as (paths, name), _file_of(label) as label_path:
@@ -138,6 +143,8 @@ class Run:
         stage: str | None = None,
         instance_steps: int = 0,
         anatomy: bool = False,
+        atlases: Sequence[tuple[Scan, Image]] = (),
+        templates: Sequence[Scan] = (),
     ) -> Registered:
         """Register two scans (X, Y, Z).
 
@@ -147,16 +154,23 @@ class Run:
             stage: of the run; None takes the last that registers.
             instance_steps: the field is refined for these two scans by so many steps.
             anatomy: by aligning the predictions of the run's segmentation network, too.
+            atlases: (image, label map) of scans that vote with these predictions, as in :meth:`segment`.
+            templates: scans that vote without a label map.
 
         Raises:
+            SettingError: atlases or templates without ``anatomy``, or that without ``instance_steps``.
             DataError: if a scan cannot be used, the model is one of slices, or there is no such network.
         """
+        check_guided((*atlases, *templates), anatomy)
         check_of_volumes(self.path, self.model.grid)
         with _files_of(moving, self.channel_names) as (paths, name):
-            source = read_volume(paths, self.channel_names, name)
+            source, scans = read_volume(paths, self.channel_names, name), name
         with _files_of(fixed, self.channel_names) as (paths, name):
             target, header = read_volume(paths, self.channel_names, name), header_of(paths[0])
-        register = self._functions.registrar(stage, instance_steps, anatomy)
+        voters = self._voters(atlases, templates)
+        segment = self._functions.guiding(stage, voters, instance_steps, self.model.grid, f"{scans} on {name}")
+        registrar = self.model.registrar if voters else self._functions.registrar  # votes are of this pair's atlases
+        register = registrar(stage, instance_steps, anatomy, segment)
         field = register_scans(register, self.model.grid, source, target).field
         channels = [warp_volume(channel, source.affine, field) for channel in source.channels]
         warped = channels[0] if len(channels) == 1 else np.stack(channels, axis=-1)

@@ -6,12 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from deepatlas_tf.apply.files import stem
 from deepatlas_tf.apply.foreground import Region
+from deepatlas_tf.apply.given_scans import channel_files, find_scans
 from deepatlas_tf.apply.grids import anatomy, check_window, cropped, mirrored, network_transform
 from deepatlas_tf.datasets.scan_builder import merge
 from deepatlas_tf.runs.atlases import Atlas, with_templates
+from deepatlas_tf.runs.ensemble import Ensemble
 from deepatlas_tf.runs.flips import check_flips, with_flips
-from deepatlas_tf.runs.model import Grid
+from deepatlas_tf.runs.model import ExportedModel, Grid, TrainedModel
 from deepatlas_tf.runs.predict import Segmenter
 from deepatlas_tf.scans import checks, nifti
 from deepatlas_tf.scans.channels import read_channels, to_network
@@ -20,12 +23,28 @@ from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError, SettingError
 
 
+class Voters(NamedTuple):
+    """Atlases, and the images ``(*S, K)`` of templates, all on the grid of a network."""
+
+    atlases: Sequence[Atlas] = ()
+    templates: Sequence[np.ndarray] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.atlases or self.templates)
+
+
 class Functions(NamedTuple):
     """The methods of a :class:`~deepatlas_tf.runs.model.TrainedModel` of these names, or what has them ready."""
 
     segmenter: Callable
     registrar: Callable
     registration_beside: Callable
+    segmentation_beside: Callable
+
+    @classmethod
+    def of_model(cls, model: TrainedModel | ExportedModel | Ensemble) -> "Functions":
+        """Those of a model."""
+        return cls(*(getattr(model, name) for name in cls._fields))
 
     def with_flips(self, grid: Grid, about: Mapping) -> "Functions":
         """These functions of a model, with a segmenter that takes the mean over a scan and its mirror image.
@@ -36,15 +55,33 @@ class Functions(NamedTuple):
         plain = self.segmenter
         return self._replace(segmenter=lambda stage: with_flips(plain(stage), grid.class_names))
 
-    def voting(
-        self, stage: str | None, atlases: Sequence[Atlas], templates: Sequence[np.ndarray], instance_steps: int
-    ) -> Segmenter:
-        """The segmentation network of a stage, with the votes of atlases and images of templates, if there are any."""
+    def voting(self, stage: str | None, voters: Voters, instance_steps: int) -> Segmenter:
+        """The segmentation network of a stage, with the votes of atlases and templates, if there are any."""
         segment = self.segmenter(stage)
-        if not atlases and not templates:
+        if not voters:
             return segment
         register = self.registrar(self.registration_beside(stage), instance_steps)
-        return with_templates(segment, register, atlases, templates)
+        return with_templates(segment, register, *voters)
+
+    def guiding(
+        self, stage: str | None, voters: Voters, instance_steps: int, grid: Grid, scans: str
+    ) -> Segmenter | None:
+        """What refines a registration of ``stage``: the votes; None, the predictions alone, where nothing votes.
+
+        It raises DataError where ``scans``, which are registered, are larger than the training grid.
+        """
+        if not voters:
+            return None
+        vote = self.voting(self.segmentation_beside(stage), voters, instance_steps)
+
+        def of_window(image: np.ndarray) -> np.ndarray:
+            try:
+                check_window(image.shape[:-1], grid)
+            except DataError as error:
+                raise DataError(f"{scans}: {error}") from None
+            return vote(image)
+
+        return of_window
 
 
 def check_refined(voters: Collection, instance_steps: int) -> None:
@@ -53,6 +90,26 @@ def check_refined(voters: Collection, instance_steps: int) -> None:
         raise SettingError(
             "--instance-steps refines the registrations of atlases: add --atlas IMAGE LABEL or --template SCAN"
         )
+
+
+def check_guided(voters: Collection, anatomy: bool) -> None:
+    """SettingError where there are atlases or templates, but no anatomy to vote for in a registration."""
+    if voters and not anatomy:
+        raise SettingError(
+            "--atlas and --template vote for the anatomies that are aligned: add --anatomy --instance-steps 100"
+        )
+
+
+def read_voters(
+    atlases: Sequence[tuple[Path, Path]], templates: Sequence[Path], grid: Grid, mirror: bool = False
+) -> Voters:
+    """Atlases from (image, label map) and templates from files, folders or CSVs, as :func:`read_atlas` does."""
+    found = []
+    for image, label in atlases:
+        files = channel_files(image, grid.channel_names)
+        found.append(read_atlas(files, label, grid, stem(files[0]), mirror))
+    scans = find_scans(templates, grid.channel_names)
+    return Voters(found, [read_template(scan.paths, grid, stem(scan.paths[0]), mirror) for scan in scans])
 
 
 def read_atlas(images: Sequence[Path], label: Path, grid: Grid, subject: str, mirror: bool = False) -> Atlas:
@@ -104,7 +161,7 @@ def _on_grid(path: Path, scan: Nifti, grid: Grid, mirror: bool) -> tuple[np.ndar
     part = cropped(shown, region)
     try:
         transform = network_transform(part, grid)
-        check_window(transform, grid)
+        check_window(transform.shape, grid)
     except DataError as error:
         raise DataError(f"{path}, which is to vote: {error}") from None
     return to_network(part, transform), transform, region

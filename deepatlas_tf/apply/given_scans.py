@@ -5,6 +5,7 @@ any of them names the scan; or they are given with commas between them, in the o
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from deepatlas_tf.apply.files import ENDINGS, check_scan, stem
 from deepatlas_tf.datasets.listing import Listing, missing_channel, read_listing
 from deepatlas_tf.scans.channel_files import NUMBERED, nifti_files
 from deepatlas_tf.types import DataError
+
+WARPED = "warped.nii.gz"
 
 
 class GivenScan(NamedTuple):
@@ -66,6 +69,19 @@ def check_number(name: str, n: int, channels: Sequence[str]) -> None:
     if len(channels) == 1:
         raise DataError(f"{name}: {given} are given, and the model takes one")
     raise DataError(f"{name}: {given} given, and the model takes {_taken(channels)}: give one for each, in this order")
+
+
+def warped_names(channels: Sequence[str]) -> list[str]:
+    """The files of the warped scan: of one channel ``warped.nii.gz``, of several ``warped_CHANNEL.nii.gz`` for each.
+
+    Where two channels would have one file, they have their numbers in the place of their names.
+    """
+    if len(channels) == 1:
+        return [WARPED]
+    words = [re.sub(r"[^A-Za-z0-9.-]+", "_", name) for name in channels]
+    if len({word.lower() for word in words}) < len(words):
+        words = [f"{number:04}" for number in range(len(words))]
+    return [WARPED.replace("warped", f"warped_{word}") for word in words]
 
 
 def _scans_of(path: Path, channels: Sequence[str]) -> list[GivenScan]:

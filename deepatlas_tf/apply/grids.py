@@ -5,6 +5,7 @@ gives the very result of the evaluation, and one that is larger is not cropped.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from nibabel.affines import voxel_sizes
@@ -49,10 +50,10 @@ def covering_transform(scan: Nifti, grid: Grid, other: Nifti | None = None) -> G
     return GridTransform(scan.affine, scan.volume.shape, shape, grid.spacing)
 
 
-def check_window(transform: GridTransform, grid: Grid) -> None:
-    """Raise DataError where a scan, by its transform, is larger than the training grid, which atlases lie on."""
-    if tuple(transform.shape) != tuple(grid.shape):
-        large, known = (" x ".join(map(str, shape)) for shape in (transform.shape, grid.shape))
+def check_window(shape: Sequence[int], grid: Grid) -> None:
+    """Raise DataError where a scan, by its shape on the network's grid, is larger than that of training and atlases."""
+    if tuple(shape) != tuple(grid.shape):
+        large, known = (" x ".join(map(str, sizes)) for sizes in (shape, grid.shape))
         raise DataError(
             f"it takes {large} voxels of the network's grid, and atlases are registered on {known}: crop it to its "
             "anatomy, or do without --atlas and --template"

@@ -1,23 +1,25 @@
 """Registration of two scans, each of any orientation, voxel size and extent; results in millimetres."""
 
 import dataclasses
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from deepatlas_tf.apply.atlases import Functions, check_guided, read_voters
 from deepatlas_tf.apply.fields import Field, invert, jacobian, warp_labels, warp_volume, write_field
 from deepatlas_tf.apply.files import check_outputs, check_scan, header_of, save, stem, writing_together
-from deepatlas_tf.apply.given_scans import channel_files
+from deepatlas_tf.apply.given_scans import channel_files, warped_names
 from deepatlas_tf.apply.grids import anatomy, covering_transform, cropped, mirrored, network_transform
 from deepatlas_tf.apply.itk_transform import write_transform
 from deepatlas_tf.apply.points import sample, transformed_voxels
 from deepatlas_tf.datasets.alignment import placed
 from deepatlas_tf.messages import detail, say
 from deepatlas_tf.metrics.blocks import by_blocks
-from deepatlas_tf.runs.model import Grid, note_on_sides, open_model
+from deepatlas_tf.runs.ensemble import Ensemble
+from deepatlas_tf.runs.model import ExportedModel, Grid, TrainedModel, note_on_sides, open_model
+from deepatlas_tf.runs.predict import Registrar
 from deepatlas_tf.scans import nifti
 from deepatlas_tf.scans.affine import check_simpleitk, failure, register_affine
 from deepatlas_tf.scans.aligned_grid import AlignedGridTransform
@@ -27,7 +29,7 @@ from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError, SettingError
 
-WARPED, FIELD, INVERSE = "warped.nii.gz", "displacement_field.nii.gz", "inverse_displacement_field.nii.gz"
+FIELD, INVERSE = "displacement_field.nii.gz", "inverse_displacement_field.nii.gz"
 JACOBIAN, LABELS, TRANSFORM = "jacobian.nii.gz", "warped_labels.nii.gz", "transform.h5"
 MAX_VOXELS = 256**3  # a registration cannot be tiled; with the default widths it takes 0.6 kB a voxel, here 9.5 GiB
 
@@ -141,16 +143,19 @@ class RegistrationOptions:
 
     moving_labels: label map of the moving scan, which is warped too. affine: align the scans first, with SimpleITK.
     instance_steps: the network's field is refined by so many steps for these two scans; anatomy: by aligning the
-    predictions of the run's segmentation network, too. mirror: both scans are of left sides and the model knows right
-    ones; they are mirrored for the network only. stage: of the run, None takes the last that registers. format:
-    ``itk`` writes ``transform.h5`` too, see :mod:`deepatlas_tf.apply.itk_transform`. overwrite: replace results that
-    are there.
+    predictions of the run's segmentation network, too. atlases: (image, label map) of scans that vote with that, see
+    :mod:`deepatlas_tf.runs.atlases`; templates: scans that vote without a label map, folders or CSVs of them. mirror:
+    all scans are of left sides and the model knows right ones; they are mirrored for the network only. stage: of the
+    run, None takes the last that registers. format: ``itk`` writes ``transform.h5`` too, see
+    :mod:`deepatlas_tf.apply.itk_transform`. overwrite: replace results that are there.
     """
 
     moving_labels: Path | None = None
     affine: bool = False
     instance_steps: int = 0
     anatomy: bool = False
+    atlases: Sequence[tuple[Path, Path]] = ()
+    templates: Sequence[Path] = ()
     mirror: bool = False
     stage: str | None = None
     format: str = "nifti"
@@ -175,6 +180,7 @@ def register_files(
         DataError: a file, the model or the output cannot be used, or a result is not finite.
     """
     options = options or RegistrationOptions()
+    check_guided((*options.atlases, *options.templates), options.anatomy)
     opened = open_model(model)
     channels = opened.grid.channel_names
     files = channel_files(moving, channels), channel_files(fixed, channels)
@@ -188,9 +194,9 @@ def register_files(
         check_simpleitk()
     check_of_volumes(opened.path, opened.grid)
     note_on_sides(opened, options.mirror)
-    function = opened.registrar(options.stage, options.instance_steps, options.anatomy)
     for path in inputs:
         detail(f"reading {path}")
+    function = _registrar(opened, options, f"{files[0][0]} on {files[1][0]}")
     source, target = (read_volume(paths, channels, stem(paths[0])) for paths in files)
     labels = _read_labels(options.moving_labels, files[0][0], source) if options.moving_labels else None
     alignment = _affine(source, target, opened.grid) if options.affine else None
@@ -204,23 +210,17 @@ def register_files(
     return found
 
 
+def _registrar(opened: TrainedModel | ExportedModel | Ensemble, options: RegistrationOptions, scans: str) -> Registrar:
+    """The function of the model, with the atlases where they are asked for; ``scans`` are what messages are about."""
+    voters = read_voters(options.atlases, options.templates, opened.grid, options.mirror)
+    segment = Functions.of_model(opened).guiding(options.stage, voters, options.instance_steps, opened.grid, scans)
+    return opened.registrar(options.stage, options.instance_steps, options.anatomy, segment)
+
+
 def check_of_volumes(model: Path, grid: Grid) -> None:
     """Raise DataError where a model is one of slices, which cannot be registered here."""
     if len(grid.shape) != 3:
         raise DataError(f"{model} is a model of slices: deepatlas register takes volumes")
-
-
-def warped_names(channels: Sequence[str]) -> list[str]:
-    """The files of the warped scan: of one channel ``warped.nii.gz``, of several ``warped_CHANNEL.nii.gz`` for each.
-
-    Where two channels would have one file, they have their numbers in the place of their names.
-    """
-    if len(channels) == 1:
-        return [WARPED]
-    words = [re.sub(r"[^A-Za-z0-9.-]+", "_", name) for name in channels]
-    if len({word.lower() for word in words}) < len(words):
-        words = [f"{number:04}" for number in range(len(words))]
-    return [WARPED.replace("warped", f"warped_{word}") for word in words]
 
 
 def read_volume(paths: Sequence[Path], channels: Sequence[str], subject: str) -> Nifti:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepatlas_tf.apply.atlases import Functions, check_refined, read_atlas, read_template
+from deepatlas_tf.apply.atlases import Functions, check_refined, read_voters
 from deepatlas_tf.apply.components import keep_largest
 from deepatlas_tf.apply.files import check_outputs, check_scan, header_of, save, stem, writing
 from deepatlas_tf.apply.foreground import Region
@@ -47,7 +47,7 @@ def segment_scan(
     part = cropped(scan, region)
     transform = network_transform(part, grid)
     if not windows:
-        check_window(transform, grid)
+        check_window(transform.shape, grid)
     image = to_network(part, transform)
     found = segment_to_source(segment, image, grid.shape, transform, keep_probabilities)
     return _in_whole(found, scan.volume.shape, region)
@@ -165,18 +165,11 @@ def _segmenter(
     opened: TrainedModel | ExportedModel | Ensemble, options: SegmentationOptions, stage: str | None
 ) -> Segmenter:
     """The function of the model, with flips and with the atlases where they are asked for."""
-    found = []
-    for image, label in options.atlases:
-        files = channel_files(image, opened.grid.channel_names)
-        found.append(read_atlas(files, label, opened.grid, stem(files[0]), options.mirror))
-    templates = [
-        read_template(scan.paths, opened.grid, stem(scan.paths[0]), options.mirror)
-        for scan in find_scans(options.templates, opened.grid.channel_names)
-    ]
-    functions = Functions(opened.segmenter, opened.registrar, opened.registration_beside)
+    voters = read_voters(options.atlases, options.templates, opened.grid, options.mirror)
+    functions = Functions.of_model(opened)
     if options.flips:
         functions = functions.with_flips(opened.grid, opened.about)
-    return functions.voting(stage, found, templates, options.instance_steps)
+    return functions.voting(stage, voters, options.instance_steps)
 
 
 def _segment_file(

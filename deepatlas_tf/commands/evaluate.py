@@ -62,7 +62,8 @@ def _add_test_time(evaluate: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="measure segmentations in which, besides these, N scans of training without a label map vote, too",
+        help="measure segmentations in which, besides these, N scans of training without a label map vote, too; with "
+        "--anatomy these and --atlases also refine registrations",
     )
     evaluate.add_argument(
         "--flips",

@@ -10,13 +10,14 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from deepatlas_tf.commands import MODEL_HELP
+from deepatlas_tf.commands import MODEL_HELP, add_voters
 
 EXAMPLES = """\
   deepatlas register moving.nii.gz fixed.nii.gz --model runs/brains -o registered
   deepatlas register moving.nii.gz fixed.nii.gz --model runs/brains --moving-labels labels.nii.gz -o registered
   deepatlas register moving.nii.gz fixed.nii.gz --model runs/brains --affine --instance-steps 100 -o registered
   deepatlas register moving.nii.gz fixed.nii.gz --model runs/brains --instance-steps 100 --anatomy -o registered
+  deepatlas register a.nii.gz b.nii.gz --model runs/brains --instance-steps 100 --anatomy --template scans/ -o out
 """
 
 
@@ -38,10 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="refine it by what the run's segmentation network predicts for both scans, too",
     )
+    add_voters(parser, "to both scans and votes with --anatomy")
     parser.add_argument(
         "--mirror",
         action="store_true",
-        help="both scans are of left sides, and the model knows right ones: mirrored for the network only",
+        help="all scans are of left sides, and the model knows right ones: mirrored for the network only",
     )
     parser.add_argument(
         "--format",

@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from deepatlas_tf.commands import MODEL_HELP
+from deepatlas_tf.commands import MODEL_HELP, add_voters
 
 EXAMPLES = """\
   deepatlas segment knee.nii.gz --model runs/oai_knee -o segmented
@@ -44,7 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the scans, and those that vote, are of left sides, and the model knows right ones: mirrored for the "
         "network only",
     )
-    _add_voters(parser)
+    add_voters(parser, "to each scan and votes with the segmentation network")
+    parser.add_argument(
+        "--instance-steps",
+        type=int,
+        default=0,
+        metavar="N",
+        help="refine the registration of each --atlas and --template by N steps",
+    )
     parser.add_argument(
         "--flips",
         action="store_true",
@@ -55,37 +62,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--stage", metavar="NAME", help="of the run; default: the one of full resolution, else the last that segments"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
-
-
-def _add_voters(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--atlas",
-        nargs=2,
-        action="append",
-        default=[],
-        type=Path,
-        dest="atlases",
-        metavar=("IMAGE", "LABEL"),
-        help="a scan and its label map with the numbers of labels.csv, which is registered to each scan and votes with "
-        "the segmentation network; may be given several times; the scans must fit into the training grid",
-    )
-    parser.add_argument(
-        "--template",
-        action="append",
-        default=[],
-        type=Path,
-        dest="templates",
-        metavar="SCAN",
-        help="a scan without a label map, a folder of them or a CSV: each votes like an atlas by what the network and "
-        "the atlases say of it; may be given several times",
-    )
-    parser.add_argument(
-        "--instance-steps",
-        type=int,
-        default=0,
-        metavar="N",
-        help="refine the registration of each --atlas and --template by N steps",
-    )
 
 
 def run(args: argparse.Namespace) -> int:

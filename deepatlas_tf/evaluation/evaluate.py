@@ -62,7 +62,8 @@ def evaluate(
         at: what is measured besides the networks: ``<stage>_instance`` and ``<stage>_anatomy``, registrations refined
             for each pair; ``<stage>_atlases``, segmentations with label maps of training, whose registrations are
             refined on the images where others are; ``<stage>_templates``, with these and scans of training without a
-            label map; ``<stage>_flips``.
+            label map; ``<stage>_anatomy_atlases`` and ``<stage>_anatomy_templates``, registrations refined by them;
+            ``<stage>_flips``.
 
     Raises:
         DataError: if no stage of the run is finished, or there is nothing in the split to be measured; if the run has

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from deepatlas_tf.evaluation.summary import method_order
+from deepatlas_tf.evaluation.summary import DERIVED, method_order
 from deepatlas_tf.runs.files import replacing
 
 DPI = 130
@@ -48,6 +47,8 @@ AT_TEST_TIME = {
     "flips": " with flips",
     "instance": ", refined",
     "anatomy": ", refined with anatomy",
+    "anatomy_atlases": ", refined with anatomy and atlases",
+    "anatomy_templates": ", refined with anatomy and templates",
 }
 PANELS_IN_A_LINE = 4
 VALIDATION = {
@@ -69,7 +70,7 @@ def figure_file(path: Path, width: float, height: float) -> Iterator[Figure]:
 
 def spoken(name: str) -> str:
     """The name of a method, class or term as it is written in a figure: spaces in place of underscores."""
-    name = re.sub(r"_(atlases|templates|flips|instance|anatomy)(?= \(|$)", lambda end: AT_TEST_TIME[end[1]], name)
+    name = DERIVED.sub(lambda end: AT_TEST_TIME[end[1]], name)
     return name.replace("deepatlas", "DeepAtlas").replace("_", " ")
 
 

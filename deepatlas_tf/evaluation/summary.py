@@ -12,7 +12,7 @@ MOST_FOLDS_PERCENT = 5.0
 FIRST = ("identity", "alignment", "segmentation_baseline", "registration_unsupervised", "registration_weak")
 LAST = ("deepatlas", "full_resolution")
 # at the end of a name, before the domains that it may tell
-DERIVED = re.compile(r"_(instance|anatomy|atlases|templates|flips)(?= \(|$)")
+DERIVED = re.compile(r"_(instance|anatomy_atlases|anatomy_templates|anatomy|atlases|templates|flips)(?= \(|$)")
 # Heading, task, measure and digits after the point
 COLUMNS = (
     ("segmentation Dice", "segmentation", "dice", 3),

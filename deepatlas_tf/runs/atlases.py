@@ -11,10 +11,14 @@ UniSegReg's pseudo masks (Li et al., arXiv 2502.03229; :mod:`deepatlas_tf.traini
 A template is a scan without a label map that votes like an atlas: its anatomy ``A_k`` is its own ``P``, by the network
 and the atlases. So a few label maps reach an image over many scans, whose errors differ (LEAP: Wolz et al., NeuroImage
 2010; MAGeT Brain: Pipitone et al., NeuroImage 2014). With templates ``b`` is 3/4.
+
+Two images may be registered by aligning their ``P``, too (:mod:`deepatlas_tf.runs.instance`): what is wrong in the
+predictions of the network for one of them pulls at the field, and the votes have less of it.
 """
 
 import dataclasses
 import functools
+import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +34,7 @@ from deepatlas_tf.runs.predict import (
     Predictors,
     Registrar,
     Segmenter,
+    guided_by,
     most_probable,
     registration_beside,
     segmenter,
@@ -40,6 +45,7 @@ from deepatlas_tf.types import SettingError
 
 PART = 0.5  # of warped label maps in the sum, as in UniSegReg
 PART_WITH_TEMPLATES = 0.75  # which are many
+REMEMBERED = 10  # segmentations of an evaluation
 
 
 class Atlas(NamedTuple):
@@ -148,6 +154,21 @@ def completed(votes: np.ndarray, predicted: np.ndarray, n: float = 1) -> np.ndar
     return votes + (np.float32(n) - votes.sum(axis=-1, keepdims=True)) * predicted
 
 
+def remembering(segment: Segmenter, n: int = REMEMBERED) -> Segmenter:
+    """``segment``, which keeps its last ``n`` results, as the scans of an evaluation are in several pairs each."""
+    known: dict[bytes, np.ndarray] = {}
+
+    def remembered(image: np.ndarray) -> np.ndarray:
+        key = hashlib.sha256(image.tobytes()).digest()
+        if key not in known:
+            if len(known) == n:
+                del known[next(iter(known))]
+            known[key] = segment(image)
+        return known[key]
+
+    return remembered
+
+
 def voting(
     workdir: Path,
     predictors: Predictors,
@@ -155,15 +176,18 @@ def voting(
     templates: Sequence[np.ndarray] = (),
     refined: bool = False,
 ) -> Predictors:
-    """The predictors of a run with ``<stage>_atlases`` among the labellers, the network of each with atlases.
+    """The predictors of a run, with those in which atlases vote.
 
-    They are registered by the network that :func:`~deepatlas_tf.runs.predict.registration_beside` finds for the stage.
+    ``<stage>_atlases`` is among the labellers, the network of each with atlases, which are registered by the network
+    that :func:`~deepatlas_tf.runs.predict.registration_beside` finds for the stage. ``<stage>_anatomy_atlases`` is
+    among the registrars for each ``<stage>_anatomy``, refined by what is voted for in the place of the predictions.
 
     Args:
         workdir: folder of the run.
         predictors: the functions of its finished stages.
         atlases: on the network's grid.
-        templates: images ``(*S, K)`` of scans that vote without a label map; then it is ``<stage>_templates``.
+        templates: images ``(*S, K)`` of scans that vote without a label map; then it is ``<stage>_templates``, and
+            ``<stage>_anatomy_templates``.
         refined: register by ``<stage>_instance`` of the predictors, which refines the field for each pair.
 
     Raises:
@@ -172,12 +196,19 @@ def voting(
     folder, kind = RunFolder(workdir), "templates" if templates else "atlases"
     if not predictors.labellers:
         raise SettingError(f"--{kind}: no finished stage of {workdir} has learned to segment")
-    labellers, domains = dict(predictors.labellers), dict(predictors.domains)
+    labellers, registrars = dict(predictors.labellers), dict(predictors.registrars)
+    domains = dict(predictors.domains)
+    voted: dict[str, Segmenter] = {}
     for name, net in predictors.segmentation_nets.items():
         beside = registration_beside(folder, name)
         if beside is None:
             raise SettingError(f"--{kind}: no finished stage of {workdir} has learned to register images")
         register = predictors.registrars[f"{beside}_instance" if refined else beside]
-        labellers[f"{name}_{kind}"] = most_probable(with_templates(segmenter(net), register, atlases, templates))
-        domains[f"{name}_{kind}"] = predictors.domains[name]
-    return dataclasses.replace(predictors, labellers=labellers, domains=domains)
+        voted[name] = remembering(with_templates(segmenter(net), register, atlases, templates))
+        labellers[f"{name}_{kind}"], domains[f"{name}_{kind}"] = most_probable(voted[name]), predictors.domains[name]
+    for name, guided in predictors.guided.items():
+        if guided.stage in voted:  # else its network is of another run, and has no votes
+            method = f"{name}_anatomy_{kind}"
+            registrars[method] = guided_by(guided.refine, voted[guided.stage])
+            domains[method] = predictors.domains[name]
+    return dataclasses.replace(predictors, labellers=labellers, registrars=registrars, domains=domains)

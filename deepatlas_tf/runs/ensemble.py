@@ -64,16 +64,26 @@ class Ensemble:
         """A function ``image (*S, K) -> class probabilities (*S, C)``, NumPy in and out, for any size."""
         return _mean([model.segmenter(stage) for model in self.models])
 
-    def registrar(self, stage: str | None = None, instance_steps: int = 0, anatomy: bool = False) -> Callable:
+    def registrar(
+        self,
+        stage: str | None = None,
+        instance_steps: int = 0,
+        anatomy: bool = False,
+        segment: Callable | None = None,
+    ) -> Callable:
         """A function ``moving (*S, K), fixed (*S, K) -> u (*S, D)`` in voxels, NumPy in and out, for any size.
 
-        instance_steps, anatomy: as for one run; each field is refined before the mean is taken.
+        instance_steps, anatomy, segment: as for one run; each field is refined before the mean is taken.
         """
-        return _mean([model.registrar(stage, instance_steps, anatomy) for model in self.models])
+        return _mean([model.registrar(stage, instance_steps, anatomy, segment) for model in self.models])
 
     def registration_beside(self, stage: str | None = None) -> str:
         """The stage whose registration networks are used beside the segmentation of ``stage``, as for one run."""
         return self.models[0].registration_beside(stage)
+
+    def segmentation_beside(self, stage: str | None = None) -> str:
+        """The stage whose segmentation networks are used beside the registration of ``stage``, as for one run."""
+        return self.models[0].segmentation_beside(stage)
 
 
 def _mean(functions: Sequence[Callable]) -> Callable:

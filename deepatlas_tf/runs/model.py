@@ -21,7 +21,7 @@ from deepatlas_tf.runs.predict import (
     refined_registrar,
     registrar,
     registration_beside,
-    segmentation_for,
+    segmentation_beside,
     segmenter,
     trained_nets,
 )
@@ -113,19 +113,26 @@ class TrainedModel:
         """A function ``image (*S, K) -> class probabilities (*S, C)``, NumPy in and out, for any size."""
         return segmenter(self.net("segmentation", stage))
 
-    def registrar(self, stage: str | None = None, instance_steps: int = 0, anatomy: bool = False) -> Registrar:
+    def registrar(
+        self,
+        stage: str | None = None,
+        instance_steps: int = 0,
+        anatomy: bool = False,
+        segment: Segmenter | None = None,
+    ) -> Registrar:
         """A function ``moving (*S, K), fixed (*S, K) -> u (*S, D)`` in voxels, NumPy in and out, for any size.
 
         instance_steps: the network's field is refined for the two images by so many steps on the loss of its stage.
-        anatomy: the predictions of the run's segmentation network are aligned as well.
+        anatomy: the predictions of the run's segmentation network are aligned as well; or what ``segment`` says.
         """
         check_refinement(instance_steps, anatomy)
         net, name = self.net("registration", stage), self.stage_of("registration", stage)
         if not instance_steps:
             return registrar(net)
         settings = next(s for s in self.settings["stages"] if s["name"] == name)
-        segmentation = any_size(segmentation_for(self.folder, settings["name"])) if anatomy else None
-        return refined_registrar(net, settings, instance_steps, segmentation)
+        if anatomy and segment is None:
+            segment = self.segmenter(segmentation_beside(self.folder, settings["name"]))
+        return refined_registrar(net, settings, instance_steps, segment if anatomy else None)
 
     def registration_beside(self, stage: str | None = None) -> str:
         """The stage whose registration network is used beside the segmentation of ``stage``: itself, or the last.
@@ -136,6 +143,13 @@ class TrainedModel:
         if found is None:
             raise SettingError(f"--atlas: no finished stage of {self.path} has learned to register images")
         return found
+
+    def segmentation_beside(self, stage: str | None = None) -> str:
+        """The stage whose segmentation network is used beside the registration of ``stage``: its own, or the last.
+
+        ``stage`` is as for :meth:`registrar`. Raises SettingError where the run has none.
+        """
+        return segmentation_beside(self.folder, self.stage_of("registration", stage) or "")
 
 
 class ExportedModel:
@@ -159,7 +173,13 @@ class ExportedModel:
         function = self._signature("segment", stage)
         return lambda image: function(image=tf.constant(image[None]))["probabilities"].numpy()[0]
 
-    def registrar(self, stage: str | None = None, instance_steps: int = 0, anatomy: bool = False) -> Registrar:
+    def registrar(
+        self,
+        stage: str | None = None,
+        instance_steps: int = 0,
+        anatomy: bool = False,
+        segment: Segmenter | None = None,
+    ) -> Registrar:
         """A function ``moving (*S, K), fixed (*S, K) -> u (*S, D)`` in voxels, NumPy in and out, for any size.
 
         Raises SettingError for ``instance_steps``, as an exported model has no loss, and for a ``stage``.
@@ -172,6 +192,9 @@ class ExportedModel:
 
     def registration_beside(self, stage: str | None = None) -> None:
         """None, for the one registration network that an exported model may have."""
+
+    def segmentation_beside(self, stage: str | None = None) -> None:
+        """None, for the one segmentation network that an exported model may have."""
 
     def _signature(self, task: str, stage: str | None) -> Callable:
         if stage is not None:

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,8 +35,8 @@ class AtTestTime:
     instance_steps: registrations are refined for each pair by so many steps on the images, see
     :mod:`deepatlas_tf.runs.instance`. anatomy: and by aligning the predictions of the run's segmentation network, too.
     atlases: the first so many label maps of training vote, see :mod:`deepatlas_tf.runs.atlases`; templates: with these
-    the first so many scans of training whose label map was not used. flips: the mean over a scan and its mirror image,
-    see :mod:`deepatlas_tf.runs.flips`.
+    the first so many scans of training whose label map was not used; with ``anatomy`` registrations are also refined by
+    what is voted for. flips: the mean over a scan and its mirror image, see :mod:`deepatlas_tf.runs.flips`.
     """
 
     instance_steps: int = 0
@@ -49,19 +49,31 @@ class AtTestTime:
 ONE_PASS = AtTestTime()
 
 
+class Guided(NamedTuple):
+    """A refinement by anatomies, see :func:`~deepatlas_tf.runs.instance.refiner`, and whose network predicts them.
+
+    stage: of the run, which has the segmentation network.
+    """
+
+    refine: Callable
+    stage: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Predictors:
     """What the finished stages of a run have learned, as functions by the name of the method in the tables.
 
     labellers: function ``image (*S, K) -> label map (*S,)``. registrars: function ``moving (*S, K), fixed (*S, K) ->
     u (*S, D)`` in voxels; ``identity`` is always among them. domains: the domains of the stage's (moving, fixed) side,
-    None for all. segmentation_nets: the networks of the labellers.
+    None for all. segmentation_nets: the networks of the labellers. guided: the registrations refined by anatomies, by
+    the stage of the registration.
     """
 
     labellers: dict[str, Labeller]
     registrars: dict[str, Registrar]
     domains: dict[str, tuple[str | None, str | None]]
     segmentation_nets: dict[str, keras.Model] = dataclasses.field(default_factory=dict)
+    guided: dict[str, Guided] = dataclasses.field(default_factory=dict)
 
 
 def segmenter(net: keras.Model) -> Segmenter:
@@ -103,7 +115,7 @@ def registrar(net: keras.Model) -> Registrar:
 
 
 def refined_registrar(
-    net: keras.Model, stage: Mapping[str, Any], steps: int, segmentation: keras.Model | None = None
+    net: keras.Model, stage: Mapping[str, Any], steps: int, segment: Segmenter | None = None
 ) -> Registrar:
     """A registrar whose field is refined for each pair by ``steps`` of instance optimisation on the loss of ``stage``.
 
@@ -111,15 +123,17 @@ def refined_registrar(
         net: the registration network of the stage.
         stage: the settings of the stage as ``experiment.json`` has them.
         steps: of Adam.
-        segmentation: a network whose predictions for both images are aligned as well; None aligns the images only.
+        segment: what it says of both images is aligned as well; None aligns the images only.
 
     Raises:
         SettingError: if the loss of the stage cannot be used for it.
     """
     settings = InstanceOptimisation.of_stage(stage, steps=steps)
-    if segmentation is None:
-        return refiner(net, settings)
-    refine, segment = refiner(net, settings.with_anatomy()), segmenter(segmentation)
+    return refiner(net, settings) if segment is None else guided_by(refiner(net, settings.with_anatomy()), segment)
+
+
+def guided_by(refine: Callable, segment: Segmenter) -> Registrar:
+    """The registrar that refines a field by what ``segment`` says of both images, see :class:`Guided`."""
     return lambda moving, fixed: refine(moving, fixed, (segment(moving), segment(fixed)))
 
 
@@ -163,16 +177,26 @@ def load_predictors(workdir: Path, instance_steps: int = 0, anatomy: bool = Fals
         if "registration" in trained and nets["registration"].exists():
             found.registrars[name] = registrar(load_task_net(folder, name, "registration"))
             if instance_steps and _compares_images(stage):
-                guides = {"instance": None} | ({"anatomy": segmentation_for(folder, name)} if anatomy else {})
-                for kind, segmentation in guides.items():
-                    net = load_task_net(folder, name, "registration")
-                    refine = refined_registrar(net, stage, instance_steps, segmentation)
-                    found.registrars[f"{name}_{kind}"], found.domains[f"{name}_{kind}"] = refine, found.domains[name]
+                _add_refined(found, folder, stage, instance_steps, anatomy)
     if not found.labellers and len(found.registrars) == 1:
         raise DataError(f"{workdir}: no stage of this run is finished; run the training command again to resume it")
     if instance_steps and not any(name.endswith("_instance") for name in found.registrars):
         raise SettingError(f"--instance-steps: no finished stage of {workdir} has learned to register images")
     return found
+
+
+def _add_refined(found: Predictors, folder: RunFolder, stage: Mapping[str, Any], steps: int, anatomy: bool) -> None:
+    """Add the registrars that refine the field of a stage for each pair."""
+    name = stage["name"]
+    net = load_task_net(folder, name, "registration")
+    refined = {"instance": refined_registrar(net, stage, steps)}
+    if anatomy:
+        refine = refiner(net, InstanceOptimisation.of_stage(stage, steps=steps).with_anatomy())
+        found.guided[name] = Guided(refine, segmentation_beside(folder, name))
+        segment = segmenter(load_task_net(folder, found.guided[name].stage, "segmentation"))
+        refined["anatomy"] = guided_by(refine, segment)
+    for kind, register in refined.items():
+        found.registrars[f"{name}_{kind}"], found.domains[f"{name}_{kind}"] = register, found.domains[name]
 
 
 def check_refinement(instance_steps: int, anatomy: bool) -> None:
@@ -181,17 +205,22 @@ def check_refinement(instance_steps: int, anatomy: bool) -> None:
         raise SettingError("--anatomy is a part of the refinement for each pair: add --instance-steps 100")
 
 
-def segmentation_for(folder: RunFolder, stage: str) -> keras.Model:
-    """The segmentation network of a stage; where it has none, that of the last stage of the run which trained one.
+def segmentation_beside(folder: RunFolder, stage: str) -> str:
+    """The stage whose segmentation network is used beside the registration network of ``stage``.
+
+    It is the one that trained what the stage itself has; where that has none, the last of the run which trained one.
 
     Raises:
         SettingError: if the run has none.
     """
-    stages = [stage for stage in folder.settings()["stages"] if not stage.get("patches")]
-    trained = [stage["name"] for stage in stages if "segmentation" in trained_nets(stage)]
-    for name in (stage, *reversed(trained)):
+    stages = {s["name"]: s for s in folder.settings()["stages"] if not s.get("patches")}
+    trained = [name for name, settings in stages.items() if "segmentation" in trained_nets(settings)]
+    own = stage
+    while own not in trained and (before := stages.get(own, {}).get("start_from", {}).get("segmentation")) in stages:
+        own = before
+    for name in (own, *reversed(trained)):
         if folder.stage(name).net("segmentation").exists():
-            return load_task_net(folder, name, "segmentation")
+            return name
     raise SettingError(f"--anatomy needs a segmentation network, and {folder.path} has none that is finished")
 
 

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
+import deepatlas_tf.runs.atlases
 from deepatlas_tf import run
 from deepatlas_tf.cli import main
 from deepatlas_tf.evaluation.evaluate import evaluate
 from deepatlas_tf.metrics.overlap import dice
 from deepatlas_tf.models.build import load_net
 from deepatlas_tf.phantoms.knee import CLASS_NAMES
-from deepatlas_tf.runs.atlases import Atlas, with_templates
+from deepatlas_tf.runs.atlases import Atlas, remembering, with_templates
 from deepatlas_tf.runs.files import write_json
 from deepatlas_tf.runs.folder import RunFolder, net_path
-from deepatlas_tf.runs.predict import AtTestTime, load_task_net, registration_beside, segmenter
+from deepatlas_tf.runs.predict import AtTestTime, load_task_net, registration_beside, segmentation_beside, segmenter
 from deepatlas_tf.training.experiment import Stage
 from deepatlas_tf.types import DataError, SettingError
 
@@ -184,3 +185,52 @@ def test_each_segmentation_is_measured_with_templates_too(n_atlases, finished, d
 def test_as_many_templates_as_there_are(n, message, finished, dataset):
     with pytest.raises(SettingError, match=message):
         evaluate(finished(JOINT), dataset, at=AtTestTime(templates=n))
+
+
+def test_registrations_are_refined_by_what_is_voted_for(finished, dataset, monkeypatch):
+    """Atlases that know the anatomy of each scan correct a segmentation network that has learned nothing."""
+    folder = finished(SEGMENTATION, REGISTRATION)
+    known = {
+        sample["image"].tobytes(): np.eye(len(CLASS_NAMES), dtype=np.float32)[sample["label"]]
+        for sample in dataset.measured("test")
+    }
+    asked = []
+
+    def perfect(segment, register, atlases, images):
+        def vote(image):
+            asked.append(image.tobytes())
+            return known[image.tobytes()]
+
+        return vote
+
+    monkeypatch.setattr(deepatlas_tf.runs.atlases, "with_templates", perfect)
+    at = AtTestTime(instance_steps=60, anatomy=True, atlases=1, templates=1)
+    summary = evaluate(folder, dataset, at=at).summary
+    means = {name: found["registration"]["dice"]["mean"] for name, found in summary.items() if "registration" in found}
+    kinds = ("", "_instance", "_anatomy", "_anatomy_atlases", "_anatomy_templates")
+    assert list(means) == ["identity", *(f"{REGISTRATION.name}{kind}" for kind in kinds)]
+    assert means[f"{REGISTRATION.name}_anatomy_atlases"] > means[f"{REGISTRATION.name}_anatomy"] + 0.05
+    assert means[f"{REGISTRATION.name}_anatomy_templates"] == means[f"{REGISTRATION.name}_anatomy_atlases"]
+    assert len(asked) == 2 * len(known)  # each scan once by atlases and once by templates, whatever pairs it is in
+
+
+def test_the_last_segmentations_are_remembered():
+    asked = []
+    segment = remembering(lambda image: asked.append(image) or 2 * image, n=2)
+    for value in (1, 1, 2, 1, 3, 1):
+        np.testing.assert_array_equal(segment(np.full((2, 2, 1), value)), np.full((2, 2, 1), 2 * value))
+    assert [image.max() for image in asked] == [1, 2, 3, 1]
+
+
+def test_the_segmentation_beside_a_registration(finished):
+    """A stage that only took its segmentation network over is guided by the stage that trained it, which has votes."""
+    taken_over = dataclasses.replace(
+        JOINT,
+        name="semi_deepatlas",
+        turns={"registration": 1, "segmentation": 0},
+        start_from={"segmentation": SEGMENTATION.name},
+    )
+    folder = RunFolder(finished(SEGMENTATION, taken_over, JOINT, REGISTRATION))
+    assert segmentation_beside(folder, taken_over.name) == SEGMENTATION.name
+    assert segmentation_beside(folder, JOINT.name) == JOINT.name
+    assert segmentation_beside(folder, REGISTRATION.name) == JOINT.name

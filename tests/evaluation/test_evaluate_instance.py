@@ -1,7 +1,5 @@
 """The evaluation with instance optimisation: a row more for each registration, on synthetic knees in 2D."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,6 @@ from deepatlas_tf.evaluation.draw import draw
 from deepatlas_tf.evaluation.evaluate import evaluate
 from deepatlas_tf.phantoms.knee import CLASS_NAMES
 from deepatlas_tf.runs import predict
-from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.runs.predict import AtTestTime
 from deepatlas_tf.training.experiment import Stage
 from deepatlas_tf.types import SettingError
@@ -65,22 +62,6 @@ def test_anatomies_that_the_segmentation_network_predicts_are_aligned_too(
     assert list(means) == ["identity", *(f"{REGISTRATION.name}{kind}" for kind in ("", "_instance", "_anatomy"))]
     assert used == ["segmentation"]
     assert means[f"{REGISTRATION.name}_anatomy"] > means[f"{REGISTRATION.name}_instance"] + 0.05
-
-
-def test_the_segmentation_of_a_stage_is_its_own_or_the_last_of_the_run(tmp_path, write_run):
-    last = dataclasses.replace(SEGMENTATION, name="last")
-    write_run(tmp_path, SEGMENTATION, last, REGISTRATION)
-    folder = RunFolder(tmp_path)
-
-    def weights_of(stage):
-        return predict.load_task_net(folder, stage, "segmentation").get_weights()[0]
-
-    def chosen(stage):
-        return predict.segmentation_for(folder, stage).get_weights()[0]
-
-    np.testing.assert_array_equal(chosen(REGISTRATION.name), weights_of("last"))
-    np.testing.assert_array_equal(chosen(SEGMENTATION.name), weights_of(SEGMENTATION.name))
-    assert not np.array_equal(weights_of("last"), weights_of(SEGMENTATION.name))
 
 
 def test_an_anatomy_needs_steps_and_a_segmentation_network(tmp_path, write_run, made_up_dataset):

@@ -50,6 +50,7 @@ def test_names_as_they_are_written():
     assert figures.spoken("deepatlas_templates") == "DeepAtlas with templates"
     assert figures.spoken("registration_weak_instance (t1 to t2)") == "registration weak, refined (t1 to t2)"
     assert figures.spoken("semi_deepatlas_anatomy") == "semi DeepAtlas, refined with anatomy"
+    assert figures.spoken("deepatlas_anatomy_templates") == "DeepAtlas, refined with anatomy and templates"
     assert figures.spoken("deepatlas_flips") == "DeepAtlas with flips"
     assert figures.spoken("semi_deepatlas") == "semi DeepAtlas"
 

@@ -93,6 +93,7 @@ def test_method_order():
         "deepatlas",
         "b (t1 to t2)",
         "deepatlas_anatomy",
+        "deepatlas_anatomy_templates",
         "identity",
         "b_instance (t1 to t2)",
         "registration_weak",
@@ -108,6 +109,7 @@ def test_method_order():
         "b_flips",
         "deepatlas",
         "deepatlas_anatomy",
+        "deepatlas_anatomy_templates",
     ]
 
 
