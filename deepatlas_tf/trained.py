@@ -161,7 +161,7 @@ class Run:
             SettingError: atlases or templates without ``anatomy``, or that without ``instance_steps``.
             DataError: if a scan cannot be used, the model is one of slices, or there is no such network.
         """
-        check_guided((*atlases, *templates), anatomy)
+        check_guided((*atlases, *templates), instance_steps, anatomy)
         check_of_volumes(self.path, self.model.grid)
         with _files_of(moving, self.channel_names) as (paths, name):
             source, scans = read_volume(paths, self.channel_names, name), name

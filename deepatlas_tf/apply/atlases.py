@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepatlas_tf.apply.files import stem
+from deepatlas_tf.apply.files import check_scan, stem
 from deepatlas_tf.apply.foreground import Region
 from deepatlas_tf.apply.given_scans import channel_files, find_scans
 from deepatlas_tf.apply.grids import anatomy, check_window, cropped, mirrored, network_transform
@@ -15,7 +15,7 @@ from deepatlas_tf.runs.atlases import Atlas, with_templates
 from deepatlas_tf.runs.ensemble import Ensemble
 from deepatlas_tf.runs.flips import check_flips, with_flips
 from deepatlas_tf.runs.model import ExportedModel, Grid, TrainedModel
-from deepatlas_tf.runs.predict import Segmenter
+from deepatlas_tf.runs.predict import Segmenter, check_refinement
 from deepatlas_tf.scans import checks, nifti
 from deepatlas_tf.scans.channels import read_channels, to_network
 from deepatlas_tf.scans.grid import GridTransform
@@ -31,6 +31,19 @@ class Voters(NamedTuple):
 
     def __bool__(self) -> bool:
         return bool(self.atlases or self.templates)
+
+
+class VoterFiles(NamedTuple):
+    """atlases: the files of each scan, one for each channel, and its label map. templates: the files of each scan."""
+
+    atlases: Sequence[tuple[tuple[Path, ...], Path]]
+    templates: Sequence[tuple[Path, ...]]
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files."""
+        labelled = [path for images, label in self.atlases for path in (*images, label)]
+        return [*labelled, *(path for images in self.templates for path in images)]
 
 
 class Functions(NamedTuple):
@@ -92,24 +105,30 @@ def check_refined(voters: Collection, instance_steps: int) -> None:
         )
 
 
-def check_guided(voters: Collection, anatomy: bool) -> None:
-    """SettingError where there are atlases or templates, but no anatomy to vote for in a registration."""
+def check_guided(voters: Collection, instance_steps: int, anatomy: bool) -> None:
+    """SettingError where a registration has atlases or templates, but no anatomy to vote for, or no step for that."""
+    check_refinement(instance_steps, anatomy)
     if voters and not anatomy:
         raise SettingError(
             "--atlas and --template vote for the anatomies that are aligned: add --anatomy --instance-steps 100"
         )
 
 
-def read_voters(
-    atlases: Sequence[tuple[Path, Path]], templates: Sequence[Path], grid: Grid, mirror: bool = False
-) -> Voters:
-    """Atlases from (image, label map) and templates from files, folders or CSVs, as :func:`read_atlas` does."""
-    found = []
-    for image, label in atlases:
-        files = channel_files(image, grid.channel_names)
-        found.append(read_atlas(files, label, grid, stem(files[0]), mirror))
-    scans = find_scans(templates, grid.channel_names)
-    return Voters(found, [read_template(scan.paths, grid, stem(scan.paths[0]), mirror) for scan in scans])
+def find_voters(atlases: Sequence[tuple[Path, Path]], templates: Sequence[Path], channels: Sequence[str]) -> VoterFiles:
+    """The files of atlases, (image, label map), and of templates, which are files, folders of them or CSVs.
+
+    Raises DataError for a file that is not there or not one of NIfTI, or other channels than the model takes.
+    """
+    labelled = [(channel_files(image, channels), check_scan(label)) for image, label in atlases]
+    return VoterFiles(labelled, [scan.paths for scan in find_scans(templates, channels)])
+
+
+def read_voters(files: VoterFiles, grid: Grid, mirror: bool = False) -> Voters:
+    """Atlases and templates from their files, see :func:`read_atlas` and :func:`read_template`."""
+    return Voters(
+        [read_atlas(images, label, grid, stem(images[0]), mirror) for images, label in files.atlases],
+        [read_template(images, grid, stem(images[0]), mirror) for images in files.templates],
+    )
 
 
 def read_atlas(images: Sequence[Path], label: Path, grid: Grid, subject: str, mirror: bool = False) -> Atlas:

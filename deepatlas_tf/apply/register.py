@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepatlas_tf.apply.atlases import Functions, check_guided, read_voters
+from deepatlas_tf.apply.atlases import Functions, VoterFiles, check_guided, find_voters, read_voters
 from deepatlas_tf.apply.fields import Field, invert, jacobian, warp_labels, warp_volume, write_field
 from deepatlas_tf.apply.files import check_outputs, check_scan, header_of, save, stem, writing_together
 from deepatlas_tf.apply.given_scans import channel_files, warped_names
@@ -180,11 +180,13 @@ def register_files(
         DataError: a file, the model or the output cannot be used, or a result is not finite.
     """
     options = options or RegistrationOptions()
-    check_guided((*options.atlases, *options.templates), options.anatomy)
+    check_guided((*options.atlases, *options.templates), options.instance_steps, options.anatomy)
     opened = open_model(model)
     channels = opened.grid.channel_names
     files = channel_files(moving, channels), channel_files(fixed, channels)
-    inputs = [*files[0], *files[1], *([check_scan(options.moving_labels)] if options.moving_labels else [])]
+    voters = find_voters(options.atlases, options.templates, channels)
+    moving_labels = [check_scan(options.moving_labels)] if options.moving_labels else []
+    inputs = [*files[0], *files[1], *moving_labels, *voters.paths]
     extra = {LABELS: options.moving_labels is not None, TRANSFORM: options.format == "itk"}
     names = [*warped_names(channels), FIELD, INVERSE, JACOBIAN, *(name for name, wanted in extra.items() if wanted)]
     check_outputs([output / name for name in names], options.overwrite, inputs)
@@ -196,7 +198,7 @@ def register_files(
     note_on_sides(opened, options.mirror)
     for path in inputs:
         detail(f"reading {path}")
-    function = _registrar(opened, options, f"{files[0][0]} on {files[1][0]}")
+    function = _registrar(opened, options, voters, f"{files[0][0]} on {files[1][0]}")
     source, target = (read_volume(paths, channels, stem(paths[0])) for paths in files)
     labels = _read_labels(options.moving_labels, files[0][0], source) if options.moving_labels else None
     alignment = _affine(source, target, opened.grid) if options.affine else None
@@ -210,9 +212,11 @@ def register_files(
     return found
 
 
-def _registrar(opened: TrainedModel | ExportedModel | Ensemble, options: RegistrationOptions, scans: str) -> Registrar:
+def _registrar(
+    opened: TrainedModel | ExportedModel | Ensemble, options: RegistrationOptions, files: VoterFiles, scans: str
+) -> Registrar:
     """The function of the model, with the atlases where they are asked for; ``scans`` are what messages are about."""
-    voters = read_voters(options.atlases, options.templates, opened.grid, options.mirror)
+    voters = read_voters(files, opened.grid, options.mirror)
     segment = Functions.of_model(opened).guiding(options.stage, voters, options.instance_steps, opened.grid, scans)
     return opened.registrar(options.stage, options.instance_steps, options.anatomy, segment)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from deepatlas_tf.apply.atlases import Functions, check_refined, read_voters
+from deepatlas_tf.apply.atlases import Functions, VoterFiles, check_refined, find_voters, read_voters
 from deepatlas_tf.apply.components import keep_largest
-from deepatlas_tf.apply.files import check_outputs, check_scan, header_of, save, stem, writing
+from deepatlas_tf.apply.files import check_outputs, header_of, save, stem, writing
 from deepatlas_tf.apply.foreground import Region
-from deepatlas_tf.apply.given_scans import GivenScan, channel_files, find_scans
+from deepatlas_tf.apply.given_scans import GivenScan, find_scans
 from deepatlas_tf.apply.grids import anatomy, check_window, cropped, mirrored, network_transform
 from deepatlas_tf.messages import detail, progress, say
 from deepatlas_tf.runs.ensemble import Ensemble
@@ -119,14 +119,13 @@ def segment_files(
     opened = open_model(model)
     channels = opened.grid.channel_names
     scans = find_scans(paths, channels)
-    voters = [path for image, label in options.atlases for path in (*channel_files(image, channels), check_scan(label))]
-    voters += [path for scan in find_scans(options.templates, channels) for path in scan.paths]
+    voters = find_voters(options.atlases, options.templates, channels)
     results, volumes = [output / scan.name for scan in scans], output / "volumes.csv"
     extra = [_probabilities_path(result) for result in results] if options.probabilities else []
-    inputs = [*(path for scan in scans for path in scan.paths), *voters]
+    inputs = [*(path for scan in scans for path in scan.paths), *voters.paths]
     check_outputs([*results, *extra, volumes, output / "labels.csv"], options.overwrite, inputs)
     stage = segmentation_stage(opened, options.stage, with_atlases=bool(options.voters))
-    function, grid, names = _segmenter(opened, options, stage), opened.grid_of(stage), opened.grid.class_names
+    function, grid, names = _segmenter(opened, options, stage, voters), opened.grid_of(stage), opened.grid.class_names
     note_on_sides(opened, options.mirror)
     _write_table(output / "labels.csv", ["label", "name"], zip(opened.grid.written_numbers, names, strict=True))
     rows: list[list[str]] = []
@@ -162,10 +161,10 @@ def segmentation_stage(
 
 
 def _segmenter(
-    opened: TrainedModel | ExportedModel | Ensemble, options: SegmentationOptions, stage: str | None
+    opened: TrainedModel | ExportedModel | Ensemble, options: SegmentationOptions, stage: str | None, files: VoterFiles
 ) -> Segmenter:
     """The function of the model, with flips and with the atlases where they are asked for."""
-    voters = read_voters(options.atlases, options.templates, opened.grid, options.mirror)
+    voters = read_voters(files, opened.grid, options.mirror)
     functions = Functions.of_model(opened)
     if options.flips:
         functions = functions.with_flips(opened.grid, opened.about)

@@ -191,6 +191,33 @@ def test_trials_of_templates():
     assert "better masks of the validation subjects ({:.3f} in place of {:.3f})".format(*masks) in section
 
 
+def test_trials_of_registrations_by_voted_anatomies():
+    """The table by weights, and the numbers beside it."""
+    section = section_of("## Registering by anatomies that are voted for")
+    with open(RESULTS / "templates" / "registration.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    dice = {
+        (row["networks"], row["anatomies"], row["weight"]): float(row["dice"] or row["validation_dice"]) for row in rows
+    }
+    cells = cells_of(section)
+    for anatomies, *shown in cells:
+        found = [dice.get(("baselines", anatomies, weight)) for weight in ("0.2", "0.5", "1", "3")]
+        assert shown == ["-" if value is None else f"{value:.3f}" for value in found]
+    assert len(cells) == 6
+    plain = [dice["baselines", name, weight] for name, weight in (("one pass", ""), ("none", "0"))]
+    assert "One pass of the baseline has {:.3f}, refined by the images alone it has {:.3f}".format(*plain) in section
+    joint = [dice[("deepatlas", *key)] for key in (("one pass", ""), ("none", "0"), ("network", "0.2"))]
+    voted = [dice["deepatlas", "eight templates", weight] for weight in ("0.1", "0.2", "0.5", "1")]
+    said = "one pass {:.3f}, images {:.3f}, the network's anatomy {:.3f} (weight 0.2), that of eight templates "
+    assert (said + "{:.3f}, {:.3f}, {:.3f} and {:.3f}").format(*joint, *voted) in section
+    with open(RESULTS / "anatomy_step" / "trials.csv", encoding="utf-8") as file:
+        steps = [row for row in csv.DictReader(file) if row["data"] == "brains, fold 0"]
+    first, last = (float(steps[index]["validation_dice"]) for index in (0, -1))
+    assert f"end at {last:.3f} from {first:.3f}" in section
+    losses = [float(steps[index]["anatomy_loss"]) for index in (1, -1)]
+    assert "falls from {:.3f} to {:.3f} only".format(*losses) in section
+
+
 def test_what_is_said_beside_the_learning_rates():
     """Of runs that were kept."""
     section = section_of("## Learning rates and steps\n")
