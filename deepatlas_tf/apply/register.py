@@ -178,6 +178,7 @@ def register_files(
 
     Raises:
         DataError: a file, the model or the output cannot be used, or a result is not finite.
+        SettingError: an anatomy without steps, or atlases and templates without an anatomy to vote for.
     """
     options = options or RegistrationOptions()
     check_guided((*options.atlases, *options.templates), options.instance_steps, options.anatomy)

@@ -72,7 +72,7 @@ def test_what_cannot_vote_is_one_line(run_folder, files, tmp_path, write_nifti, 
         (files["fixed"], ("--anatomy", *atlas), "--anatomy is a part of the refinement for each pair"),
         (files["fixed"], (*refined, "--template", tmp_path / "nowhere.nii.gz"), "there is no file"),
         (files["fixed"], (*refined, "--template", large), "large.nii.gz, which is to vote: it takes"),
-        (large, (*refined, *atlas), "large.nii.gz"),
+        (large, (*refined, *atlas), "large.nii.gz: it takes 48 x 24 x 24 voxels"),
     ]
     for fixed, options, message in cases:
         code = register(files["moving"], fixed, "--model", run_folder, *options, "-o", tmp_path / "out")

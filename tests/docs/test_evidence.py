@@ -69,7 +69,7 @@ def test_sentences_about_the_brains(monkeypatch):
         evidence.over_runs(dice[name]) for name in ("deepatlas_anatomy_templates", "registration_unsupervised")
     )
     pairs = f"{sum(ours[case] > theirs[case] for case in ours)} of {len(ours)} pairs"
-    assert f"makes it {voted} over the unsupervised network, in {pairs}" in text
+    assert f"gains {voted} on the unsupervised network, better in {pairs}" in text
     assert f"but {voted} refined by an anatomy that is voted for" in page
     assert f"segmentation gains {line} in {better} of {n} subjects" in PAGE.read_text("utf-8")
     images, anatomy, voted = (
@@ -209,6 +209,13 @@ def test_trials_of_registrations_by_voted_anatomies():
     dice = {
         (row["networks"], row["anatomies"], row["weight"]): float(row["dice"] or row["validation_dice"]) for row in rows
     }
+    stages = kept("brains_1_deepatlas_fold0", "training.json")["validation"]
+    best = [max(row["val_segmentation_dice"] for row in stages[name]) for name in (BASELINE, "deepatlas")]
+    assert "{:.3f} for the baseline, {:.3f} after the joint stage".format(*best) in section
+    with open(RESULTS / "templates" / "trials.csv", encoding="utf-8") as file:
+        (again,) = (row for row in csv.DictReader(file) if row["network"] == "segmentation_baseline, trained again")
+    said = "The first validation subject is segmented with {first_subject}, the other one with {second_subject}."
+    assert said.format(**again) in section.replace("\n ", "")
     cells = cells_of(section)
     for anatomies, *shown in cells:
         found = [dice.get(("baselines", anatomies, weight)) for weight in ("0.2", "0.5", "1", "3")]
