@@ -2,9 +2,12 @@
 
 import csv
 
+import numpy as np
 import pytest
 
+from deepatlas_tf.evaluation.compare import means_of_rows
 from deepatlas_tf.experiments import hippocampus
+from deepatlas_tf.runs.files import read_rows
 from tests.docs.test_results import LOG, PAGE, README, RESULTS, ROOT, kept, mean, table_after
 
 BASELINE, HALF, SEED_0 = "segmentation_baseline", "hippocampus_5_deepatlas_half", "hippocampus_5_deepatlas_seed0"
@@ -227,6 +230,11 @@ def test_trials_of_registrations_by_voted_anatomies():
     voted = [dice["deepatlas", "eight templates", weight] for weight in ("0.1", "0.2", "0.5", "1")]
     said = "one pass {:.3f}, images {:.3f}, the network's anatomy {:.3f} (weight 0.2), that of eight templates "
     assert (said + "{:.3f}, {:.3f}, {:.3f} and {:.3f}").format(*joint, *voted) in section
+    found = means_of_rows(read_rows(RESULTS / "templates" / "validation.csv"), "dice")
+    kinds = ("", "_instance", "_anatomy", "_anatomy_atlases", "_anatomy_templates")
+    by_command = [np.mean(list(found[f"deepatlas{kind}"].values())) for kind in kinds]
+    said = "{:.3f} in one pass, {:.3f} by the images, {:.3f} by the network's anatomy, {:.3f} and {:.3f} by one that"
+    assert said.format(*by_command) in section
     with open(RESULTS / "anatomy_step" / "trials.csv", encoding="utf-8") as file:
         steps = [row for row in csv.DictReader(file) if row["data"] == "brains, fold 0"]
     first, last = (float(steps[index]["validation_dice"]) for index in (0, -1))
