@@ -6,16 +6,19 @@ BIN := $(VENV)/bin
 DOCS := .venv-docs/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: demo test test-fast lint docs clean
+.PHONY: demo test test-fast test-long lint docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m deepatlas_tf.train --workdir runs/demo
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
 
 test-fast: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not long" $(PYTEST_ARGS)
+
+test-long: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-test
 	$(BIN)/python -m ruff check .

@@ -86,7 +86,10 @@ TABLES = {
         ],
     ),
     "A20": ("hippocampus, 20 labels", [Run("hippocampus_20_deepatlas", (*HIPPOCAMPUS, "20"), refined=())]),
-    "A150": ("hippocampus, all labels", [Run("hippocampus_150_deepatlas", (*HIPPOCAMPUS, "150"), templates=0, refined=())]),
+    "A150": (
+        "hippocampus, all labels",
+        [Run("hippocampus_150_deepatlas", (*HIPPOCAMPUS, "150"), templates=0, refined=())],
+    ),
     "B": (
         "brains at 3.3 mm, 1 label, four folds: each subject is tested once",
         [

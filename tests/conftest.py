@@ -1,5 +1,6 @@
 """Small NIfTI files for the tests that read scans, the folder of real scans, and the order of the files of tests."""
 
+import collections
 import os
 from pathlib import Path
 
@@ -11,9 +12,10 @@ ROOT = Path(__file__).parents[1]
 
 
 def pytest_collection_modifyitems(items):
-    """Files with slow tests come first, so that at the end no process waits for another one's."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Files with many slow tests come first, so that at the end no process waits for another one's."""
+    marked = (item for item in items if item.get_closest_marker("slow") or item.get_closest_marker("long"))
+    slow = collections.Counter(item.path for item in marked)
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture

@@ -118,6 +118,7 @@ def size_violations(module: str, source: str) -> list[str]:
     return violations
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", [import_violations, size_violations])
 def test_every_file_keeps_the_rules(check):
     files = python_files()

@@ -25,7 +25,7 @@ def _rows(path):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_network_is_trained_on_scans_of_the_decathlon(write_scans, tmp_path, capsys):
     """Small random scans, through TFDS, as a user would call it. Every stage on NIfTI scans: notebooks."""
     scans = write_scans(tmp_path / "Task04_Hippocampus", [f"hippocampus_{i:03d}" for i in range(12)])
@@ -38,6 +38,7 @@ def test_a_network_is_trained_on_scans_of_the_decathlon(write_scans, tmp_path, c
     assert {row["class"] for row in rows} == {"anterior", "posterior"}
 
 
+@pytest.mark.long
 def test_one_method_alone(tmp_path, data):
     arguments = ["train", "--tiny", "--method", "segmentation", "--data-dir", str(data), *PHANTOM_2D]
     assert main([*arguments, "--workdir", str(tmp_path / "work")]) == 0
@@ -45,6 +46,7 @@ def test_one_method_alone(tmp_path, data):
     assert not (tmp_path / "work" / "figures" / "registration.png").exists()
 
 
+@pytest.mark.slow
 def test_missing_knees_say_what_to_get(tmp_path):
     """In a process of its own: its status and its text."""
     command = [sys.executable, "-m", "deepatlas_tf.train", "--dataset", "oai_knee"]

@@ -38,7 +38,7 @@ def trained(tmp_path_factory):
     return folder / "run", folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_each_scan_is_tested_once_by_networks_that_have_not_seen_it(trained):
     run, _ = trained
     tested = []
@@ -52,7 +52,7 @@ def test_each_scan_is_tested_once_by_networks_that_have_not_seen_it(trained):
     assert sorted(path.name for path in run.iterdir()) == ["data", "fold_0", "fold_1", "folds.json"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_table_has_the_mean_of_the_folds(trained):
     run, _ = trained
     means = []
@@ -64,7 +64,7 @@ def test_the_table_has_the_mean_of_the_folds(trained):
     assert found["sd"] == pytest.approx(statistics.stdev(means))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_its_networks_are_one_model(trained, tmp_path, capsys):
     run, folder = trained
     image = np.random.default_rng(1).random((16, 16, 16, 1), np.float32)
@@ -78,7 +78,7 @@ def test_its_networks_are_one_model(trained, tmp_path, capsys):
     assert "is a cross-validation: give the folder of one of its folds" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_from_python_it_is_that_of_the_command(trained, capsys):
     """The same call finds the folds of the command trained: its settings and data are the same."""
     run, folder = trained
@@ -89,7 +89,7 @@ def test_from_python_it_is_that_of_the_command(trained, capsys):
     np.testing.assert_array_equal(image, np.asarray(Run(run).segment(folder / "s0.nii.gz").dataobj))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("options", "message"),
     [

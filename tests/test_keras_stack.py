@@ -112,6 +112,7 @@ def test_versions():
     assert all(isinstance(version, str) and version for version in versions.values())
 
 
+@pytest.mark.slow
 def test_tensorflow_imported_after_the_package_has_keras_2():
     code = "import deepatlas_tf, tensorflow; import deepatlas_tf.keras_stack as s; print(s.keras.Model.__module__)"
     environment = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
@@ -119,6 +120,7 @@ def test_tensorflow_imported_after_the_package_has_keras_2():
     assert ".engine." in result.stdout, result.stderr  # a module of Keras 2 that Keras 3 does not have
 
 
+@pytest.mark.slow
 def test_scikit_learn_is_there_for_who_asks():
     """It is not imported with the package; neurite's function that needs it, and everybody's own import, work."""
     code = """

@@ -44,6 +44,7 @@ def requirements(wheel, python, extra=""):
     return {r.name: r for r in found if r.marker is None or r.marker.evaluate(environment)}
 
 
+@pytest.mark.slow
 def test_every_file_of_the_package_is_in_the_wheel(wheel):
     expected = set()
     for folder, prefix in (("deepatlas_tf", "deepatlas_tf"), ("datasets", "deepatlas_tf/datasets")):

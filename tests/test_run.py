@@ -35,6 +35,7 @@ def _rows(work, task):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.long
 def test_registration_without_labels(tmp_path, capsys):
     arguments = ["train", "--tiny", "--labels", "0", "--method", "voxelmorph", *SLICES]
     assert main([*arguments, "--data-dir", str(tmp_path / "data"), "--workdir", str(tmp_path / "work")]) == 0
@@ -54,7 +55,7 @@ def test_nothing_begins_where_every_stage_needs_labels(tmp_path, capsys):
     assert not (tmp_path / "work").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_data_without_a_single_label(tmp_path, capsys, monkeypatch):
     """The fields alone are measured, and drawn."""
     monkeypatch.setattr(run, "load_dataset", lambda *a, **k: keep_labels(load_dataset(*a, **k), lambda *_: False))
@@ -75,7 +76,7 @@ def test_data_without_a_single_label(tmp_path, capsys, monkeypatch):
     assert figures == {"training_curves", "registration", "warped_grid", "jacobian"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_domains_of_which_one_has_no_label(tmp_path, capsys, monkeypatch):
     """The setting of seg_guided: the second domain has no label map, in validation and test neither."""
     domains, work = {}, tmp_path / "work"

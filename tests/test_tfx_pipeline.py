@@ -50,6 +50,7 @@ def test_the_pipeline_trains_on_a_tiny_phantom_and_pushes_the_model(tmp_path):
     assert open_model(run).grid.class_names == dataset.class_names
 
 
+@pytest.mark.slow
 def test_imported_records_are_those_of_the_data_set_in_another_order(tmp_path):
     dataset = load_dataset("phantom_knee", data_dir=tmp_path, shape=(16, 16), spacing=(8, 8), n_subjects=12)
     (stored,) = Path(dataset.builder.data_dir).glob("*-train.tfrecord*")

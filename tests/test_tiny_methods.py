@@ -38,7 +38,7 @@ def test_every_method_is_a_stage_of_what_is_trained():
     assert set(recipe_names()) - set(TRAINED) == {"deepatlas_paper", "one_shot", "voxelmorph"}  # of the same methods
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_semi_deepatlas(tmp_path, capsys):
     command = ["train", "--tiny", "--method", "semi_deepatlas", "--set", "data.shape=(16, 16, 16)"]
     command += ["--set", "data.spacing=(7.5, 9, 7.5)", "--data-dir", str(tmp_path / "data")]

@@ -116,6 +116,7 @@ def test_share_in_the_table(efficiency):
     assert lines[3].endswith("| 25 % |")
 
 
+@pytest.mark.long
 def test_tiny_run(efficiency, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["efficiency.py", "share", "--tiny", "--rounds", "1"])
     monkeypatch.setattr(efficiency, "write_json", None)  # nothing is to be written

@@ -195,7 +195,7 @@ def test_a_peak_is_for_a_precision(gpu, tmp_path):
 # ---------------------------------------------------------------------------------------------------- the programs
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_was_exported(gpu, folder):
     about = gpu.given.Folder(folder).about()
     weights = gpu.given.Folder(folder).weights()
@@ -211,7 +211,7 @@ def test_what_was_exported(gpu, folder):
         assert (case["convolution_flop"] > 0) == (not case["program"].startswith("warp"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_compiled_programs_equal_the_normal_step(gpu, folder, tmp_path):
     """With the operations for a GPU, by TensorFlow's own XLA on the CPU: without JAX."""
     path = gpu.given.Folder(folder)
@@ -223,14 +223,14 @@ def test_the_compiled_programs_equal_the_normal_step(gpu, folder, tmp_path):
             assert max(shares) < 1e-4, case["file"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_half_precision_rounds(gpu, folder):
     path = gpu.given.Folder(folder)
     one, other = (np.load(path.expected(case))["u"] for case in path.about()["cases"] if case["program"] == "register")
     assert 1e-4 < np.abs(one - other).max() < 0.1 * np.abs(one).max()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_jax_gives_what_tensorflow_gives(folder, tmp_path):
     python = python_with("jax", ".venv-gpu")
     command = ("-m", "benchmarks.gpu.run", folder, "-o", tmp_path, "--check", "--repeats", "1")
@@ -246,7 +246,7 @@ def test_jax_gives_what_tensorflow_gives(folder, tmp_path):
     assert "| segmentation turn | 8x12x16 | bfloat16 |" in run(python, "-m", "benchmarks.gpu.table", tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_monai_runs_beside_it(folder, tmp_path):
     python = python_with("monai", ".venv-peers")
     run(python, "-m", "benchmarks.gpu.monai_side", folder, "-o", tmp_path, "--repeats", "1")

@@ -173,6 +173,7 @@ def predict(out, trained):
     finish(trained, {"segmentation": 1.5, "registration": 0.25}, "predict")
 
 
+@pytest.mark.slow
 def test_predictions_are_measured_as_by_hand(out, tmp_path, monkeypatch, capsys):
     for peer, minutes in (("monai", 2.0), ("nnunet", 4.0), ("nnunet", 2.0)):
         finish(out.given.trained(peer, minutes), 60 * minutes)

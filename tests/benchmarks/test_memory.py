@@ -45,6 +45,7 @@ def test_of_two_branches_the_larger_one_counts_with_what_it_keeps_for_the_gradie
     assert 3 <= peak(memory, gradient) <= 7
 
 
+@pytest.mark.long
 def test_tiny_run_prints_a_row_for_each_turn(memory, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["memory.py", "--tiny"])
     monkeypatch.setattr(memory, "write_json", None)  # nothing is to be written

@@ -43,7 +43,7 @@ def test_each_way_has_its_setting_in_a_process_of_its_own(onednn, monkeypatch):
     assert given == [("1", True), ("0", True)] and rows[0]["ratio"] == 1.0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_turn_is_measured(onednn, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["onednn.py", "--here", "--size", "8", "--steps", "1"])
     onednn.main()

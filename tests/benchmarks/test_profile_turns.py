@@ -128,6 +128,7 @@ def test_functions_in_branches_of_a_choice(profile_turns):
     assert functions == {profile_turns.in_branches(name): "double"}
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not tf.__version__.startswith("2.15."), reason="later versions name XLA's programs otherwise")
 def test_tiny_run_gives_the_whole_table(profile_turns, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["profile_turns.py", "--tiny"])

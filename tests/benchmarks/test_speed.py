@@ -105,6 +105,7 @@ def test_results_that_differ_stop_the_row():
             agreement(answers(theirs))
 
 
+@pytest.mark.long
 def test_sides_take_turns_in_processes_of_their_own(stub):
     with Side(OURS, sys.executable) as first, Side("MONAI", sys.executable) as second:
         found = compare_seconds({OURS: first, "MONAI": second}, case(), repeats=3)
@@ -155,6 +156,7 @@ def prepared(module, one, weights=None):
     return {"values": dict(task.values), "differs": dict(task.differs)}, dict(task.weights)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("row", ["warp", "local_ncc", "voxelmorph"])
 def test_voxelmorph_as_shipped_computes_the_same(row):
     one = ROWS[row](True)[-1]

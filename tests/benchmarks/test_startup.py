@@ -29,6 +29,7 @@ def test_median_of_the_repeats_without_the_first_run(startup, monkeypatch):
     assert "| **all** | **14.0** |" in startup.table(result)
 
 
+@pytest.mark.long
 def test_tiny_run_passes_every_part(startup, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["startup.py", "--tiny"])
     monkeypatch.setattr(startup, "RESULTS", None)  # nothing is to be written

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from scan_grid import read_channels as read_for_serving  # noqa: E402
 from scan_grid import to_batch, to_model_grid  # noqa: E402
 
-pytestmark = pytest.mark.slow  # networks are saved, loaded and exported
+pytestmark = pytest.mark.long  # networks are saved, loaded and exported
 SHAPE, SPACING = (24, 24, 24), (2.0, 2.5, 2.0)
 
 

@@ -15,7 +15,7 @@ from deepatlas_tf.ops.warp import warp
 from deepatlas_tf.runs.model import TrainedModel, open_model
 from deepatlas_tf.scans.intensity import rescale
 
-pytestmark = pytest.mark.slow  # an export takes ten seconds
+pytestmark = pytest.mark.long  # an export takes ten seconds
 RELOAD = """
 import sys
 import numpy as np

@@ -50,6 +50,7 @@ def test_the_mean_by_hand():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_mirrored_scan_has_the_mirror_image(run_folder):
     model = TrainedModel(run_folder)
     both = with_flips(model.segmenter(), model.grid.class_names)
@@ -58,6 +59,7 @@ def test_a_mirrored_scan_has_the_mirror_image(run_folder):
     assert np.abs(both(image) - model.segmenter()(image)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_segment_and_run(run_folder, scans, tmp_path):
     out = tmp_path / "out"
     call = ["segment", str(scans["training"]), str(scans["flipped"]), "--model", str(run_folder), "-o", str(out), "-q"]
@@ -71,6 +73,7 @@ def test_segment_and_run(run_folder, scans, tmp_path):
     np.testing.assert_array_equal(np.asarray(found.dataobj), labels_of(out / "flipped.nii.gz"))
 
 
+@pytest.mark.long
 def test_evaluate(run_folder, cohort, monkeypatch):
     monkeypatch.setattr(of_run, "dataset_of_run", lambda *args, **kwargs: cohort)
     assert main(["evaluate", str(run_folder), "--flips", "-q"]) == 0

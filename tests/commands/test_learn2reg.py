@@ -49,6 +49,7 @@ def evaluate(run_folder, cohort, monkeypatch, tmp_path):
     return lambda *options: main([*call, *map(str, options)])
 
 
+@pytest.mark.long
 def test_a_field_for_each_pair_on_the_grid_of_its_fixed_scan(evaluate, cohort, tmp_path, capsys):
     train = cohort.subjects["train"]
     number = {subject: f"{int(subject[-3:]):04}" for subject in train}

@@ -30,6 +30,7 @@ def values(path):
     return np.asarray(nib.load(path).dataobj)
 
 
+@pytest.mark.slow
 def test_a_left_scan_is_segmented_as_its_mirror_image(run_folder, scans, left, tmp_path, capsys):
     for scan, options in ((scans["oblique"], []), (left["oblique"], ["--mirror"])):
         out = tmp_path / f"out{len(options)}"
@@ -42,6 +43,7 @@ def test_a_left_scan_is_segmented_as_its_mirror_image(run_folder, scans, left, t
     assert "--mirror" not in capsys.readouterr().out  # nothing was mirrored in training
 
 
+@pytest.mark.slow
 def test_left_scans_are_registered_as_their_mirror_images(run_folder, scans, left, tmp_path):
     for out, pair, options in (("right", scans, []), ("left", left, ["--mirror", "-q"])):
         arguments = ["register", str(pair["flipped"]), str(pair["oblique"]), "--model", str(run_folder)]

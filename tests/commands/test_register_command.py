@@ -50,11 +50,11 @@ def far_away(scans, write_nifti):
     image, turned = nib.load(scans["flipped"]), np.eye(4)
     turned[:3, :3] = Rotation.from_euler("z", 20, degrees=True).as_matrix()
     turned[0, 3] = 150
-    scans["far_away"] = write_nifti(
-        scans["flipped"].with_name("far.nii"), values(scans["flipped"]), turned @ image.affine
-    )
+    path = scans["flipped"].with_name("far.nii")
+    scans["far_away"] = write_nifti(path, values(scans["flipped"]), turned @ image.affine)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("far_away")
 @pytest.mark.parametrize(
     ("fixed", "options"),
@@ -132,6 +132,7 @@ def with_border(path, name, mode, write_nifti):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["constant", "edge"])
 def test_a_border_of_either_scan_changes_nothing(mode, run_folder, scans, tmp_path, write_nifti):
     """Inside of the plain scan the field is the same; beyond, its border is continued."""
@@ -154,6 +155,7 @@ def with_forms(path, name, qform, sform, codes):
     return path.parent / f"{name}.nii.gz"
 
 
+@pytest.mark.long
 def test_results_lie_at_one_place_for_every_program(run_folder, scans, tmp_path, capsys):
     """A sform in a template's space and a qform in the scanner's; no form at all; and only a qform."""
     affine, turned = nib.load(scans["flipped"]).affine, np.eye(4)
@@ -195,14 +197,13 @@ def test_all_files_are_written_or_none(run_folder, scans, tmp_path, monkeypatch,
     assert "No space left" in capsys.readouterr().err and not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.slow
 def test_what_cannot_be_registered_is_refused_before_anything_is_written(
     run_folder, scans, tmp_path, write_nifti, capsys, monkeypatch
 ):
     volume = values(scans["flipped"]).astype(np.float32)
-    spoiled = volume.copy()
-    spoiled[5, 5, 5] = np.nan
     slice_ = write_nifti(tmp_path / "slice.nii.gz", volume[:, :, 9:10])
-    bad = write_nifti(tmp_path / "bad.nii.gz", spoiled)
+    bad = write_nifti(tmp_path / "bad.nii.gz", np.where(volume == volume[5, 5, 5], np.nan, volume))
     far = write_nifti(tmp_path / "far.nii.gz", volume, np.diag([1e38, 1e38, 1e38, 1]))
     for pair, hint in (
         ((slice_, scans["permuted"]), "slice.nii.gz"),
@@ -214,7 +215,7 @@ def test_what_cannot_be_registered_is_refused_before_anything_is_written(
         assert run("register", *pair, "--model", run_folder, "-o", tmp_path / "out", "-q") == 1
         error = capsys.readouterr().err.strip()
         assert hint in error and error.startswith("error: ") and "\n" not in error
-        assert not list((tmp_path / "out").iterdir())
+        assert not any((tmp_path / "out").iterdir())
 
 
 def test_a_result_that_is_not_finite_is_not_written(run_folder, scans, tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ def files(tmp_path, write_nifti):
     return {**found, "label": write_nifti(tmp_path / "label.nii.gz", label, AFFINE)}
 
 
-@pytest.mark.slow  # it compiles four refinements
+@pytest.mark.long  # it compiles four refinements
 def test_the_anatomies_that_are_aligned_are_voted_for(run_folder, files, tmp_path):
     opened = model.open_model(run_folder)
     moving, fixed, template, image = (rescale(values(path))[..., None] for path in list(files.values())[:4])
@@ -62,6 +62,7 @@ def test_the_anatomies_that_are_aligned_are_voted_for(run_folder, files, tmp_pat
     np.testing.assert_allclose(np.asarray(again.field.dataobj)[..., 0, :], found, atol=1e-5)
 
 
+@pytest.mark.long
 def test_what_cannot_vote_is_one_line(run_folder, files, tmp_path, write_nifti, capsys):
     large = write_nifti(tmp_path / "large.nii.gz", np.tile(values(files["fixed"]), (2, 1, 1)), AFFINE)
     refined = ("--instance-steps", STEPS, "--anatomy")

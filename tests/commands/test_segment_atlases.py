@@ -62,6 +62,7 @@ def by_hand(run, scan, atlases, **settings):
     return fused(rescale(values(scan))[..., None]).argmax(axis=-1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("steps", [0, 2])
 def test_atlases_vote_with_the_network(steps, run_folder, scans, atlases, tmp_path):
     expected = by_hand(run_folder, scans["training"], atlases, instance_steps=steps)
@@ -78,6 +79,7 @@ def test_atlases_vote_with_the_network(steps, run_folder, scans, atlases, tmp_pa
         np.testing.assert_array_equal(np.asarray(again.dataobj), found)
 
 
+@pytest.mark.long
 def test_an_atlas_stored_otherwise_is_the_same(run_folder, scans, atlases, tmp_path, write_nifti):
     """With axes flipped and exchanged, a border, and the numbers of the label files of training."""
     to_old = np.array([[0, 1, 0, 0], [0, 0, -1, 23], [1, 0, 0, 0], [0, 0, 0, 1]])  # new voxel -> old voxel
@@ -114,6 +116,7 @@ def test_ignored_voxels_of_an_atlas(atlases, write_nifti):
     np.testing.assert_array_equal(found.label, np.where(volume == 9, 3, volume))
 
 
+@pytest.mark.long
 def test_an_export_and_a_cross_validation_take_atlases(run_folder, exported, scans, atlases, tmp_path, capsys):
     for fold in ("fold_0", "fold_1"):
         (tmp_path / fold).symlink_to(run_folder)
@@ -126,6 +129,7 @@ def test_an_export_and_a_cross_validation_take_atlases(run_folder, exported, sca
     assert segment(*call) == 2 and "an exported model has no loss" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_left_atlases_are_mirrored_with_the_scans(run_folder, scans, atlases, tmp_path, write_nifti):
     mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
 
@@ -140,6 +144,7 @@ def test_left_atlases_are_mirrored_with_the_scans(run_folder, scans, atlases, tm
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_a_scan_that_is_too_large_is_refused_and_the_others_are_done(
     run_folder, scans, atlases, tmp_path, write_nifti, capsys
 ):
@@ -165,6 +170,7 @@ def test_steps_without_an_atlas_are_refused(run_folder, scans, tmp_path, capsys)
         da.Run(run_folder).segment(scans["training"], instance_steps=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "status", "hint"),
     [
@@ -204,6 +210,7 @@ def test_a_result_never_replaces_an_atlas(run_folder, scans, atlases, capsys):
     assert segment(scans["training"], *call) == 1 and "is an input" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_slices_have_atlases_too(tmp_path, write_nifti):
     """An atlas that is the slice itself but for one voxel: its label map is right, and nothing has to be moved."""
     keras.utils.set_random_seed(0)

@@ -27,6 +27,7 @@ def segment(*arguments):
     return main(["segment", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_on_the_grid_of_training_it_is_what_evaluation_measures(run_folder, scans, tmp_path):
     assert segment(scans["training"], "--model", run_folder, "-o", tmp_path / "out", "-q") == 0
     net = load_net(net_path(run_folder, "deepatlas", "segmentation"))
@@ -35,6 +36,7 @@ def test_on_the_grid_of_training_it_is_what_evaluation_measures(run_folder, scan
     assert len(np.unique(expected)) == 3 and (found != expected).mean() < 1e-3  # two ways to the same float32
 
 
+@pytest.mark.slow
 def test_each_label_map_lies_on_its_scan(run_folder, scans, tmp_path, capsys):
     out = tmp_path / "out"
     assert segment(*scans.values(), "--model", run_folder, "--probabilities", "-o", out) == 0
@@ -56,6 +58,7 @@ def test_each_label_map_lies_on_its_scan(run_folder, scans, tmp_path, capsys):
         np.testing.assert_array_equal(values.argmax(axis=-1), labels_of(out / scan.name))
 
 
+@pytest.mark.slow
 def test_the_same_scan_stored_otherwise_gets_the_same_labels(run_folder, scans, tmp_path, write_nifti):
     image = nib.load(scans["flipped"])
     volume = np.asarray(image.dataobj)[:, ::-1].transpose(2, 0, 1)
@@ -66,6 +69,7 @@ def test_the_same_scan_stored_otherwise_gets_the_same_labels(run_folder, scans, 
     np.testing.assert_array_equal(two, one[:, ::-1].transpose(2, 0, 1))
 
 
+@pytest.mark.slow
 def test_volumes_are_millilitres(run_folder, scans, tmp_path):
     out = tmp_path / "out"
     assert segment(scans["oblique"].parent, "--model", run_folder, "-o", out, "-q") == 0
@@ -80,6 +84,7 @@ def test_volumes_are_millilitres(run_folder, scans, tmp_path):
     assert (out / "labels.csv").read_text() == "label,name\n0,background\n1,femur\n2,tibia\n"
 
 
+@pytest.mark.slow
 def test_label_maps_have_the_numbers_of_the_training_files(run_folder, scans, tmp_path):
     """Where the run recorded them; one of an earlier version gives 1, 2, ... Volumes and probabilities are the same."""
     run = tmp_path / "run"
@@ -98,6 +103,7 @@ def test_label_maps_have_the_numbers_of_the_training_files(run_folder, scans, tm
     np.testing.assert_array_equal(found.argmax(axis=-1), before)
 
 
+@pytest.mark.slow
 def test_each_class_keeps_its_largest_component_on_demand(run_folder, scans, tmp_path):
     """The untrained network labels many places; volumes are of the label map that is written."""
     for name, option in (("all", []), ("largest", ["--keep-largest"])):
@@ -110,6 +116,7 @@ def test_each_class_keeps_its_largest_component_on_demand(run_folder, scans, tmp
     assert float(row["femur_ml"]) == pytest.approx((largest == 1).sum() * voxel, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_large_scan_in_windows_is_labelled_whole(run_folder, tmp_path, write_nifti):
     volume = np.random.default_rng(0).random((70, 30, 24)).astype(np.float32)
     scan = write_nifti(tmp_path / "scans" / "long.nii.gz", volume, np.diag([2, 2.5, 2, 1.0]))
@@ -120,6 +127,7 @@ def test_a_large_scan_in_windows_is_labelled_whole(run_folder, tmp_path, write_n
     assert len(np.unique(values[..., 0])) > 1000  # not only the background's 1 of what was left out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["training", "oblique"])
 @pytest.mark.parametrize("mode", ["constant", "edge"])
 def test_a_border_changes_nothing(name, mode, run_folder, scans, tmp_path, write_nifti):
@@ -148,6 +156,7 @@ def test_a_bad_scan_does_not_stop_the_others(run_folder, scans, tmp_path, capsys
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1e-38, 1e-3, 300.0])
 def test_a_scan_with_impossible_voxels_does_not_stop_the_others(size, run_folder, scans, tmp_path, capsys):
     image = nib.load(scans["flipped"])
@@ -177,6 +186,7 @@ def test_a_fault_of_a_library_is_named_and_does_not_stop_the_others(run_folder, 
     assert "oblique.nii.gz: MemoryError" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_nothing_is_overwritten_unless_asked(run_folder, scans, tmp_path, capsys):
     arguments = (scans["training"], "--model", run_folder, "-o", tmp_path / "out", "-q")
     assert segment(*arguments) == 0

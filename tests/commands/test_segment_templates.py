@@ -33,6 +33,7 @@ def templates(tmp_path, write_nifti):
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("with_an_atlas", [False, True])
 def test_templates_vote_with_the_network_and_the_atlases(
     with_an_atlas, run_folder, scans, templates, tmp_path, write_nifti

@@ -28,6 +28,7 @@ def in_memory(scans):
     return load
 
 
+@pytest.mark.slow
 def test_a_label_map_is_that_of_the_command(run_folder, scans, in_memory, tmp_path):
     assert main(["segment", str(scans["oblique"]), "--model", str(run_folder), "-o", str(tmp_path / "out"), "-q"]) == 0
     written = nib.load(tmp_path / "out" / scans["oblique"].name)
@@ -40,6 +41,7 @@ def test_a_label_map_is_that_of_the_command(run_folder, scans, in_memory, tmp_pa
         assert found.get_data_dtype() == written.get_data_dtype()
 
 
+@pytest.mark.slow
 def test_a_registration_is_that_of_the_command(run_folder, scans, in_memory, tmp_path):
     moving, fixed, out = str(scans["flipped"]), str(scans["permuted"]), tmp_path / "out"
     assert main(["register", moving, fixed, "--model", str(run_folder), "-o", str(out), "-q"]) == 0
@@ -51,12 +53,14 @@ def test_a_registration_is_that_of_the_command(run_folder, scans, in_memory, tmp
         assert found.shape == written.shape and found.header["intent_code"] == written.header["intent_code"]
 
 
+@pytest.mark.long
 def test_an_exported_model_is_opened_likewise(exported, scans, run_folder):
     one, other = (da.Run(path).segment(scans["training"]) for path in (exported, run_folder))
     # two programs round differently where two classes are as likely
     assert np.mean(values(one) != values(other)) < 1e-3 < np.mean(values(one) > 0)
 
 
+@pytest.mark.slow
 def test_networks_are_loaded_once(run_folder, scans, monkeypatch):
     run, loaded = da.Run(run_folder), []
     load = run.model.net
@@ -66,6 +70,7 @@ def test_networks_are_loaded_once(run_folder, scans, monkeypatch):
     assert len(loaded) == 1
 
 
+@pytest.mark.slow
 def test_a_slice_keeps_its_place(tmp_path):
     """Of a model of slices: one in the middle of a volume, from a file and from memory, as the command writes it."""
     keras.utils.set_random_seed(0)
@@ -104,7 +109,7 @@ def test_bad_images_are_named(run_folder, tmp_path):
         da.Run(tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_training_and_going_on(tmp_path, capsys):
     """Synthetic slices, in the tiny form; the second call finds everything trained."""
     call = {"dataset": "phantom_knee", "method": "segmentation", "tiny": True, "workdir": tmp_path / "run"}

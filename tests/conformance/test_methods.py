@@ -62,12 +62,8 @@ def build(name, shape):
         learning_rates=dict.fromkeys(turns, 3e-3),
     )
     keras.utils.set_random_seed(0)
-    method = build_method(
-        stage,
-        NETWORKS,
-        SimpleNamespace(shape=shape, class_names=CLASSES, partial_labels=True, channel_names=("image",)),
-        None,
-    )
+    data = SimpleNamespace(shape=shape, class_names=CLASSES, partial_labels=True, channel_names=("image",))
+    method = build_method(stage, NETWORKS, data, None)
     if "registration" in method.nets:  # which begins at the identity, where a label could not be felt
         for layer in method.nets["registration"].submodules:  # it may be in a network within
             if layer.name == "flow":
@@ -208,6 +204,7 @@ def test_labels_of_weight_0_have_no_influence(trained):
     assert any(not np.allclose(changed[name], terms[name], rtol=1e-3) for name in terms), "labels are not used"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", method_names())
 def test_compiled_training_in_2d_does_the_same(name):
     trained = train(name, "2D", eager=False)
@@ -270,6 +267,7 @@ def test_nets_are_saved_and_exported(trained, tmp_path):
         np.testing.assert_allclose(exported.serve(inputs if len(inputs) > 1 else inputs[0]), expected, atol=1e-5)
 
 
+@pytest.mark.long
 def test_replicas_agree(trained):
     """Two replicas with one example each do what one does with both: from the first weights again, by plain descent."""
     devices = [device.name for device in tf.config.list_logical_devices("CPU")]

@@ -83,6 +83,7 @@ def overlap(records):
     return np.mean([dice(a, b, 3) for a, b in zip(found, found[1:], strict=False)])
 
 
+@pytest.mark.slow
 def test_records_lie_in_the_space_of_the_reference(aligned, scans, tmp_path):
     plain = load_dataset("nifti", data_dir=tmp_path, manual_dir=scans, **GRID)
     assert plain.alignment == "none" and plain.reference is None
@@ -134,6 +135,7 @@ def run(aligned, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_where_it_would_be_without_alignment(run):
     rows = (run / "evaluation" / "registration.csv").read_text().splitlines()
     columns, found = rows[0].split(","), {}
@@ -146,6 +148,7 @@ def test_a_run_is_measured_where_it_would_be_without_alignment(run):
     assert abs(registered - np.mean(found["alignment"])) < 0.02  # untrained: hardly more than the alignment
 
 
+@pytest.mark.slow
 def test_atlases_are_aligned_as_the_scans_are(run, aligned, scans):
     """With an untrained segmentation network, and a registration that hardly moves: the alignment alone tells much."""
     means = evaluate(run, aligned, "test", at=AtTestTime(atlases=2)).summary
@@ -180,6 +183,7 @@ def nifti_of(path):
     return Nifti(np.asarray(image.dataobj, np.float32), image.affine)
 
 
+@pytest.mark.long
 def test_an_export_carries_the_reference(run, scans, tmp_path, capsys):
     assert main(["export", str(run), "-o", str(tmp_path / "exported"), "-q"]) == 0
     exported = open_model(tmp_path / "exported")

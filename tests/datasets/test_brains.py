@@ -5,6 +5,7 @@ from deepatlas_tf.datasets.brains.brains_dataset_builder import Builder
 from deepatlas_tf.keras_stack import tfds
 
 
+@pytest.mark.slow
 class Brains(tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks; its default grids are too large for a test."""
 

@@ -16,6 +16,7 @@ def no_data_left(folder):
     return not [path for path in folder.rglob("*") if path.name == "dataset_info.json" or "tfrecord" in path.name]
 
 
+@pytest.mark.slow
 def test_the_check_for_left_data_finds_some(tmp_path, write_scans):
     load("hippocampus", tmp_path, write_scans(tmp_path / "scans", IDS))
     assert not no_data_left(tmp_path / "tfds")

@@ -36,6 +36,7 @@ def test_splits_that_are_given_need_no_validation_and_no_test_subjects(tmp_path,
     }
 
 
+@pytest.mark.long
 def test_two_label_maps_are_trained_on_and_nothing_is_measured(tmp_path, own_scans, capsys):
     """The networks are those of the last epoch; what cannot be measured is said in one line before training."""
     path, work = own_scans(n=4, shape=(14, 13), unlabelled=(1, 3)), tmp_path / "work"
@@ -63,6 +64,7 @@ def test_two_label_maps_are_trained_on_and_nothing_is_measured(tmp_path, own_sca
     assert {3, 7} & set(np.unique(nib.load(out / "s0.nii.gz").dataobj))
 
 
+@pytest.mark.slow
 def test_one_scan_trains_a_segmentation_network(tmp_path, own_scans, capsys):
     path, work = own_scans(n=1, shape=(14, 13)), tmp_path / "work"
     arguments = ["train", "--dataset", "nifti", "--data-dir", str(path), "--workdir", str(work), "--tiny"]
@@ -73,6 +75,7 @@ def test_one_scan_trains_a_segmentation_network(tmp_path, own_scans, capsys):
     assert "one training subject, and registration_unsupervised" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_one_test_subject_has_no_pair_which_is_said(tmp_path, own_scans, capsys):
     path, work = own_scans(n=4, shape=(14, 13)), tmp_path / "work"
     arguments = ["train", "--dataset", "nifti", "--data-dir", str(path), "--workdir", str(work), "--tiny"]

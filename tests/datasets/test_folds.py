@@ -43,6 +43,7 @@ def test_fold_0_is_as_prepared(load):
     assert fold_of(whole, 0) is whole and whole.read_from == {}
 
 
+@pytest.mark.slow
 def test_records_are_those_of_the_subjects(load):
     images = {
         s["subject"]: s["image"] for split in IDS and ("train", "validation", "test") for s in _read(load(0), split)
@@ -71,6 +72,7 @@ def test_no_such_fold(load, fold):
         load(fold)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_folds", [2, 3, 5, 8])
 def test_so_many_folds_as_asked_for(load, n_folds):
     folds = [load(fold, folds=n_folds) for fold in range(n_folds)]

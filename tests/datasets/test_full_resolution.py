@@ -38,6 +38,7 @@ def scans(request, tmp_path, write_nifti):
     return dataset, tmp_path / "run" / "full_resolution", arrays, listed
 
 
+@pytest.mark.slow
 def test_the_records_are_the_scans(scans):
     """Against NumPy: the voxels of a scan of the median size, turned to RAS, in the middle of the grid."""
     dataset, place, arrays, listed = scans
@@ -65,6 +66,7 @@ def test_the_records_are_the_scans(scans):
     assert again.builder.data_dir == fine.builder.data_dir
 
 
+@pytest.mark.slow
 def test_a_spacing_that_is_named(scans):
     dataset = scans[0]
     n_axes = len(dataset.shape)

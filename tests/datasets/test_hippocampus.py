@@ -107,6 +107,7 @@ def test_partial_download_is_refused_and_the_next_one_taken(tmp_path, published,
     assert {split: len(ids) for split, ids in load(tmp_path).subjects.items()} == SPLITS
 
 
+@pytest.mark.slow
 class Unpacked(tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks, with the scans in the manual folder."""
 

@@ -117,7 +117,7 @@ def test_a_csv(tmp_path, own_scans):
     assert all(set(np.unique(label)) == {0, 1, 2} for label in labels.values())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_trained_and_measured_on_the_command_line(tmp_path, folder, capsys):
     """The table of a run is that of its label maps in the known voxels."""
     work, path = tmp_path / "work", folder((16, 16), n=8)

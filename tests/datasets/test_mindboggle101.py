@@ -217,6 +217,7 @@ def test_bad_files_give_one_line_and_leave_nothing(tmp_path, copy, spoil):
     assert not [path for path in (tmp_path / "tfds").rglob("*") if "tfrecord" in path.name]
 
 
+@pytest.mark.slow
 class Mindboggle101(tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks, in both spaces; the default grids are too large for a test."""
 

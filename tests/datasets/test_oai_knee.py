@@ -198,6 +198,7 @@ def test_nothing_there(tmp_path):
         load(tmp_path, tmp_path)
 
 
+@pytest.mark.slow
 class OaizibCm(tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks on the NIfTI layout, in both variants; its default grids are too large for a test."""
 

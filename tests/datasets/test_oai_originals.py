@@ -154,6 +154,7 @@ def test_originals_have_no_five_structures(tmp_path, original):
         load(tmp_path, original, "oai_knee/five_structures")
 
 
+@pytest.mark.slow
 class OaiOriginals(tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks; its default grids are too large for a test."""
 

@@ -169,6 +169,7 @@ def test_both_archives_side_by_side(tmp_path, copy):
     assert subjects[0] == subjects[1]
 
 
+@pytest.mark.slow
 def test_scan_without_label_map(tmp_path, copy):
     (copy / dummy.SUBJECTS[3] / "aligned_seg35.nii.gz").unlink()
     data = load(tmp_path, copy)
@@ -216,6 +217,7 @@ def test_bad_files_give_one_line_and_leave_nothing(tmp_path, copy, spoil, varian
     assert not [path for path in (tmp_path / "tfds").rglob("*") if "tfrecord" in path.name]
 
 
+@pytest.mark.slow
 class Oasis(tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks on volumes and slices; the default grids are too large for a test."""
 

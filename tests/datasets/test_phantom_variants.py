@@ -32,6 +32,7 @@ def records(data):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "grid", "contrasts"),
     [
@@ -76,6 +77,7 @@ def test_the_other_contrast_of_a_subject_is_in_the_other_variant(load):
         assert same == (record["domain"] == b"t2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", [SLICE | {"n_subjects": 20}, VOLUME | {"n_subjects": 20}], ids=["2D", "3D"])
 def test_partial_labels_are_missing_where_it_says_and_only_in_training(load, grid):
     whole, partial = load("phantom_knee", grid), load("phantom_knee/partial", grid)
@@ -119,6 +121,7 @@ def test_the_prepared_brains_say_that_they_are_synthetic(load):
     assert dataclasses.asdict(data.builder.builder_config)["variant"] == "t1"
 
 
+@pytest.mark.slow
 class PhantomBrain(tfds.testing.DatasetBuilderTestCase):
     """TFDS's own checks; the default grids are too large for a test."""
 
@@ -128,6 +131,7 @@ class PhantomBrain(tfds.testing.DatasetBuilderTestCase):
     EXAMPLE_DIR = Path(__file__).parent  # nothing is read
 
 
+@pytest.mark.slow
 class PhantomKnee(tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = KneeBuilder
     SPLITS = {"train": 8, "validation": 2, "test": 2}

@@ -57,6 +57,7 @@ def raising(error):
     return staticmethod(trouble)
 
 
+@pytest.mark.slow
 def test_built_once_and_read_again(tmp_path, monkeypatch, capsys):
     first = prepare(Random, CONFIG, tmp_path / "data")
     assert is_prepared(first.data_dir) and set(images(first)) == set("abcd")
@@ -68,6 +69,7 @@ def test_built_once_and_read_again(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "data" / "downloads").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "words"),
     [
@@ -146,6 +148,7 @@ def test_files_cannot_grow(tmp_path):
     assert everything_in(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_two_at_once_end_with_one_copy(tmp_path, monkeypatch):
     """While the first reads its last subject, a second one builds all; the first then finds its place taken."""
     built = []
@@ -177,6 +180,7 @@ prepare(test_prepare.Random, test_prepare.CONFIG, test_prepare.pathlib.Path({dat
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_preparation_left_is_removed(tmp_path):
     """A process that is killed has no time to clean up; the next preparation of the data set does it."""
     data = tmp_path / "data"

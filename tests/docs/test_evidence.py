@@ -14,6 +14,7 @@ BASELINE, HALF, SEED_0 = "segmentation_baseline", "hippocampus_5_deepatlas_half"
 POOREST, SEEING = "brains_1_deepatlas_fold3", "brains_1_deepatlas_anatomy-fold1"
 
 
+@pytest.mark.slow
 def test_evidence_is_what_the_script_prints(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import evidence

@@ -90,6 +90,7 @@ def threshold(image):
     return (image[..., 0] > 0.6).astype(np.int32)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("shape", "spacing"), [((64, 48), (2.0, 2.5)), ((32, 40, 32), (3.3, 3.3, 3.3))], ids=["2D", "3D"]
 )
@@ -112,6 +113,7 @@ def test_a_run_is_drawn(tmp_path, shape, spacing):
         assert height > 300 and width > 600
 
 
+@pytest.mark.slow
 def test_what_was_not_trained_is_not_drawn(tmp_path):
     (tmp_path / "experiment.json").write_text(
         json.dumps({"experiment": {"data": DATA, "stages": [{"name": "not_started", **STAGE}]}})
@@ -132,6 +134,7 @@ def test_one_subject_has_no_pairs(tmp_path):
     assert [path.stem for path in draw(tmp_path, evaluation, dataset)] == ["training_curves"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_second", [0, 3])
 def test_subjects_sorted_by_domain(tmp_path, n_second, monkeypatch):
     """Three of the first domain come first; of the second there may be none, and then the first one is shown."""
@@ -157,6 +160,7 @@ def test_subjects_sorted_by_domain(tmp_path, n_second, monkeypatch):
     assert list(shown["warped_grid"][3]) == (["registration_mi", "seg_guided"] if n_second else ["registration_a"])
 
 
+@pytest.mark.slow
 def test_a_registration_without_labels_has_no_boxes(tmp_path):
     made_up_run(tmp_path)
     dataset = made_up_dataset((32, 24), (2.0, 2.0))

@@ -67,6 +67,7 @@ def fused_dice(sample, atlases, segment, register):
     return dice(both.argmax(axis=-1), sample["label"], len(CLASS_NAMES))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("split", "steps"), [("test", 0), ("train", 0), ("test", 2)])
 def test_each_segmentation_is_measured_with_atlases_too(split, steps, finished, dataset):
     """By the stage's own registration, or the last one; in training no subject is its own atlas."""
@@ -89,6 +90,7 @@ def test_each_segmentation_is_measured_with_atlases_too(split, steps, finished, 
     assert f"{JOINT.name}_atlases,knee" in (folder / "evaluation" / "segmentation.csv").read_text()
 
 
+@pytest.mark.slow
 def test_the_only_atlas_is_segmented_by_the_network_alone(finished, dataset):
     rows = evaluate(finished(JOINT), dataset, "train", at=AtTestTime(atlases=1)).segmentation_rows
     found = {}
@@ -102,6 +104,7 @@ def test_the_only_atlas_is_segmented_by_the_network_alone(finished, dataset):
     assert same == {"knee0": True, "knee1": False, "knee2": False, "knee3": False}
 
 
+@pytest.mark.slow
 def test_the_command_measures_and_draws_with_atlases(finished, dataset, monkeypatch, capsys):
     monkeypatch.setattr(run, "dataset_of_run", lambda *args: dataset)
     folder = finished(JOINT)
@@ -112,6 +115,7 @@ def test_the_command_measures_and_draws_with_atlases(finished, dataset, monkeypa
     assert capsys.readouterr().err == "error: --atlases takes a number of scans, not -1\n"
 
 
+@pytest.mark.slow
 def test_the_registration_beside_a_segmentation(finished):
     folder = RunFolder(finished(SEGMENTATION, JOINT, REGISTRATION, LABEL_MAPS))
     assert registration_beside(folder, JOINT.name) == JOINT.name
@@ -119,6 +123,7 @@ def test_the_registration_beside_a_segmentation(finished):
         assert registration_beside(folder, stage.name) == REGISTRATION.name
 
 
+@pytest.mark.slow
 def test_without_the_option_there_are_no_atlases(finished, dataset):
     summary = evaluate(finished(JOINT), dataset).summary
     assert set(summary) == {"identity", JOINT.name}
@@ -156,6 +161,7 @@ def test_several_domains_are_refused(kind, finished, dataset):
         evaluate(finished(JOINT), dataset, at=AtTestTime(**{kind: 1}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_atlases", [0, 1])
 def test_each_segmentation_is_measured_with_templates_too(n_atlases, finished, dataset):
     """Those are training subjects whose label map was not used, in their order."""
@@ -187,6 +193,7 @@ def test_as_many_templates_as_there_are(n, message, finished, dataset):
         evaluate(finished(JOINT), dataset, at=AtTestTime(templates=n))
 
 
+@pytest.mark.long
 def test_registrations_are_refined_by_what_is_voted_for(finished, dataset, monkeypatch):
     """Atlases that know the anatomy of each scan correct a segmentation network that has learned nothing."""
     folder = finished(SEGMENTATION, REGISTRATION)
@@ -222,6 +229,7 @@ def test_the_last_segmentations_are_remembered():
     assert [image.max() for image in asked] == [1, 2, 3, 1]
 
 
+@pytest.mark.slow
 def test_the_segmentation_beside_a_registration(finished):
     """A stage that only took its segmentation network over is guided by the stage that trained it, which has votes."""
     taken_over = dataclasses.replace(

@@ -16,6 +16,7 @@ WEIGHTS = {"registration": {"similarity": 1.0, "smoothness": 0.1}}
 REGISTRATION = Stage("registration_unsupervised", "voxelmorph", steps=1, weights=WEIGHTS)
 
 
+@pytest.mark.long
 def test_each_registration_is_measured_refined_too(tmp_path, write_run, made_up_dataset):
     write_run(tmp_path, SEGMENTATION, REGISTRATION)
     evaluation = evaluate(tmp_path, made_up_dataset(), at=AtTestTime(instance_steps=60))
@@ -37,6 +38,7 @@ def test_without_the_option_nothing_is_refined(tmp_path, write_run, made_up_data
     assert set(summary) == {"identity", "registration_unsupervised"}
 
 
+@pytest.mark.slow
 def test_anatomies_that_the_segmentation_network_predicts_are_aligned_too(
     tmp_path, write_run, made_up_dataset, monkeypatch
 ):

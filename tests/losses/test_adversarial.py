@@ -26,6 +26,7 @@ def test_losses_are_those_of_numpy(shape):
     )
 
 
+@pytest.mark.slow
 def test_the_best_discriminator_of_two_known_distributions():
     """For p(x) real and q(x) generated the optimum is D = p / (p + q) with the value 1/2 mean pq / (p + q) (Mao 2017).
 

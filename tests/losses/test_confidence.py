@@ -41,6 +41,7 @@ def test_alignment_confidence_by_hand(shape, channels):
         assert 0.01 < expected.mean() < 0.9
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gradients_are_those_of_the_definitions(shape):
     """Of the functions without the compiler."""

@@ -41,6 +41,7 @@ def by_numpy(p, q, known):
     return np.transpose(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "in_graph"), [(SHAPES[0], False), (SHAPES[1], True)])
 def test_the_losses_are_those_of_the_known_voxels(shape, in_graph):
     p, one = probabilities(shape), sample(shape, 2)
@@ -139,6 +140,7 @@ def anatomy_by_hand(one, p):
     return mix(one["label"], one["label_weight"], p).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "known_side", "in_graph"),
     [

@@ -46,6 +46,7 @@ def test_hard_bins_give_the_mutual_information_of_discrete_values():
     np.testing.assert_allclose(mutual_information(a, 1 - a, n_bins=4, sigma=0.1), -np.log(4), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_mutual_information_in_parts_is_that_of_the_definition(monkeypatch):
     """Also with a last part that is not full, for the value and its gradient."""
     a, b = (tf.constant(x) for x in images((11, 12)))

@@ -41,6 +41,7 @@ def with_gradient(logits, function):
 
 
 # eagerly every case; in a graph, where the case is a branch, one of each side
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("known", "weighted", "compiled"),
     [

@@ -71,6 +71,7 @@ def test_constant_images_and_patches_give_no_nan(name):
     assert all(np.all(np.isfinite(g)) for g in tape.gradient(values, [flat, image, patch]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shape"), [*((name, SHAPES[0]) for name in SIMILARITIES), *((n, SHAPES[1]) for n in ("ncc", "local_ncc"))]
 )
@@ -102,6 +103,7 @@ def test_unknown_similarities_and_settings_are_refused(name, settings, message):
         similarity_function(name, settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIMILARITIES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_channels_are_compared_one_by_one_and_summed_with_weights(name, shape):

@@ -62,6 +62,7 @@ def test_an_axis_that_is_too_short_for_a_difference_costs_nothing(shape, in_grap
     np.testing.assert_allclose(np.sum(gradient_of_u * u, axis=tuple(range(1, u.ndim))) / 2, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gradient_with_a_size_that_is_not_known(shape):
     u = tf.constant(field(shape))

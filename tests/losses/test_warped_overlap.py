@@ -26,6 +26,7 @@ def value_and_gradient(function, u):
     return value, tape.gradient(value, u)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_graph", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_value_and_gradient_are_those_of_the_definition(shape, in_graph):

@@ -47,6 +47,7 @@ def by_channel(warped, fixed):
     return sum(w * local_ncc(warped[..., k : k + 1], fixed[..., k : k + 1], 5) for k, w in enumerate(WEIGHTS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_similarity_of_a_registration_is_that_of_its_channels(shape):
     registration, segmentation = nets(shape)
@@ -60,6 +61,7 @@ def test_the_similarity_of_a_registration_is_that_of_its_channels(shape):
         np.testing.assert_allclose(terms(data)["similarity"], expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_levels_of_unisegreg(shape):
     keras.utils.set_random_seed(0)
@@ -75,6 +77,7 @@ def test_the_levels_of_unisegreg(shape):
     assert np.isfinite(method.segmentation_terms(data)["supervised"]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pairs", SEGMENTATION_PAIRS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_segmentation_turn_is_that_of_one_channel_where_the_other_is_not_looked_at(shape, pairs):

@@ -46,6 +46,7 @@ def variables_of(method):
     return [*method.nets["registration"].variables, *method.nets["segmentation"].variables, *optimizers, *means]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("turn", TURNS)
 @pytest.mark.parametrize(
     ("shape", "partial_labels"), [((10, 9), False), ((6, 7, 8), True)], ids=["2d-whole", "3d-partial"]

@@ -73,6 +73,7 @@ def traced(request):
     return method, graph_function(method.segmentation_terms), request.param
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_the_four_cases_of_the_paper(traced, case, by_numpy):
     """Xu & Niethammer 2019: the manual label where there is one, else the prediction; no term for two predictions."""
@@ -129,6 +130,7 @@ def _dice_of(p, y, c):
     return 1 - 2 * (p[..., c] * y[..., c]).sum() / (p[..., c].sum() + y[..., c].sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_gradient_of_the_segmentation_turn_follows_the_case(case):
     """With two labels, or none, the anatomy term teaches the segmentation network nothing."""
@@ -153,6 +155,7 @@ def one_by_one(request):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES)
 def test_one_image_after_the_other_gives_what_both_together_give(case, one_by_one):
     method, means_and_gradients = one_by_one
@@ -173,6 +176,7 @@ def test_turns_follow_the_paper_by_default():
     assert method.turn_at(20) == method.turn_at(41) == "segmentation"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("only", ["registration", "segmentation"])
 def test_semi_deepatlas_is_turns_of_one_kind(only):
     method = DeepAtlas(**nets((9, 10)), turns=(only,))
@@ -194,6 +198,7 @@ def _method(kind, shape):
     return Segmentation(made["segmentation"])
 
 
+@pytest.mark.slow
 def test_the_logged_loss_is_the_weighted_sum_of_its_terms():
     method = DeepAtlas(**nets((9, 10)), turns=("registration",))
     method.compile(weights={"registration": {"similarity": 2.0, "smoothness": 0.5, "anatomy": 3.0}})
@@ -206,6 +211,7 @@ def test_the_logged_loss_is_the_weighted_sum_of_its_terms():
     np.testing.assert_allclose(logs["registration/loss"], total, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_train_step_alone_follows_the_turns():
     method = DeepAtlas(**nets((9, 10)), turns=("segmentation", "registration"))
     method.compile()

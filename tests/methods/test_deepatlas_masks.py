@@ -52,6 +52,7 @@ def make_method(shape, **settings):
     return method
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_mask_is_the_anatomy_of_an_image_without_a_label(shape, compiled, by_numpy):
@@ -69,6 +70,7 @@ def test_the_mask_is_the_anatomy_of_an_image_without_a_label(shape, compiled, by
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pairs", ["paper", "aligned"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_images_without_a_label_are_learned_by_their_masks(shape, pairs, by_numpy):
@@ -108,6 +110,7 @@ def test_of_a_partial_label_map_the_mask_teaches_the_other_classes():
         assert value == pytest.approx((1 - 2 * (p * q).sum() / (p.sum() + q.sum())) / (N_CLASSES - 1), abs=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pairs", ["paper", "aligned", "weighted"])
 def test_training_lowers_the_loss_of_the_masks(pairs):
     pair = make_pair(SHAPES[0], 0)

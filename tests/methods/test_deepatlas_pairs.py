@@ -115,6 +115,7 @@ def segment(method, image):
         return method.nets["segmentation"](image[None].astype(np.float32)).numpy()[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "compiled"), [(SHAPES[0], True), (SHAPES[1], False)])
 def test_aligned_pairs_by_hand(shape, compiled):
     method, pair = make_method(shape, segmentation_pairs="aligned"), make_pair(shape)
@@ -157,6 +158,7 @@ def test_a_part_of_a_diffeomorphic_field_is_the_flow_of_a_part_of_the_velocity()
         np.testing.assert_allclose(anatomy[b], expected, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "compiled"), [(SHAPES[0], True), (SHAPES[1], False)])
 def test_weighted_pairs_by_hand(shape, compiled):
     method, pair = make_method(shape, segmentation_pairs="weighted"), make_pair(shape)
@@ -183,6 +185,7 @@ def test_weighted_pairs_by_hand(shape, compiled):
         np.testing.assert_allclose(found["anatomy_cross_entropy"][b], entropy, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "compiled"), [(SHAPES[0], True), (SHAPES[1], False)])
 def test_registration_confidence_by_hand(shape, compiled):
     method, pair = make_method(shape, registration_confidence=True), make_pair(shape)
@@ -206,6 +209,7 @@ def test_registration_confidence_by_hand(shape, compiled):
     assert found["anatomy"][0] < paper["anatomy"][0]
 
 
+@pytest.mark.slow
 def test_the_field_gets_no_gradient_from_the_confidence():
     """The slope of the term along a change of the field's bias, with the weights held, by a difference in NumPy."""
     shape, cases = (9, 10), [(NONE, FULL)]
@@ -232,6 +236,7 @@ def test_the_field_gets_no_gradient_from_the_confidence():
 VARIANTS = [{"segmentation_pairs": name, "registration_confidence": True} for name in SEGMENTATION_PAIRS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("settings", VARIANTS, ids=SEGMENTATION_PAIRS)
 def test_a_turn_changes_its_own_net_and_hidden_labels_count_nothing(shape, settings):
@@ -257,6 +262,7 @@ def _is_hidden(side):
     return unlabelled.reshape(-1, *[1] * (side["label"].ndim - 1)) & (side["label"] == 0)
 
 
+@pytest.mark.long
 def test_two_replicas_agree_with_one():
     """Each takes its part of what is drawn for the whole batch."""
     pair = make_pair((9, 10), CASES[:2])

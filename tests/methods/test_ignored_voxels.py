@@ -107,6 +107,7 @@ def made(method):
     return method
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_supervised_terms(shape):
     one = sample(shape, 0)
@@ -137,6 +138,7 @@ def test_a_warped_label_map_teaches_nothing_where_it_is_ignored():
     assert np.all(found[:2] == 0) and np.abs(found[4:]).max(-1).min() > 0  # the field is shorter than two voxels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "pairs"), [(SHAPES["2D"], "paper"), (SHAPES["3D"], "weighted")])
 def test_anatomy_of_the_segmentation_turn(shape, pairs):
     """The fixed image learns from the warped label map of the moving one."""
@@ -145,6 +147,7 @@ def test_anatomy_of_the_segmentation_turn(shape, pairs):
     assert np.all(found[:2] == 0) and np.abs(found[4:]).max(-1).min() > 0  # the field is shorter than two voxels
 
 
+@pytest.mark.slow
 def test_aligned_pairs():
     shape = SHAPES["2D"]
     method = made(DeepAtlas(registration(shape), segmentation(shape), segmentation_pairs="aligned"))
@@ -152,6 +155,7 @@ def test_aligned_pairs():
     assert np.all(found[:2] == 0) and np.abs(found[4:]).max(-1).min() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "weights"), [(SHAPES["2D"], (1, 1)), (SHAPES["3D"], (1, 0)), (SHAPES["2D"], (0, 1))])
 def test_no_anatomy_term_pulls_where_a_label_map_is_ignored(shape, weights):
     data = pair(shape, weights)

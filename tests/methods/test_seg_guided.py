@@ -59,6 +59,7 @@ def dice(p, q):
     return (1 - 2 * (p * q).sum(axes) / (p.sum(axes) + q.sum(axes) + 1e-9))[:, 1:].mean(axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_terms_are_those_of_label_and_prediction_warped_by_scipy(shape):
     inner, (s_a, s_b) = moving_net(shape), (segmenter(shape, 1), segmenter(shape, 2))
@@ -86,6 +87,7 @@ def test_the_saved_network_takes_images_and_segments_them_itself():
     np.testing.assert_allclose(method.nets["registration"](images), inner(maps), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_segmentation_networks_stay_frozen():
     shape = (9, 10)
     inner, (s_a, s_b) = moving_net(shape), (segmenter(shape, 1), segmenter(shape, 2))
@@ -147,6 +149,7 @@ class Classes(keras.Model):
         return self.dense(image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_networks_that_are_no_functional_models(shape):
     pair, register, segment = make_pair(shape), Shift(), [Classes(), Classes()]

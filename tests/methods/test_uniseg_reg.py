@@ -82,6 +82,7 @@ def dice_loss(p, q):
     return np.mean(1 - 2 * (p * q).sum(axes)[1:] / (p.sum(axes) + q.sum(axes))[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimension", SHAPES)
 def test_registration_terms_are_means_over_the_levels(dimension):
     shape = SHAPES[dimension]
@@ -141,6 +142,7 @@ def test_an_emptied_voxel_has_no_influence():
     np.testing.assert_allclose(method.segmentation_terms(both)["supervised_cross_entropy"], log, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("soft", [True, False])
 def test_only_the_net_of_the_turn_changes(soft):
     shape = SHAPES["2D"]

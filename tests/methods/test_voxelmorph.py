@@ -60,6 +60,7 @@ SIMILARITIES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("shape", "diffeomorphic", "similarity"),
     [
@@ -139,6 +140,7 @@ def test_anatomy_is_the_dice_of_the_classes_labelled_on_both_sides():
     np.testing.assert_allclose(none_in_common["anatomy"], 0, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_weight_of_gradicon_makes_the_two_directions_consistent():
     """Ten steps without and with it: the composition of the two directions comes nearer to a translation."""
     pair = make_pair((9, 10))
@@ -154,6 +156,7 @@ def test_the_weight_of_gradicon_makes_the_two_directions_consistent():
     assert consistency[3.0] < 0.5 * consistency[0.0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("similarity", "shape"), [*((name, (24, 20)) for name in ALL_SIMILARITIES), ("mind_ssc", (14, 12, 13))]
 )

@@ -62,6 +62,7 @@ def shaken(net, stddev):
     return net
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NETS)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_it_begins_as_the_network_that_it_is_made_of(shape, kind):
@@ -75,6 +76,7 @@ def test_it_begins_as_the_network_that_it_is_made_of(shape, kind):
     np.testing.assert_allclose(made([moving, fixed]), u, atol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("shape", [(30, 25), (12, 18, 15)], ids=SHAPES)
 def test_the_field_is_that_of_the_formula(shape, compiled):
@@ -124,6 +126,7 @@ def full_grid(field, shape):
     return np.stack(along, -1)[None].astype(np.float32)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_it_learns_from_the_anatomy(shape):
     """A registration that finds nothing by itself, taught by predicted anatomies alone, aligns the true ones."""
@@ -148,6 +151,7 @@ def test_it_learns_from_the_anatomy(shape):
     assert after > before + 0.15
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("shape", "kind"), [(SHAPES["2D"], "cascade"), (SHAPES["3D"], "demons")])
 def test_saved_loaded_and_of_another_size(shape, kind, tmp_path):
     keras.utils.set_random_seed(0)
@@ -163,6 +167,7 @@ def test_saved_loaded_and_of_another_size(shape, kind, tmp_path):
     assert any_size(again)(wide).shape[1:-1] == wide[0].shape[1:-1]
 
 
+@pytest.mark.slow
 def test_another_segmentation_network_takes_the_place_of_the_first():
     keras.utils.set_random_seed(0)
     shape = SHAPES["2D"]
@@ -174,6 +179,7 @@ def test_another_segmentation_network_takes_the_place_of_the_first():
     assert np.abs(net([moving, fixed]) - other([moving, fixed])).max() > 0.01
 
 
+@pytest.mark.slow
 def test_a_segmentation_network_of_other_classes_begins_the_step_anew():
     keras.utils.set_random_seed(0)
     shape = SHAPES["2D"]

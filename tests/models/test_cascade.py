@@ -47,6 +47,7 @@ def test_a_field_is_upsampled_linearly_between_the_middles_of_the_pooled_voxels(
     np.testing.assert_allclose(found, factor * np.moveaxis(np.array(expected), 1, -1), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_steps_are_composed_as_scipy_composes_their_warps(shape):
     """Of a smooth image: warped once by the cascade's field it is as warped by one step after the other."""
@@ -64,6 +65,7 @@ def test_steps_are_composed_as_scipy_composes_their_warps(shape):
     np.testing.assert_allclose(scipy_warp(moving[0], u)[inside], scipy_warp(warped, second)[inside], atol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_any_size_and_known_size_give_the_same(shape):
     known, unknown = moving_net(shape), moving_net((None,) * len(shape))
@@ -73,6 +75,7 @@ def test_any_size_and_known_size_give_the_same(shape):
     np.testing.assert_allclose(unknown([image(shape), image(shape, 1)]), u, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_new_cascade_starts_at_the_identity():
     net = cascade_net((13, 18), *WIDTHS)
     assert float(tf.reduce_max(tf.abs(net([image((13, 18)), image((13, 18), 1)])))) < 0.01
@@ -84,6 +87,7 @@ def test_the_most_probable_class_is_one():
     np.testing.assert_array_equal(found, np.eye(4)[probabilities.argmax(-1)])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", SHAPES)
 def test_images_are_registered_by_the_label_maps_that_two_frozen_networks_predict(shape, tmp_path):
     segmenters = [light_unet(shape, 3, (4, 8)) for _ in range(2)]

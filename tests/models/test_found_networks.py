@@ -24,6 +24,7 @@ from deepatlas_tf.types import SettingError
 ALL = [(kind, name) for kind in KINDS for name in network_names(kind)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), ALL)
 @pytest.mark.parametrize("shape", [(12, 10), (8, 6, 7)])
 def test_every_network_is_what_its_kind_promises(kind, name, shape):
@@ -38,6 +39,7 @@ def test_every_network_is_what_its_kind_promises(kind, name, shape):
         assert net.output.shape[1:-1] == shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), [one for one in ALL if one[0] in ("registration", "segmentation")])
 @pytest.mark.parametrize("shape", [(12, 10), (8, 6, 7)])
 def test_images_may_have_several_channels(kind, name, shape):

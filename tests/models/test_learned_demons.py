@@ -68,6 +68,7 @@ def test_a_field_is_pooled_in_voxels_of_the_coarse_grid():
     np.testing.assert_allclose(PoolField()(field), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [3, 6])
 def test_before_it_has_learned_anything_it_finds_a_shift(shift):
     moving, fixed = shifted_textures(shift)
@@ -75,6 +76,7 @@ def test_before_it_has_learned_anything_it_finds_a_shift(shift):
     np.testing.assert_allclose(u.mean((0, 1, 2)), [0, -shift], atol=0.15 * shift)
 
 
+@pytest.mark.slow
 def test_brightness_does_not_count_and_contrast_hardly():
     moving, fixed = shifted_textures(3)
     net = learned_demons_net((32, 32))
@@ -83,6 +85,7 @@ def test_brightness_does_not_count_and_contrast_hardly():
     assert np.abs(stronger - same).mean() < 0.3 * np.abs(same).mean()
 
 
+@pytest.mark.long
 def test_it_learns():
     """Few steps that are too short at first: after some training the warped images are the fixed ones."""
     keras.utils.set_random_seed(0)
@@ -101,6 +104,7 @@ def test_it_learns():
     assert losses[-1] < 0.5 * losses[0], (losses[0], losses[-1])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", SHAPES)
 def test_any_size_gives_a_field_of_that_size_and_gradients_reach_all_weights(shape):
     net, pair = small_net(shape), [image(shape), image(shape, 1)]

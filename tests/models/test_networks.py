@@ -149,6 +149,7 @@ def test_a_crop_to_the_same_size_copies_nothing(shape):
     assert not [operation for operation in same.graph.get_operations() if "Slice" in operation.type]
 
 
+@pytest.mark.long
 def test_every_own_layer_is_known_to_keras_after_one_import():
     """In a process of its own, in which nothing else has imported the modules of the layers."""
     script = """

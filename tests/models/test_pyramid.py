@@ -52,6 +52,7 @@ def test_each_field_is_twice_the_coarser_one_and_a_residual(dimension):
     np.testing.assert_array_equal(u, fields[-1][(slice(None), *(slice(0, n) for n in shape))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimension", SHAPES)
 def test_it_begins_near_the_identity_and_is_reloaded(dimension, tmp_path):
     shape = SHAPES[dimension]

@@ -30,6 +30,7 @@ def output_and_gradients(net, inputs):
     return compute()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "shape"),
     [("segmentation", (10, 9)), ("segmentation", (9, 8, 7)), ("registration", (9, 8, 7)), ("diffeomorphic", (10, 9))],
@@ -46,6 +47,7 @@ def test_values_and_gradients_are_those_without_it(kind, shape):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["segmentation", "registration"])
 def test_it_is_saved_and_exported(kind, tmp_path):
     net = MAKERS[kind]((10, 9), True)

@@ -30,6 +30,7 @@ def values_and_gradients(net, inputs):
     return u, tape.gradient(u, watched, output_gradients=tf.sin(u))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("diffeomorphic", [False, True])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_registration_network_is_voxelmorphs(shape, diffeomorphic):

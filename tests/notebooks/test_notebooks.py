@@ -8,7 +8,6 @@ import re
 import sys
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 
@@ -29,76 +28,26 @@ NAMES = ("01_quickstart", "02_your_own_scans", "03_one_shot", "04_serving", "05_
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|tmp|root|home|opt|usr|var|mnt|private|Users)/")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """One for all, as in the saved ones: the fourth finds the run of the first."""
-    return tmp_path_factory.mktemp("notebooks")
-
-
-@pytest.fixture
-def executed(folder, request) -> list:
-    """The code cells, with outputs."""
-    notebook = execute(NOTEBOOKS / f"{request.param}.ipynb", folder, tiny=True)
-    cells = [cell for cell in notebook.cells if is_code(cell)]
-    assert failed_commands(cells) == []
-    return cells
-
-
-def notebook_of(name):
-    return pytest.mark.parametrize("executed", [name], indirect=True, ids=[name])
-
-
-def is_code(cell) -> bool:
-    return cell.cell_type == "code"
-
-
-def failed_commands(cells) -> list[str]:
-    """What commands said that failed, which does not stop a notebook."""
-    text = "".join(output.get("text", "") for cell in cells for output in cell.outputs)
-    return re.findall(r"^(?:error: |usage: |Traceback|.*Error: |.*not found).*", text, re.MULTILINE)
-
-
-def printed(cells, word) -> str:
-    """What the cell with ``word`` in its code printed."""
-    (cell,) = (cell for cell in cells if word in cell.source)
-    return "".join(output.text for output in cell.outputs if output.output_type == "stream")
-
-
-def shown(cells, kind) -> list:
-    """The outputs of a MIME type, in order."""
-    return [output.data[kind] for cell in cells for output in cell.outputs if kind in output.get("data", {})]
-
-
-def table(markdown: str) -> dict[str, list[str]]:
-    """First cell of each row below the heading -> the other cells."""
-    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in markdown.strip().splitlines()]
-    return {first: others for first, *others in rows[2:]}
-
-
-def sizes(pictures) -> list[tuple[int, int]]:
-    return [Image.open(io.BytesIO(base64.b64decode(png))).size for png in pictures]
-
-
-@pytest.mark.slow
-@notebook_of("01_quickstart")
+@pytest.mark.long
 def test_quickstart_trains_and_shows_tables_and_pictures(executed, folder):
+    cells = executed("01_quickstart")
     summary = json.loads((folder / "runs/quickstart/evaluation/summary.json").read_text())
-    methods, classes = (table(text) for text in shown(executed, "text/markdown"))
+    methods, classes = cells.tables()
     assert list(methods) == list(summary) and {"identity", "segmentation_baseline", "deepatlas"} <= set(methods)
     assert methods["deepatlas"][0] == f"{summary['deepatlas']['segmentation']['dice']['mean']:.3f}"
     assert list(classes) == ["femur", "tibia", "femoral_cartilage", "tibial_cartilage"]
-    assert len(shown(executed, "image/png")) == 4 and min(min(sizes(shown(executed, "image/png")))) > 100
-    lines = re.findall(r"^(.+?) +mean Dice (\d\.\d{3})$", printed(executed, "open_model(run)"), re.MULTILINE)
+    assert len(cells.shown("image/png")) == 4 and min(min(cells.sizes())) > 100
+    lines = re.findall(r"^(.+?) +mean Dice (\d\.\d{3})$", cells.printed("open_model(run)"), re.MULTILINE)
     assert [name for name, _ in lines] == ["not registered", "registered", "segmented"]
     assert all(0 < float(value) <= 1 for _, value in lines)
 
 
 @pytest.fixture(scope="module")
-def quickstart(folder) -> Path:
+def quickstart(folder, executed) -> Path:
     """The run that the first notebook leaves: the command of the README in its tiny form, on slices."""
     run = folder / "runs/quickstart"
     if not run.exists():
-        execute(NOTEBOOKS / "01_quickstart.ipynb", folder, tiny=True)
+        executed("01_quickstart")
     return run
 
 
@@ -107,7 +56,7 @@ def rows_of(path) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_leaves_what_is_promised(quickstart):
     for stage in STAGES:
         assert (quickstart / stage / "metrics.jsonl").read_text().count("\n") == 2
@@ -128,7 +77,7 @@ def test_a_run_leaves_what_is_promised(quickstart):
     assert all(row["moving"] != row["fixed"] for row in registration)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_summary_is_the_mean_of_the_rows(quickstart):
     summary = json.loads((quickstart / "evaluation" / "summary.json").read_text())
     rows = rows_of(quickstart / "evaluation" / "registration.csv")
@@ -139,7 +88,7 @@ def test_the_summary_is_the_mean_of_the_rows(quickstart):
     assert set(summary["deepatlas"]) == {"segmentation", "registration"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_evaluate_measures_again(quickstart, capsys):
     summary = quickstart / "evaluation" / "summary.json"
     before = json.loads(summary.read_text())
@@ -155,63 +104,23 @@ def test_evaluate_measures_again(quickstart, capsys):
     assert str(quickstart / "figures" / "registration.png") in printed
 
 
-@pytest.mark.slow
-@notebook_of("04_serving")
+@pytest.mark.long
 def test_served_model_gives_what_the_run_gives(executed, folder):
-    printout = printed(executed, "expected = ")
+    cells = executed("04_serving")
+    printout = cells.printed("expected = ")
     assert float(re.search(r"probability: (\S+)", printout)[1]) < 1e-5
     assert "labels that differ: 0 of 1024" in printout
     labels = np.load(folder / "labels.npy")
-    shares = re.findall(r"^(\w+) +([\d.]+)% of the voxels", printed(executed, "!python client.py"), re.MULTILINE)
+    shares = re.findall(r"^(\w+) +([\d.]+)% of the voxels", cells.printed("!python client.py"), re.MULTILINE)
     assert [f"{100 * np.mean(labels == index):.1f}" for index in range(5)] == [share for _, share in shares]
-    signatures = printed(executed, "structured_outputs")
+    signatures = cells.printed("structured_outputs")
     assert {"segment", "register", "segment_rescaled", "serving_default"} <= set(signatures.split("\n"))
-    (card,) = shown(executed, "text/markdown")
+    (card,) = cells.shown("text/markdown")
     assert card.startswith("# Model card: phantom_knee, version 1") and "synthetic" in card
-    assert "[deepatlas] already trained" in printed(executed, "!deepatlas train")
+    assert "[deepatlas] already trained" in cells.printed("!deepatlas train")
 
 
 @pytest.mark.slow
-@notebook_of("03_one_shot")
-def test_one_shot_compares_four_methods_with_one_label(executed, folder):
-    run = folder / "runs/one_shot"
-    assert json.loads((run / "experiment.json").read_text())["experiment"]["data"]["labels"] == 1
-    (methods,) = (table(text) for text in shown(executed, "text/markdown"))
-    stages = ["segmentation_baseline", "registration_unsupervised", "semi_deepatlas", "deepatlas"]
-    assert list(methods) == ["identity", *stages]
-    comparison = printed(executed, "!deepatlas compare")
-    for pair in ("segmentation_baseline - deepatlas", "semi_deepatlas - deepatlas", "identity - deepatlas"):
-        assert re.search(rf"^  {pair}: [+-]\d\.\d{{4}}  p \S+  q \S+  \(Wilcoxon, n = \d+\)", comparison, re.MULTILINE)
-    assert len(shown(executed, "image/png")) == 2
-
-
-@pytest.mark.slow
-@notebook_of("02_your_own_scans")
-def test_own_scans_are_segmented_and_registered_on_their_own_grids(executed, folder):
-    assert "no anomalies" in printed(executed, "!deepatlas data validate").lower()
-    moving, fixed = (nib.load(folder / "new" / f"new{seed}.nii.gz") for seed in (20, 21))
-    (volumes,) = (table(text) for text in shown(executed, "text/markdown"))
-    for name, scan in (("new20.nii.gz", moving), ("new21.nii.gz", fixed)):
-        label = nib.load(folder / "segmented" / name)
-        assert (
-            label.shape == scan.shape and np.allclose(label.affine, scan.affine) and label.get_data_dtype().kind in "iu"
-        )
-        counts = np.bincount(np.asarray(label.dataobj).ravel(), minlength=5)[1:]
-        np.testing.assert_allclose([float(ml) for ml in volumes[name]], counts * 6 * 6 * 7 / 1000, rtol=1e-4)
-    for name in ("warped", "warped_labels", "jacobian"):
-        result = nib.load(folder / "registered" / f"{name}.nii.gz")
-        assert result.shape == fixed.shape and np.allclose(result.affine, fixed.affine)
-    assert sum(not row["label"] for row in rows_of(folder / "scans/scans.csv")) == 6
-    assert len(shown(executed, "image/png")) == 1
-
-
-@pytest.mark.slow
-@notebook_of("05_own_tf_data")
-def test_a_method_is_fitted_on_pairs_of_ones_own(executed):
-    lines = printed(executed, "not registered").splitlines()
-    assert [line.partition(":")[0] for line in lines] == ["not registered", "registered", "segmented"]
-
-
 def test_an_error_in_a_cell_is_raised_and_commands_before_it_are_printed(tmp_path, capsys):
     path = tmp_path / "wrong.ipynb"
     cells = [nbformat.v4.new_code_cell(code) for code in ("!echo error: no such run", "1 / 0")]
@@ -221,7 +130,7 @@ def test_an_error_in_a_cell_is_raised_and_commands_before_it_are_printed(tmp_pat
     assert capsys.readouterr().out.splitlines()[0].endswith("error: no such run")
 
 
-def test_saved_pictures_are_small_and_logs_left_out(tmp_path):
+def test_saved_pictures_are_small_and_logs_left_out(tmp_path, cells_of):
     buffer, cell = io.BytesIO(), nbformat.v4.new_code_cell("draw()", execution_count=1)
     Image.linear_gradient("L").resize((1520, 300)).save(buffer, "png")
     data = {"image/png": base64.b64encode(buffer.getvalue()).decode()}
@@ -232,26 +141,25 @@ def test_saved_pictures_are_small_and_logs_left_out(tmp_path):
         nbformat.v4.new_output("stream", name="stderr", text=log),
     ]
     save(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "saved.ipynb")
-    picture, text = nbformat.read(tmp_path / "saved.ipynb", as_version=4).cells[0].outputs
-    assert sizes([picture.data["image/png"]]) == [(760, 150)]
-    assert text.text == "before\n 2/2\n"
+    cells = cells_of(nbformat.read(tmp_path / "saved.ipynb", as_version=4))
+    assert cells.sizes() == [(760, 150)] and cells.printed("draw") == "before\n 2/2\n"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_saved_with_outputs_and_without_traces_of_a_machine(name):
+def test_saved_with_outputs_and_without_traces_of_a_machine(name, cells_of):
     path = NOTEBOOKS / f"{name}.ipynb"
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert path.read_text(encoding="utf-8") == nbformat.writes(notebook) + "\n"
     assert path.stat().st_size < 400_000
-    cells = [cell for cell in notebook.cells if is_code(cell)]
+    cells = cells_of(notebook)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))  # once, from the top
     assert [cell for cell in cells if not cell.outputs] == cells[:2]  # the installation and the settings
     assert not [output for cell in cells for output in cell.outputs if output.output_type == "error"]
-    assert failed_commands(cells) == []
+    assert cells.failed_commands() == []
     text = json.dumps([cell.source for cell in notebook.cells])
     text += "".join(output.get("text", "") for cell in cells for output in cell.outputs)
-    text += "".join(shown(cells, "text/plain") + shown(cells, "text/markdown"))
+    text += "".join(cells.shown("text/plain") + cells.shown("text/markdown"))
     assert not MACHINE_PATH.findall(text)
     assert not re.search(r"0000 00:00|\b8 steps", text)  # TensorFlow's log; a tiny run
 

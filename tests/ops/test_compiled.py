@@ -95,6 +95,7 @@ FUNCTIONS_OF_FIELDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS_OF_FIELDS)
 def test_programs_hold_no_constant_as_large_as_the_volume(name):
     """Such as a grid of voxels: each program would hold it as long as the process runs, several times over."""

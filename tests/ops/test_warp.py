@@ -39,6 +39,7 @@ def test_warp_equals_scipy(shape, interpolation, in_graph):
     np.testing.assert_allclose(plain_warp(tf.constant(image), tf.constant(u), interpolation), expected, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_layer_equals_voxelmorphs(shape):
     image, u = _random(shape)
@@ -113,6 +114,7 @@ def test_gradient_of_nearest_is_that_of_its_definition(shape):
     assert plain[1] is None and not np.any(found[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compile_what", ["gradient too", "forward", "forward, inside a function"])
 @pytest.mark.parametrize("channels", [1, FEW_CHANNELS + 1])
 def test_gradients_where_the_caller_compiles(channels, compile_what):

@@ -28,6 +28,7 @@ def at_target(volume, deformation, order, finer=1):
     return scipy.ndimage.map_coordinates(volume, target, order=order, mode="nearest"), inside
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "contrast", "shape", "spacing"), CASES, ids=IDS)
 def test_the_label_is_the_template_s_at_the_deformed_place(module, contrast, shape, spacing):
     # coarse enough for one thickness of cartilage and cortex on both grids: 3 mm

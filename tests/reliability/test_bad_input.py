@@ -12,6 +12,7 @@ def inputs(scripts, tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_bad_input_ends_in_a_line(scripts, small_run, monkeypatch):
     monkeypatch.setattr(scripts.fuzz, "SECONDS", 120.0)  # a hang; how fast it is the script tells, on an idle machine
     found = scripts.fuzz.fuzz(0, 60, small_run)

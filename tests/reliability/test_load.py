@@ -16,6 +16,7 @@ def signatures(small_run, tmp_path_factory):
     return tf.saved_model.load(str(out / "1")).signatures
 
 
+@pytest.mark.long
 def test_many_clients(scripts, signatures):
     found = scripts.load.measure(signatures, requests=50, clients=8)
     assert found["answers"] == {"right": 45, "wrong refused": 5}

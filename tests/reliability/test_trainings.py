@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
 METHOD = "mean_teacher"
 
 
+@pytest.mark.long
 def test_a_run_that_was_killed_ends_as_one_that_was_not(scripts, tmp_path):
     def command(name):
         return scripts.trained.train_command(METHOD, tmp_path / "data", tmp_path / name)
@@ -57,6 +58,7 @@ def losses(scripts, workdir) -> dict:
     return {path.parent.name: scripts.trained.training_rows(path, with_validation=False) for path in paths}
 
 
+@pytest.mark.long
 def test_labels_of_other_splits_are_in_no_loss_and_the_seed_counts(scripts, tmp_path):
     """Poisoned test labels change no byte of a network; poisoned validation labels choose among epochs, no more."""
     found = {}

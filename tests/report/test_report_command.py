@@ -75,6 +75,7 @@ def rows_of(run, task):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.long
 def test_the_page_is_whole_and_needs_no_network(page):
     assert not page.tags and page.headings == ["The run", "Results", "Training", "Cases"]
     assert all(link.startswith(("#", "data:image/png;base64,")) for link in page.links)
@@ -165,6 +166,7 @@ def test_a_run_whose_scans_are_not_there(evaluated_run, tmp_path, monkeypatch, c
     assert "No pictures of cases" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_pdf(evaluated_run, tmp_path):
     pytest.importorskip("fpdf")
     output = tmp_path / "report.pdf"

@@ -155,6 +155,7 @@ NETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("segmentation", "registration", "message"),
     [

@@ -56,6 +56,7 @@ def identity_net(shape, diffeomorphic):
     return registration_net(shape, (4, 4), (4, 4, 4), diffeomorphic=diffeomorphic)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("diffeomorphic", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_dice_rises_and_nothing_folds(shape, diffeomorphic):
@@ -73,6 +74,7 @@ def test_dice_rises_and_nothing_folds(shape, diffeomorphic):
     assert losses[1] < 0.7 * losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("velocity", [False, True])
 def test_eager_and_compiled_give_the_same(velocity):
     moving, fixed = (image[None] for image in synthetic_pair((32, 30))[:2])
@@ -92,6 +94,7 @@ def test_the_loss_never_rises_however_long_the_steps():
     np.testing.assert_array_equal(optimise(start, moving, fixed, settings), start)
 
 
+@pytest.mark.slow
 def test_no_steps_leave_the_field_of_the_network():
     moving, fixed = synthetic_pair((32, 30))[:2]
     for diffeomorphic in (False, True):
@@ -100,6 +103,7 @@ def test_no_steps_leave_the_field_of_the_network():
         np.testing.assert_allclose(refined, registrar(net)(moving, fixed), atol=1e-7)
 
 
+@pytest.mark.slow
 def test_each_pair_is_optimised_for_itself():
     moving, fixed = synthetic_pair((32, 30))[:2]
     pairs = np.stack([moving, fixed]), np.stack([fixed, moving])
@@ -109,6 +113,7 @@ def test_each_pair_is_optimised_for_itself():
     np.testing.assert_allclose(both[1:], alone, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_anatomies_help_where_images_say_nothing():
     """Constant images: only the label maps can align."""
     _, _, moving_label, fixed_label = synthetic_pair((32, 30))
@@ -181,6 +186,7 @@ def test_the_loss_is_that_of_the_stage(method, shape, registration):
 GRADICON = {"similarity": 1.0, "similarity_inverse": 1.0, "gradient_inverse_consistency": 0.75}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_both_directions_are_refined_together_and_stay_inverse(shape):
     """Under GradICON's penalty and no other; without it nothing folds either, but the two are not inverse."""
@@ -200,6 +206,7 @@ def test_both_directions_are_refined_together_and_stay_inverse(shape):
     assert errors[0] < 0.2 * errors[1], errors
 
 
+@pytest.mark.slow
 def test_both_directions_begin_with_those_of_the_network():
     moving, fixed = synthetic_pair((32, 30))[:2]
     net, settings = identity_net((32, 30), False), InstanceOptimisation(steps=3, weights=GRADICON)

@@ -1,6 +1,7 @@
 """Networks made of networks, for images of any size."""
 
 import numpy as np
+import pytest
 
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.models.label_maps import on_label_maps
@@ -9,6 +10,7 @@ from deepatlas_tf.models.segmentation.light import light_unet
 from deepatlas_tf.runs.predict import any_size
 
 
+@pytest.mark.slow
 def test_a_registration_by_label_maps_takes_images_of_another_size():
     shape, other = (12, 16), (13, 18)
     segmenters = [light_unet(shape, 3, (4, 8)) for _ in range(2)]

@@ -60,7 +60,7 @@ def test_what_goes_with_them(name):
     assert not any(re.search(r"hippocampus_\d{3}|/home|/work|/tmp", text) for text in texts)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_they_segment_and_register_real_scans(real_data):
     """Two scans, by name, from their files: the Dice of a network that has learned; registration gains, too."""
     run, folder = Run("hippocampus"), real_data / "Task04_Hippocampus"

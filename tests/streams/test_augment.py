@@ -120,6 +120,7 @@ def test_elastic_displacement_has_the_stated_size_and_is_smooth(shape):
     assert np.abs(np.diff(displacement, axis=1)).max() < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_same_seed_same_sample_eager_and_in_a_pipeline(shape):
     sample, settings = make_sample(shape), Augmentation()

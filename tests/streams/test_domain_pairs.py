@@ -44,6 +44,7 @@ def test_the_labelled_are_drawn_as_often_as_asked():
         drawn((None, 1.0))
 
 
+@pytest.mark.slow
 def test_an_epoch_is_the_same_after_a_resume():
     settings = StreamSettings(batch_size=2, steps_per_epoch=3, seed=0, augmentation=Augmentation())
 

@@ -69,6 +69,7 @@ def test_a_drawn_sample_is_the_subjects_own():
             np.testing.assert_array_equal(batch[side]["label"][i], original["label"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory_gib", [2.0, SIXTEEN])
 @pytest.mark.parametrize("kind", ["pairs", "samples"])
 def test_an_epoch_is_the_same_after_a_resume(kind, memory_gib):
@@ -122,6 +123,7 @@ def test_one_labelled_subject_is_never_paired_with_itself():
     assert is_labelled.mean(axis=0) == pytest.approx([1 / 3, 1 / 3], abs=0.06)
 
 
+@pytest.mark.slow
 def test_samples_are_drawn_uniformly_or_by_fraction():
     def counts(labelled, fraction):
         stream = sample_stream(make_samples(6), names(6), labelled, fraction, settings(steps=300))

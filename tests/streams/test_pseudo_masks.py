@@ -118,6 +118,7 @@ def test_a_soft_label_moves_with_the_image(dimension):
     assert not np.allclose(moved["image"], sample["image"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [sample_stream, pair_stream])
 def test_a_stream_draws_the_same_with_masks(stream, tmp_path):
     shape = SHAPES["2D"]

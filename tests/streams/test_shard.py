@@ -30,6 +30,7 @@ def batches(make, n, shard, memory_gib):
     return list(make(samples(), SUBJECTS, SUBJECTS[:2], fraction, settings).take(n))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "memory_gib", "workers", "devices"),
     [(pair_stream, 1.0, 2, 2), (pair_stream, 3.2e-6, 2, 1), (sample_stream, 1.0, 1, 2)],

@@ -36,6 +36,7 @@ def values(net):
     return [weight.numpy() for weight in net.weights]
 
 
+@pytest.mark.long
 def test_the_networks_within_are_not_trained(guide, tmp_path):
     """Their weights stay, also while the stage's own segmentation network changes; those of the new step change."""
     method = build_method(JOINT, DEMONS, DATASET, tmp_path)
@@ -55,6 +56,7 @@ def test_the_networks_within_are_not_trained(guide, tmp_path):
     assert changed == [True, True]
 
 
+@pytest.mark.slow
 def test_a_later_stage_keeps_what_it_starts_from(guide, tmp_path):
     first = build_method(JOINT, DEMONS, DATASET, tmp_path)
     path = net_path(tmp_path, "deepatlas", "registration")

@@ -19,7 +19,7 @@ def test_each_turn_counts_as_often_as_it_is_made(monkeypatch):
     assert estimate.seconds_of_updates(experiment, (8, 8), 3) == pytest.approx(expected)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_updates_of_samples_and_of_pairs_are_made_and_timed():
     made = make_experiment("phantom_knee", tiny=True, settings=["networks.registration=voxelmorph"])
     assert [stage.sources for stage in made.stages[:2]] == [(), ()]

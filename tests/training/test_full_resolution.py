@@ -141,7 +141,7 @@ def scans(tmp_path_factory):
     return folder / "scans.csv"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_tiny_training(scans, tmp_path, capsys):
     """Both baselines teach. A run that was killed before it wrote its networks is finished from its checkpoints."""
     grid = ["data.shape=(8, 8, 16)", "data.spacing=(12, 12, 8)"]

@@ -48,6 +48,7 @@ def save_nets(folder):
     return nets, images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["functional", "subclassed"])
 def test_a_stage_begins_with_the_networks_of_files(kind, tmp_path):
     nets, images = save_nets(tmp_path)

@@ -66,7 +66,7 @@ def whole(dataset, tmp_path_factory):
     return workdir
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_four_steps_resumed_by_four_equal_eight(whole, dataset, tmp_path, monkeypatch):
     finish_epoch = EpochEnd.on_epoch_end
 
@@ -86,7 +86,7 @@ def test_four_steps_resumed_by_four_equal_eight(whole, dataset, tmp_path, monkey
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_finished_run_is_left_alone_and_another_is_refused(whole, dataset, capsys):
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*.keras")}
     loop.train_experiment(_experiment(), dataset, whole)
@@ -96,7 +96,7 @@ def test_a_finished_run_is_left_alone_and_another_is_refused(whole, dataset, cap
         loop.train_experiment(dataclasses.replace(_experiment(), seed=1), dataset, whole)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_networks_that_are_not_there_are_written_from_the_checkpoint(whole, dataset, tmp_path, capsys):
     """Stopped while the networks were written, and the folder deleted as the program itself advises."""
     workdir = tmp_path / "copy"
@@ -111,7 +111,7 @@ def test_networks_that_are_not_there_are_written_from_the_checkpoint(whole, data
     assert "already trained" not in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_a_stage_leaves(whole):
     row = _rows(whole)[-1]
     expected = {"epoch", "step", "registration/similarity", "registration/anatomy", "segmentation/supervised"}
@@ -132,6 +132,7 @@ def test_what_a_stage_leaves(whole):
     assert {"registration/loss", "image_label_prediction"} <= tags
 
 
+@pytest.mark.long
 def test_the_best_epoch_is_kept(dataset, tmp_path, monkeypatch):
     """Validation is made to say that the first epoch was the best."""
     scores = iter([0.9, 0.1])
@@ -186,7 +187,7 @@ def _kept(stage):
     return load_net(stage / "nets" / "segmentation.keras").get_weights()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_stage_leaves_nothing_worse_than_it_started_from(two_stages, capsys):
     stage = two_stages([0.8, 0.7, 0.6])
     started_from = _kept(stage.parent / "segmentation_baseline")
@@ -201,7 +202,7 @@ def test_a_stage_leaves_nothing_worse_than_it_started_from(two_stages, capsys):
     assert "no epoch was better in segmentation than the start" in tables.stages(read_run(stage.parent)).note
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_start_is_measured_once_and_beaten(two_stages, capsys, monkeypatch):
     """Stopped after the first epoch and resumed, with scores that would be too few for a second start."""
     finish_epoch = EpochEnd.on_epoch_end
@@ -225,7 +226,7 @@ def _lines(stage):
     return [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_patience_ends_a_stage_and_it_stays_ended(two_stages):
     stage = two_stages([0.5, 0.6, 0.55, 0.54, 0.9], epochs=4, patience=2)
     assert [row["epoch"] for row in _lines(stage)] == [0, 1, 2]
@@ -237,6 +238,7 @@ def test_patience_ends_a_stage_and_it_stays_ended(two_stages):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.long
 def test_a_loss_that_is_not_finite_stops_the_run(dataset, tmp_path):
     path, experiment = "stages.registration_unsupervised", _only("registration_unsupervised")
     experiment = set_value(experiment, f"{path}.weights.registration.smoothness=1e38")

@@ -50,6 +50,7 @@ def pair(shape):
     return tf.nest.map_structure(tf.constant, sides)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dimension", SHAPES)
 def test_networks_in_bfloat16_learn_and_all_else_is_float32(dimension, tmp_path):
     shape = SHAPES[dimension]
@@ -94,6 +95,7 @@ def test_bfloat16_gives_about_what_float32_gives():
         assert 0 < difference < 0.05, (name, difference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("registration", [Pyramid(), Cascade(), VoxelMorphRegistration(diffeomorphic=True)])
 def test_every_registration_network_gives_a_float32_field(registration):
     net = build_net("registration", networks("mixed_bfloat16", registration), (16, 16), len(CLASSES))

@@ -121,6 +121,7 @@ def test_without_validation_subjects_a_part_is_not_chosen(wanted, part):
     assert measure_masks(chosen_stage(wanted), {}, CLASSES, None, 0) == (part, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [0, 3])
 def test_a_registration_for_a_mask_is_refined_under_the_loss_of_its_stage(steps, tmp_path):
     """By so many steps as the stage says; 0 is what the network says."""
@@ -182,7 +183,7 @@ def _files(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_tiny_run_interrupted_in_the_masks_and_resumed(tmp_path, monkeypatch):
     """As a user calls it; the masks that were there are kept, and the others come out as they would have."""
     data = ["--set", "data.shape=(24, 24)", "--set", "data.spacing=(5, 5)", "--data-dir", str(tmp_path / "data")]

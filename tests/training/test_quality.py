@@ -21,7 +21,7 @@ SETTINGS = [
 BASELINES = {"registration": "registration_unsupervised", "segmentation": "segmentation_baseline"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_joint_training_pays(tmp_path):
     """2D, one label, a minute of training: registration needs no label, segmentation gains, folds are under 1 %."""
     data = Data("phantom_knee", shape=(64, 64), spacing=(2.0, 2.0), n_subjects=60, labels=1)

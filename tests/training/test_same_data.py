@@ -45,6 +45,7 @@ def finished(dataset, tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_other_data_are_refused_and_nothing_is_written(dataset, finished, capsys):
     files = {path: path.read_bytes() for path in (finished.model_file, finished.data_file)}
     edited = Edited(**{field.name: getattr(dataset, field.name) for field in dataclasses.fields(dataset)})
@@ -61,6 +62,7 @@ def test_other_data_are_refused_and_nothing_is_written(dataset, finished, capsys
     assert capsys.readouterr().out.count("already trained") == len(EXPERIMENT.stages)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["model_file", "data_file"])
 def test_a_run_of_an_earlier_version_gets_what_it_lacks(lost, dataset, finished):
     path = getattr(finished, lost)

@@ -63,7 +63,7 @@ def jointly_by_one(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_workers_train_what_one_device_does(jointly_by_one, tmp_path):
     """A worker may have a pair of another case of labels than the other one, and so another branch of the turn."""
     call = (
@@ -105,7 +105,7 @@ def end(workers):
         worker.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_workers_of_which_one_dies_train_what_one_does(tmp_path):
     with contextlib.redirect_stdout(io.StringIO()):
         assert main(arguments(tmp_path, "one")) == 0

@@ -124,6 +124,7 @@ def test_the_subjects_of_a_batch():
     assert batch_subjects(pairs, 0) == ["a", "b", "e", "f"]
 
 
+@pytest.mark.long
 def test_a_bad_image_stops_the_run_and_leaves_the_epoch_before(tmp_path, monkeypatch):
     """The third batch of the second epoch has a voxel that is NaN."""
     dataset = load_dataset("phantom_knee", data_dir=tmp_path / "data", shape=(16, 16), spacing=(8, 8), n_subjects=8)

@@ -199,6 +199,7 @@ def test_what_cannot_be_read_or_written_is_one_line(new_cohort, tmp_path, capsys
     assert "picture" in errors[2]
 
 
+@pytest.mark.slow
 def test_a_prepared_data_set_is_validated_by_its_name(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     small = functools.partial(load.load_dataset, shape=(24, 24), spacing=(5, 5), n_subjects=12)
