@@ -5,13 +5,15 @@ TensorFlow (where ``tf.keras`` would otherwise be Keras 3). Import ``tf``, ``ker
 here.
 """
 
+import contextlib
+import functools
 import importlib
 import importlib.metadata
 import inspect
 import os
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 # TensorFlow 2.15 prints errors about CUDA libraries at every start on a machine without a GPU; real ones are raised.
@@ -56,7 +58,18 @@ keras = tf.keras
 # which would be half of the time that a graph takes to make.
 as_written = tf.autograph.experimental.do_not_convert
 
-__all__ = ["as_written", "compiled_by_xla", "graph_function", "keras", "ne", "tf", "tfds", "versions", "vxm"]
+__all__ = [
+    "as_written",
+    "compiled_by_xla",
+    "graph_function",
+    "keras",
+    "ne",
+    "quiet_xla",
+    "tf",
+    "tfds",
+    "versions",
+    "vxm",
+]
 
 _KERAS_PACKAGE = "tf-keras" if _NEEDS_TF_KERAS else "keras"
 _PACKAGES = ("tensorflow", _KERAS_PACKAGE, "voxelmorph", "neurite", "tensorflow-datasets", "nibabel", "numpy", "scipy")
@@ -78,3 +91,31 @@ def compiled_by_xla() -> bool:
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext  # has no public name
 
     return GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+
+
+@functools.cache
+def quiet_xla() -> None:
+    """Let XLA compile a first program, once a process, while nothing reaches the standard error output.
+
+    With its first program TensorFlow 2.15 prints two lines of its log there which no level of logging silences.
+    """
+    with _no_standard_error():
+        tf.function(lambda x: x + 1.0, jit_compile=True, autograph=False)(tf.constant(0.0))
+
+
+@contextlib.contextmanager
+def _no_standard_error() -> Iterator[None]:
+    """Within it what C++ writes to the file descriptor of the standard error output is dropped, too."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is none, as in a service
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

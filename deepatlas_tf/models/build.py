@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepatlas_tf.keras_stack import as_written, keras
+from deepatlas_tf.keras_stack import as_written, keras, quiet_xla
 from deepatlas_tf.messages import detail
 from deepatlas_tf.models.keras_files import check_keras_file
 from deepatlas_tf.models.network import KINDS, Interface, Network, interface
@@ -112,6 +112,7 @@ def build_net(
         n_channels: of the images.
     """
     needed = interface(role, len(shape), n_classes, n_channels)
+    quiet_xla()
     with computing_in(networks.precision):
         return getattr(networks, needed.kind).build(shape, needed)
 
@@ -130,6 +131,7 @@ def load_net(path: Path, remedy: str | None = None) -> keras.Model:
     """
     detail(f"reading {path}")
     import_layers()
+    quiet_xla()
     try:
         check_keras_file(path)
         net = keras.models.load_model(path, compile=False)

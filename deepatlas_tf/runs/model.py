@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from deepatlas_tf.datasets.alignment import NONE, parse
-from deepatlas_tf.keras_stack import keras, tf
+from deepatlas_tf.keras_stack import keras, quiet_xla, tf
 from deepatlas_tf.messages import detail, say
 from deepatlas_tf.pretrained import model_folder, pretrained_names
 from deepatlas_tf.runs.checks import checked_model
@@ -260,6 +260,7 @@ def _grid(about: Mapping[str, Any], reference: Path) -> Grid:
 
 def _signatures(path: Path) -> Mapping[str, Callable]:
     detail(f"reading {path}")
+    quiet_xla()
     try:
         return tf.saved_model.load(str(path)).signatures
     except Exception as error:  # TensorFlow and protobuf raise several kinds for a damaged file
