@@ -40,7 +40,8 @@ class DataSet:
     read_from: what TFDS reads for a split, where that is not the split itself (``datasets.folds``).
     class_numbers: the number of each class in the label files, 0 first; None where a class has several, or there are no
     such files. channel_names: of the images. ignore_number: of the voxels in the label files that count nothing, which
-    have the index ``C`` in the records; None where there is none.
+    have the index ``C`` in the records; None where there is none. merged_numbers: of each class in the label files, the
+    background's first, where a class has several; else None.
     """
 
     name: str
@@ -60,6 +61,7 @@ class DataSet:
     class_numbers: tuple[int, ...] | None = None
     channel_names: tuple[str, ...] = ONE
     ignore_number: int | None = None
+    merged_numbers: tuple[tuple[int, ...], ...] | None = None
 
     def samples(self, split: str) -> tf.data.Dataset:
         """Samples of a split (train, validation, test), unbatched, read from disk in the order of ``subjects``."""
@@ -152,7 +154,7 @@ def load_dataset(
 def data_set(name: str, builder: tfds.core.DatasetBuilder) -> DataSet:
     """What a prepared TFDS builder holds."""
     about = builder.info.metadata
-    numbers = about.get("class_numbers")
+    numbers, merged = (about.get(name) for name in ("class_numbers", "merged_numbers"))
     return DataSet(
         name=name,
         class_names=tuple(about["class_names"]),
@@ -170,6 +172,7 @@ def data_set(name: str, builder: tfds.core.DatasetBuilder) -> DataSet:
         class_numbers=None if numbers is None else tuple(numbers),
         channel_names=tuple(about.get("channel_names", ONE)),
         ignore_number=about.get("ignore_number"),
+        merged_numbers=None if merged is None else tuple(map(tuple, merged)),
     )
 
 

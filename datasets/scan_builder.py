@@ -108,6 +108,7 @@ class ScanBuilder(VolumeBuilder, skip_registration=True):  # type: ignore[call-a
         unlabelled = sorted(set(self._scans) - set(labelled))
         splits = {**splits, "train": [*splits["train"], *unlabelled]}
         self.set_reference(splits["train"])
+        self.keep_numbers()
         return splits, set(labelled)
 
     def set_reference(self, subjects: Sequence[str]) -> None:
@@ -116,6 +117,13 @@ class ScanBuilder(VolumeBuilder, skip_registration=True):  # type: ignore[call-a
         if kind != NONE:
             self._reference = choose_reference(subjects, lambda subject: self.load(self._scans[subject])[0], named)
             self.info.metadata["reference"] = self._reference
+
+    def keep_numbers(self) -> None:
+        """Keep the numbers of each class in the label files, the background's first, where a class has several."""
+        if self.class_numbers() is None:
+            classes = [set(numbers) for numbers in self.label_numbers().values()]
+            others = self.declared_numbers() - set().union(*classes) - {self.ignore_number()}
+            self.info.metadata["merged_numbers"] = [sorted(numbers) for numbers in (others, *classes)]
 
     def read(self, subject):
         scan = self._scans[subject]

@@ -78,6 +78,7 @@ class Builder(ScanBuilder):
         self._scans = {scan.subject: Scan(scan.subject, scan.image, scan.label, scan.others) for scan in scans}
         splits = split_listed(scans)
         self.set_reference(splits["train"])
+        self.keep_numbers()
         if self.ignore_number() is not None:
             self.info.metadata["ignore_number"] = self.ignore_number()
         return splits, {scan.subject for scan in scans if scan.label is not None}

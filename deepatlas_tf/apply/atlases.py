@@ -136,8 +136,8 @@ def read_atlas(images: Sequence[Path], label: Path, grid: Grid, subject: str, mi
 
     Args:
         images: the scan, a file for each channel.
-        label: its label map on the same grid, with the model's ``written_numbers``, in which all classes are labelled,
-            or the number of ignored voxels.
+        label: its label map on the same grid, in which all classes are labelled, with the model's ``written_numbers``,
+            or the numbers of the label files of training that were merged, and the number of ignored voxels.
         grid: of the model.
         subject: who it is, for messages.
         mirror: it is of a left side, and the model knows right ones.
@@ -150,15 +150,32 @@ def read_atlas(images: Sequence[Path], label: Path, grid: Grid, subject: str, mi
     scan = read_channels(images, grid.channel_names, subject, n_axes)
     labels = nifti.read_label(label, subject, n_axes)
     checks.check_same_grid(subject, (images[0], scan), (label, labels))
-    numbers = [*grid.written_numbers, *([] if grid.ignore_number is None else [grid.ignore_number])]
-    checks.check_values(subject, label, labels.volume, numbers, "numbers that the model does not know")
-    classes = merge(labels.volume, [(number,) for number in numbers[1:]])
+    classes = _class_map(subject, label, labels.volume, grid)
+    n_classes = len(grid.class_names)
     image, transform, region = _on_grid(images[0], scan, grid, mirror)
     return Atlas(
         image,
-        transform.label_to_network(classes[region], len(numbers)).astype(np.int32),
-        np.ones(len(grid.class_names), np.float32),
+        transform.label_to_network(classes[region], n_classes + (grid.ignore_number is not None)).astype(np.int32),
+        np.ones(n_classes, np.float32),
     )
+
+
+def _class_map(subject: str, path: Path, label: np.ndarray, grid: Grid) -> np.ndarray:
+    """The class of each voxel (*S) uint8 by the numbers of a label map; ignored ones have one more than the last."""
+    ignored = [] if grid.ignore_number is None else [(grid.ignore_number,)]
+    written = [(number,) for number in grid.written_numbers]
+    known = [[*numbers, *ignored] for numbers in (written, grid.merged_numbers) if numbers]
+    found = set(np.unique(label).tolist())
+    fitting = [numbers for numbers in known if found <= set().union(*numbers)]
+    if not fitting:
+        checks.check_values(subject, path, label, set().union(*known[-1]), "numbers that the model does not know")
+    first, *others = (merge(label, numbers[1:]) for numbers in fitting)
+    if any((other != first).any() for other in others):
+        kinds = "both those of the label files of training and those that segment writes, which are other classes"
+        raise DataError(
+            f"subject {subject}: the numbers in label map {path} are {kinds}; give a label file of training"
+        )
+    return first
 
 
 def read_template(images: Sequence[Path], grid: Grid, subject: str, mirror: bool = False) -> np.ndarray:

@@ -19,8 +19,8 @@ def add_voters(parser: argparse.ArgumentParser, what_it_does: str) -> None:
         type=Path,
         dest="atlases",
         metavar=("IMAGE", "LABEL"),
-        help=f"a scan and its label map with the numbers of labels.csv, which is registered {what_it_does}; may be "
-        "given several times; the scans must fit into the training grid",
+        help="a scan and its label map, numbered as those of training or as segment writes them, which is registered "
+        f"{what_it_does}; may be given several times; the scans must fit into the training grid",
     )
     parser.add_argument(
         "--template",

@@ -27,6 +27,7 @@ def metadata(run: TrainedModel, stages: dict[str, str | None], version: int) -> 
         "class_numbers": None if grid.class_numbers is None else list(grid.class_numbers),
         "channel_names": list(grid.channel_names),
         **({} if grid.ignore_number is None else {"ignore_number": grid.ignore_number}),
+        **({} if grid.merged_numbers is None else {"merged_numbers": list(map(list, grid.merged_numbers))}),
         "shape": list(grid.shape),
         "spacing": list(grid.spacing),
         "orientation": ORIENTATION[: len(grid.shape)],

@@ -117,6 +117,7 @@ MODEL: dict[str, Check] = {
     "synthetic": lambda value: isinstance(value, bool),
     "left_mirrored": lambda value: isinstance(value, bool),
     "ignore_number": is_count,
+    "merged_numbers": is_list_of(is_list_of(is_count)),
 }
 MODEL_NEEDS = ("class_names", "shape", "spacing")
 RECORD: dict[str, Check] = {
@@ -177,8 +178,9 @@ def checked_model(about: Any, path: Path) -> dict[str, Any]:
         raise damaged(path, f"it has no {', '.join(MODEL_NEEDS)}")
     _check(about, MODEL, MODEL_NEEDS, path, "")
     checked_grid(about, path)
-    if about.get("class_numbers") is not None and len(about["class_numbers"]) != len(about["class_names"]):
-        raise damaged(path, "there is not one of class_numbers for each of class_names")
+    for name in ("class_numbers", "merged_numbers"):
+        if about.get(name) is not None and len(about[name]) != len(about["class_names"]):
+            raise damaged(path, f"there is not one of {name} for each of class_names")
     return about
 
 

@@ -32,6 +32,7 @@ def grid_of_networks(dataset: DataSet) -> dict[str, Any]:
         "left_mirrored": "mirrored" in dataset.builder.info.features.keys(),
         "alignment": dataset.alignment,
         **_ignored(dataset),
+        **({} if dataset.merged_numbers is None else {"merged_numbers": list(map(list, dataset.merged_numbers))}),
     }
 
 

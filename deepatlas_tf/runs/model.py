@@ -49,7 +49,8 @@ class Grid(NamedTuple):
     class_names: background first. shape (D,), spacing (D,) mm: of the grid that they were trained on. reference: that
     scans are aligned to first; None where they are taken as they lie. class_numbers: of the classes in the label files
     of the training scans, 0 first; None where a class had several, or it is not known. channel_names: of the images.
-    ignore_number: of the voxels in these files that count nothing; None where there is none.
+    ignore_number: of the voxels in these files that count nothing; None where there is none. merged_numbers: of each
+    class in these files, the background's first, where a class had several.
     """
 
     class_names: tuple[str, ...]
@@ -59,6 +60,7 @@ class Grid(NamedTuple):
     class_numbers: tuple[int, ...] | None = None
     channel_names: tuple[str, ...] = ONE
     ignore_number: int | None = None
+    merged_numbers: tuple[tuple[int, ...], ...] | None = None
 
     @property
     def written_numbers(self) -> tuple[int, ...]:
@@ -255,7 +257,8 @@ def _grid(about: Mapping[str, Any], reference: Path) -> Grid:
     kind, _ = parse(about.get("alignment", NONE))
     scan = None if kind == NONE else Reference(read_image(reference, "reference", len(shape)), kind)
     channels = tuple(about.get("channel_names", ONE))
-    return Grid(names, shape, spacing, scan, numbers, channels, about.get("ignore_number"))
+    merged = tuple(map(tuple, about.get("merged_numbers", ()))) or None
+    return Grid(names, shape, spacing, scan, numbers, channels, about.get("ignore_number"), merged)
 
 
 def _signatures(path: Path) -> Mapping[str, Callable]:

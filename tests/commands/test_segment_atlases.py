@@ -104,6 +104,30 @@ def test_an_atlas_stored_otherwise_is_the_same(run_folder, scans, atlases, tmp_p
         assert len(np.unique(found)) == 3
 
 
+def test_an_atlas_with_the_merged_numbers_of_training(atlases, write_nifti):
+    """It is that with the numbers that the model writes; what may be either is refused where they differ."""
+    merged = ((0, 9), (1, 3), (7, 70000))
+    grid = model.Grid(("background", "one", "two"), SHAPE, tuple(np.diag(AFFINE)[:3]), merged_numbers=merged)
+    image, label = atlases[0]
+    classes = values(label).astype(np.int32)
+    other = np.indices(SHAPE)[2] > 9  # where the second number of a class is
+    numbers = np.where(other, np.array([9, 3, 7])[classes], np.array([0, 1, 70000])[classes]).astype(np.int32)
+
+    def read(volume):
+        return read_atlas([image], write_nifti(label.with_name("other.nii.gz"), volume, AFFINE), grid, "a").label
+
+    np.testing.assert_array_equal(read(numbers), classes)
+    np.testing.assert_array_equal(read(classes), classes)
+    np.testing.assert_array_equal(
+        read(np.where(classes == 1, 1, 0).astype(np.uint8)), classes == 1
+    )  # the same either way
+    with pytest.raises(DataError, match="subject a: label map .*other.nii.gz has numbers that the model.*: 2, 5"):
+        read(np.where(classes == 1, 5, classes) + np.where(other & (classes == 0), 9, 0).astype(np.int32))
+    grid = grid._replace(merged_numbers=((0,), (2,), (1, 3)))
+    with pytest.raises(DataError, match="are both those of the label files of training and those that segment writes"):
+        read(classes)
+
+
 def test_ignored_voxels_of_an_atlas(atlases, write_nifti):
     grid = model.Grid(("background", "one", "two"), SHAPE, tuple(np.diag(AFFINE)[:3]))
     image, label = atlases[0]
