@@ -23,7 +23,8 @@ from deepatlas_tf.runs.files import read_json, write_json
 from deepatlas_tf.runs.folder import TASKS, RunFolder
 
 RESULTS = Path(__file__).parent / "results"
-FILES = ("experiment.json", "evaluation/summary.json", "evaluation/segmentation.csv", "evaluation/registration.csv")
+TABLES = ("segmentation.csv", "registration.csv", "segmentation_own_grid.csv")
+FILES = ("experiment.json", *(f"evaluation/{name}" for name in ("summary.json", *TABLES)))
 
 
 def keep(run: Path) -> None:
