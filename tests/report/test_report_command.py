@@ -17,6 +17,8 @@ from deepatlas_tf.report import write
 from deepatlas_tf.report.tables import all_settings
 from deepatlas_tf.runs.summary import read_run
 
+pytestmark = pytest.mark.slow  # the run that they share is evaluated
+
 
 class Page(html.parser.HTMLParser):
     """Headings, tables as lists of rows, images as (alt, bytes), the text, and each address that is referred to."""

@@ -105,6 +105,7 @@ def test_two_subjects_come_in_both_orders():
     assert abs(counts["s00", "s01"] - 200) < 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fraction", [(0.5, None), (None, 0.8), (0.3, 0.7), (1.0, 0.0), (1.0, 1.0), (0.0, None)])
 def test_each_side_is_labelled_as_often_as_asked(fraction):
     labelled = names(12)[:4]
@@ -135,6 +136,7 @@ def test_samples_are_drawn_uniformly_or_by_fraction():
     np.testing.assert_allclose(counts(("s00", "s01"), 1.0), [0.5, 0.5, 0, 0, 0, 0], atol=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labelled", [(), names(40)[:5], names(40)])
 def test_a_small_budget_bounds_who_is_present_in_an_epoch_and_still_reaches_everybody(labelled):
     fraction = (0.5, None) if labelled else (None, None)
