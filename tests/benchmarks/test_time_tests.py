@@ -1,6 +1,7 @@
 """benchmarks/time_tests.py: what it reads from pytest's report, and that its targets are those of the Makefile."""
 
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -46,3 +47,13 @@ def test_each_test_is_in_a_target_of_the_makefile(time_tests):
     marked = dict(re.findall(r'^(test[\w-]*):.*\n.*pytest -m "?([\w ]+?)"? \$\(PYTEST_ARGS\)', makefile, re.MULTILINE))
     assert marked == {"test": "not long", "test-fast": "not slow and not long", "test-long": "long"}
     assert set(marked) == set(time_tests.TARGETS)
+
+
+def test_the_table_holds_what_was_measured(time_tests):
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    rows = re.findall(r"^\| `make ([\w-]+)` \| ([\d.]+) \| (\d+) \| (\d+) \|", text, re.MULTILINE)
+    assert [row[0] for row in rows] == list(time_tests.TARGETS)
+    for target, minutes, passed, skipped in rows:
+        found = json.loads((time_tests.RESULTS / f"{target}.json").read_text())
+        assert (minutes, int(passed)) == (f"{found['seconds'] / 60:.1f}", found["passed"]), target
+        assert int(skipped) == found["skipped"] and found["target"] == target

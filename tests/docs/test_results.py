@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deepatlas_tf.evaluation.compare import means_of_rows
 from deepatlas_tf.methods import method_names
 from deepatlas_tf.recipes import recipe_names
+from deepatlas_tf.runs.files import read_rows
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -16,7 +18,7 @@ README, PAGE, LOG = ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "do
 FOLDERS = sorted(path.name for path in RESULTS.iterdir() if path.is_dir())
 RUNS = [name for name in FOLDERS if (RESULTS / name / "experiment.json").exists()]
 TIMINGS = {"data", "efficiency", "joint_peers", "memory", "onednn", "profile", "registration_peers", "reliability"}
-TIMINGS |= {"speed", "startup"}  # all of scripts
+TIMINGS |= {"speed", "startup", "tests"}  # all of scripts
 TRIALS = {"anatomy_step", "learning_rate", "templates"}
 NAME = re.compile(r"(?P<data>[a-z0-9-]+)_(?P<labels>\d+)_(?P<method>[a-z-]+)(_(?P<variant>[a-z0-9-]+))?")
 NOTHING = "-"
@@ -148,6 +150,13 @@ def test_borders_are_those_of_the_raw_results():
     )
 
 
+def test_kills():
+    rows = [row for name in ("kill.json", "kill_again.json") for row in kept("reliability", name)["rows"]]
+    text = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    assert f"{sum(row['kills'] for row in rows)} kills of all seven methods by the script: no difference" in text
+    assert len({row["method"] for row in rows}) == 7 and not any(row["different"] for row in rows)
+
+
 @pytest.mark.parametrize(
     ("name", "folder", "task"),
     [
@@ -229,6 +238,30 @@ def test_name_of_a_run(name):
     assert parts, name
     assert int(parts["labels"]) == kept(name, "experiment.json")["experiment"]["data"]["labels"]
     assert parts["method"].replace("-", "_") in {*method_names(), *recipe_names()}
+
+
+def test_full_resolution():
+    (folder,), (_, _, *rows) = table_after(ROOT / "docs" / "training.md", "own grid")
+    measured = read_rows(RESULTS / folder / "segmentation_own_grid.csv")
+    means = [means_of_rows(measured, measure) for measure in ("dice", "hd95_mm")]
+    for method, *cells in rows:
+        values = [np.mean(list(found[method.strip("`")].values())) for found in means]
+        assert cells == [f"{values[0]:.3f}", f"{values[1]:.2f}"], method
+    assert len(rows) == len(means[0]) and {len(cases) for cases in means[0].values()} == {5}
+    gains = [np.mean(_gains(means[0], method)) for method in ("deepatlas", "segmentation_baseline")]
+    better = np.sum(np.array(_gains(means[0], "deepatlas")) > 0)
+    sentence = (
+        f"gains {gains[0]:.3f} on the joint network and {gains[1]:.3f} on the baseline, in {better} of 5 subjects"
+    )
+    assert sentence in (ROOT / "docs" / "training.md").read_text("utf-8")
+    *before, fine = kept(folder, "training.json")["minutes"].values()
+    assert f"{fine:.0f} minutes of training" in (ROOT / "docs" / "training.md").read_text("utf-8")
+    assert f"after {sum(before):.0f} for" in (ROOT / "docs" / "training.md").read_text("utf-8")
+
+
+def _gains(means: dict[str, dict], method: str) -> list[float]:
+    """Of the fine stage on another one, for each subject."""
+    return [value - means[method][case] for case, value in means["full_resolution"].items()]
 
 
 def test_every_folder_is_listed_and_quoted():
