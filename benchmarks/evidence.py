@@ -4,10 +4,11 @@
     python benchmarks/evidence.py status
     python benchmarks/evidence.py table F
 
-``run`` makes what is missing, one run after the other in processes of their own: training, evaluation with instance
-optimisation, with atlases and with templates, and its raw results in ``benchmarks/results``. Stopped at any moment, the
-same command goes on where it was: a training from its last checkpoint, and what has its results is not made again. DATA
-is the folder of the scans; table F, of synthetic knees, needs none. A run that another table has made counts for both.
+``run`` makes what is missing, one run after the other in processes of their own: training, evaluation with atlases,
+with templates and for most tables with instance optimisation, and its raw results in ``benchmarks/results``. Stopped at
+any moment, the same command goes on where it was: a training from its last checkpoint, and what has its results is not
+made again. DATA is the folder of the scans; table F, of synthetic knees, needs none. A run that another table has made
+counts for both.
 
 A table has the mean over all cases of all its runs, and the standard deviation of the runs' means: over seeds, which
 change weights, pairs and labelled subjects, or over folds, which change who is tested. A case that several runs have

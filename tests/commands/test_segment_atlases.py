@@ -118,9 +118,8 @@ def test_an_atlas_with_the_merged_numbers_of_training(atlases, write_nifti):
 
     np.testing.assert_array_equal(read(numbers), classes)
     np.testing.assert_array_equal(read(classes), classes)
-    np.testing.assert_array_equal(
-        read(np.where(classes == 1, 1, 0).astype(np.uint8)), classes == 1
-    )  # the same either way
+    same_either_way = np.where(classes == 1, 1, 0).astype(np.uint8)
+    np.testing.assert_array_equal(read(same_either_way), same_either_way)
     with pytest.raises(DataError, match="subject a: label map .*other.nii.gz has numbers that the model.*: 2, 5"):
         read(np.where(classes == 1, 5, classes) + np.where(other & (classes == 0), 9, 0).astype(np.int32))
     grid = grid._replace(merged_numbers=((0,), (2,), (1, 3)))

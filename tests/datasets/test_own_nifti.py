@@ -88,7 +88,7 @@ def test_named_classes_are_merged(tmp_path, own_scans):
     (path.parent / "labels.csv").write_text("number,name\n3,left and right\n7,left and right\n12,never seen\n")
     data = load(tmp_path, path)
     assert data.class_names[1:] == ("left_and_right", "never_seen") and data.merged_numbers == ((0,), (3, 7), (12,))
-    assert {k for s in samples(data, "train").values() for k in np.unique(s["label"])} == {0, 1}
+    assert {k for name in data.subjects for s in samples(data, name).values() for k in np.unique(s["label"])} == {0, 1}
     (path.parent / "labels.csv").write_text("number,name\n3,femur\n")
     with pytest.raises(DataError, match="subject s.: label map .* does not declare: 7"):
         load(tmp_path, path)

@@ -241,7 +241,8 @@ def test_name_of_a_run(name):
 
 
 def test_full_resolution():
-    (folder,), (_, _, *rows) = table_after(ROOT / "docs" / "training.md", "own grid")
+    page = ROOT / "docs" / "training.md"
+    text, ((folder,), (_, _, *rows)) = page.read_text("utf-8"), table_after(page, "own grid")
     measured = read_rows(RESULTS / folder / "segmentation_own_grid.csv")
     means = [means_of_rows(measured, measure) for measure in ("dice", "hd95_mm")]
     for method, *cells in rows:
@@ -250,13 +251,10 @@ def test_full_resolution():
     assert len(rows) == len(means[0]) and {len(cases) for cases in means[0].values()} == {5}
     gains = [np.mean(_gains(means[0], method)) for method in ("deepatlas", "segmentation_baseline")]
     better = np.sum(np.array(_gains(means[0], "deepatlas")) > 0)
-    sentence = (
-        f"gains {gains[0]:.3f} on the joint network and {gains[1]:.3f} on the baseline, in {better} of 5 subjects"
-    )
-    assert sentence in (ROOT / "docs" / "training.md").read_text("utf-8")
+    assert f"gains {gains[0]:.3f} on the joint network, in {better} of 5 subjects" in text
+    assert f"and {gains[1]:.3f} on the baseline" in text
     *before, fine = kept(folder, "training.json")["minutes"].values()
-    assert f"{fine:.0f} minutes of training" in (ROOT / "docs" / "training.md").read_text("utf-8")
-    assert f"after {sum(before):.0f} for" in (ROOT / "docs" / "training.md").read_text("utf-8")
+    assert f"{fine:.0f} minutes of training" in text and f"after {sum(before):.0f} for" in text
 
 
 def _gains(means: dict[str, dict], method: str) -> list[float]:
