@@ -26,6 +26,7 @@ from deepatlas_tf.training.experiment import Data, Experiment
 from deepatlas_tf.training.full_resolution import NAME as FULL_RESOLUTION
 from deepatlas_tf.training.full_resolution import with_full_resolution
 from deepatlas_tf.training.loop import train_experiment
+from deepatlas_tf.training.same_run import check_settings
 from deepatlas_tf.training.settings import set_value
 from deepatlas_tf.training.strategy import chief_first, get_strategy, is_chief, lost_workers
 from deepatlas_tf.types import DataError, SettingError
@@ -59,6 +60,7 @@ def train(
     """
     workdir = workdir or default_workdir(experiment.data.dataset, data_dir, manual_dir)
     distribution = get_strategy(strategy)
+    check_settings(experiment, workdir, ("data",))  # before anything is prepared
     with lost_workers():
         with chief_first(distribution):  # which prepares the data set, if that is to be done
             dataset = load_data(experiment.data, workdir, data_dir, manual_dir)

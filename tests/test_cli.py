@@ -8,7 +8,7 @@ import pytest
 
 from deepatlas_tf.cli import main
 from deepatlas_tf.experiments import get_experiment
-from deepatlas_tf.training.loop import write_settings
+from deepatlas_tf.training.same_run import write_settings
 from deepatlas_tf.training.settings import set_value
 
 PHANTOM_2D = ["--set", "data.shape=(24, 24)", "--set", "data.spacing=(5, 5)"]

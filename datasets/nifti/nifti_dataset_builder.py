@@ -11,6 +11,7 @@ from typing import Any
 
 from deepatlas_tf.datasets.alignment import NONE
 from deepatlas_tf.datasets.choose_grid import ANY, WantedGrid, choose_grid, common_axes, fingerprint
+from deepatlas_tf.datasets.copies import copy_in_use
 from deepatlas_tf.datasets.listing import LAYOUTS, Listing, check_listing, labelled_domains, read_listing
 from deepatlas_tf.datasets.prepare import is_prepared, prepare, quiet
 from deepatlas_tf.datasets.scan_builder import Scan, ScanBuilder
@@ -107,9 +108,10 @@ def prepared_builder(
     """A TFDS builder that reads the prepared scans; they are prepared first where needed.
 
     Args:
-        source: the folder or CSV (``deepatlas_tf.datasets.listing``). None takes the only copy in ``prepared_dir``.
+        source: the folder or CSV (``deepatlas_tf.datasets.listing``). None takes the copy in ``prepared_dir`` that a
+            run was trained on (``deepatlas_tf.datasets.copies``), or the only one.
         prepared_dir: where the TFRecords are kept; the source is only read. A copy of scans, list or class names that
-            have changed since (by size and time of the files) is replaced.
+            have changed since (by size and time of the files) is replaced, unless a run was trained on one in there.
         grid: of the network.
         beam: PipelineOptions of Apache Beam, to prepare it with its workers.
         alignment: to which reference scans are aligned, see ``deepatlas_tf.datasets.alignment``.
@@ -130,7 +132,8 @@ def prepared_builder(
             config = _config(name, listing, grid)
             config.alignment, config.own_labels = alignment, own_labels
             prepare(Builder, config, prepared_dir, beam_options=beam)
-            _remove_others(prepared_dir / Builder.name, prefix, name.rpartition("_")[2])
+            if copy_in_use(prepared_dir) is None:
+                _remove_others(prepared_dir / Builder.name, prefix, name.rpartition("_")[2])
     with quiet():
         return tfds.builder_from_directory(folder)
 
@@ -213,6 +216,9 @@ def _remove_others(folder: pathlib.Path, prefix: str, state: str) -> None:
 
 
 def _only_copy(prepared_dir: pathlib.Path) -> pathlib.Path:
+    used = copy_in_use(prepared_dir)
+    if used is not None and is_prepared(used):
+        return used
     copies = [path for path in prepared_dir.glob(f"{Builder.name}/*/{Builder.VERSION}") if is_prepared(path)]
     if len(copies) == 1:
         return copies[0]

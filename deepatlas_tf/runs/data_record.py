@@ -89,7 +89,7 @@ def check_same_data(recorded: Mapping[str, Any], found: Mapping[str, Any], where
     different = _different_grid(recorded, found) or _different_ignore(recorded, found)
     different = different or _different_subjects(recorded, found)
     if different:
-        raise DataError(f"{where} is a run on other data ({different}): choose another --workdir, or delete it")
+        raise DataError(f"{where} is a run on other data ({different}): choose another --workdir, or delete {where}")
 
 
 def check_same_grid(about: Mapping[str, Any], dataset: DataSet, where: str) -> None:
@@ -102,7 +102,7 @@ def check_same_grid(about: Mapping[str, Any], dataset: DataSet, where: str) -> N
     """
     different = _different_grid(about, {name: list(getattr(dataset, name)) for name in GRID})
     if different:
-        raise DataError(f"{where} is a run on other data ({different}): choose another --workdir, or delete it")
+        raise DataError(f"{where} is a run on other data ({different}): choose another --workdir, or delete {where}")
 
 
 def check_not_trained_on(recorded: Mapping[str, Any], subjects: Sequence[str], split: str, where: str) -> None:

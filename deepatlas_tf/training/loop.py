@@ -1,26 +1,19 @@
 """Training a run: its stages one after the other, each trained, validated, checkpointed and resumed in the same way."""
 
 import contextlib
-import shutil
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from deepatlas_tf.datasets.alignment import NONE
 from deepatlas_tf.datasets.load import DataSet
-from deepatlas_tf.keras_stack import keras, tf, versions
+from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.messages import say
 from deepatlas_tf.methods.base import Method
-from deepatlas_tf.models.networks import networks_dict, networks_from
-from deepatlas_tf.runs.data_record import check_same_data, check_same_grid, data_record, grid_of_networks
-from deepatlas_tf.runs.files import replacing, through_json, write_json
 from deepatlas_tf.runs.folder import RunFolder, StageFolder
 from deepatlas_tf.runs.lock import locked
 from deepatlas_tf.runs.selection import SELECTED_BY, best_before, tasks_without_gain
-from deepatlas_tf.scans.nifti import save
 from deepatlas_tf.streams.pairs import WorkerShard
 from deepatlas_tf.streams.subjects import in_domain, read_samples, registration_pairs
 from deepatlas_tf.training.build_method import build_method, check_data
@@ -30,17 +23,13 @@ from deepatlas_tf.training.experiment import Experiment, Stage
 from deepatlas_tf.training.full_resolution import check_full_resolution, prepare_full_resolution
 from deepatlas_tf.training.panels import Panels
 from deepatlas_tf.training.pseudo import write_pseudo_masks
+from deepatlas_tf.training.same_run import write_data, write_settings
 from deepatlas_tf.training.saving import save_nets
-from deepatlas_tf.training.settings import settings_dict
 from deepatlas_tf.training.strategy import check_batch, chief_first, distribute, is_chief, value_of_chief
 from deepatlas_tf.training.unlabelled import first_labelled, say_not_measured, without_labels, without_pairs
 from deepatlas_tf.training.validation import Validation
 from deepatlas_tf.training.watch import EpochLine, Watch, batch_subjects
 from deepatlas_tf.types import DataError
-
-# what runs had of before there were these settings
-EARLIER_DATA = {"alignment": NONE, "fold": 0, "folds": 0, "full_resolution": False, "max_voxels": None}
-EARLIER_STAGE = {"patience": 0, "pseudo_warped": 0.5, "pseudo_instance_steps": 0, "patches": None, "anatomy_from": None}
 
 
 def train_experiment(
@@ -231,63 +220,3 @@ def selects(stage: Stage, experiment: Experiment) -> bool:
 def _say(chief: bool, text: str) -> None:
     if chief:
         say(text)
-
-
-def write_data(dataset: DataSet, used: Sequence[str], folder: RunFolder) -> None:
-    """Write ``model.json`` and ``data.json``, or check that those which are there are of the same data.
-
-    Where a run has networks or checkpoints already, its files are first compared with the data; then only those that
-    are missing are written.
-
-    Args:
-        dataset: the scans.
-        used: training subjects whose label map is used.
-        folder: the folder of the run.
-
-    Raises:
-        DataError: if the run was begun on other data.
-    """
-    started, record = folder.is_started(), data_record(dataset, used)
-    where = str(folder.path)
-    if started and folder.model_file.exists():
-        check_same_grid(folder.model(), dataset, where)
-    recorded = folder.data() if started else None
-    if recorded:
-        check_same_data(recorded, record, where)
-    if dataset.alignment != NONE and not (started and folder.reference_file.exists()):
-        with replacing(folder.reference_file) as temporary:
-            save(temporary, *dataset.reference_scan()[:2])
-    for path, content in ((folder.model_file, grid_of_networks(dataset)), (folder.data_file, record)):
-        if not (started and path.exists()):
-            write_json(path, content)
-    missing = record["classes_without_label"] if used else []  # without labels no class is learned, which is said
-    if missing:
-        say(f"no training label map that is used has {', '.join(missing)}: this cannot be learned")
-
-
-def write_settings(experiment: Experiment, workdir: Path) -> None:
-    """Write ``experiment.json``, or raise DataError where there is one with other settings."""
-    path = RunFolder(workdir).settings_file
-    settings = through_json(settings_dict(experiment))
-    if path.exists():
-        found = RunFolder(workdir).settings()
-        found["networks"] = through_json(networks_dict(networks_from(found.get("networks", {}))))  # with all settings
-        found["data"] = EARLIER_DATA | found["data"]
-        found["stages"] = [EARLIER_STAGE | stage for stage in found["stages"]]
-        different = [key for key in settings if settings[key] != found.get(key)]
-        if different:
-            raise DataError(
-                f"{path} is of a run with other settings ({', '.join(different)}): choose another --workdir, "
-                "or delete it"
-            )
-        return
-    write_json(path, {"experiment": settings, "versions": versions(), "git_commit": _git_commit()})
-
-
-def _git_commit() -> str | None:
-    git = shutil.which("git")
-    if git is None:
-        return None
-    where = Path(__file__).parent
-    found = subprocess.run([git, "-C", str(where), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or None

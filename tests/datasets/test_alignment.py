@@ -24,7 +24,7 @@ from deepatlas_tf.runs.predict import AtTestTime
 from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.trained import Run
-from deepatlas_tf.training.loop import write_data, write_settings
+from deepatlas_tf.training.same_run import write_data, write_settings
 from deepatlas_tf.types import DataError, SettingError
 
 SPLITS = ("train", "train", "train", "validation", "test", "test")

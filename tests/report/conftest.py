@@ -12,7 +12,7 @@ from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.models.build import build_net
 from deepatlas_tf.runs.folder import RunFolder, net_path
-from deepatlas_tf.training.loop import write_data, write_settings
+from deepatlas_tf.training.same_run import write_data, write_settings
 from deepatlas_tf.training.settings import set_value
 
 GRID = {"shape": (24, 24), "spacing": (5.0, 5.0), "n_subjects": 24}

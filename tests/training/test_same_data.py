@@ -9,7 +9,7 @@ from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.runs.lock import locked
-from deepatlas_tf.training import loop
+from deepatlas_tf.training import loop, same_run
 from deepatlas_tf.training.build_stream import used_labels
 from deepatlas_tf.types import DataError
 
@@ -37,9 +37,9 @@ def dataset(tmp_path_factory):
 @pytest.fixture
 def finished(dataset, tmp_path):
     """A run whose stages have all left their folders of networks, which are not looked into."""
-    loop.write_settings(EXPERIMENT, tmp_path)
+    same_run.write_settings(EXPERIMENT, tmp_path)
     folder = RunFolder(tmp_path)
-    loop.write_data(dataset, used_labels(dataset, EXPERIMENT), folder)
+    same_run.write_data(dataset, used_labels(dataset, EXPERIMENT), folder)
     for stage in folder.stages():
         stage.nets.mkdir(parents=True)
     return folder
@@ -77,21 +77,50 @@ def test_a_run_of_an_earlier_version_gets_what_it_lacks(lost, dataset, finished)
 
 def test_a_run_without_networks_may_get_other_data(dataset, tmp_path):
     """As long as nothing was learned, nothing is lost."""
-    loop.write_settings(EXPERIMENT, tmp_path)
+    same_run.write_settings(EXPERIMENT, tmp_path)
     folder = RunFolder(tmp_path)
     for spacing in ((4.0, 4.0), (8.0, 8.0)):
-        loop.write_data(dataclasses.replace(dataset, spacing=spacing), dataset.labelled["train"], folder)
+        same_run.write_data(dataclasses.replace(dataset, spacing=spacing), dataset.labelled["train"], folder)
         assert folder.model()["spacing"] == folder.data()["spacing"] == list(spacing)
 
 
 def test_a_class_without_a_label_is_said(dataset, tmp_path, capsys):
-    loop.write_settings(EXPERIMENT, tmp_path)
+    same_run.write_settings(EXPERIMENT, tmp_path)
     more = dataclasses.replace(dataset, class_names=(*dataset.class_names, "meniscus"))
-    loop.write_data(more, dataset.labelled["train"], RunFolder(tmp_path))
+    same_run.write_data(more, dataset.labelled["train"], RunFolder(tmp_path))
     assert "no training label map that is used has meniscus: this cannot be learned" in capsys.readouterr().out
 
 
 def test_two_runs_do_not_train_in_one_folder(dataset, tmp_path):
     with locked(RunFolder(tmp_path).lock_file), pytest.raises(DataError, match="is training in"):
         loop.train_experiment(EXPERIMENT, dataset, tmp_path)
+    assert not RunFolder(tmp_path).settings_file.exists()
+
+
+def test_other_settings_are_named_with_both_values(tmp_path):
+    same_run.write_settings(EXPERIMENT, tmp_path)
+    before = RunFolder(tmp_path).settings_file.read_bytes()
+    stages = [dataclasses.replace(EXPERIMENT.stages[0], steps=77), *EXPERIMENT.stages[1:-1]]
+    changed = dataclasses.replace(EXPERIMENT, seed=7, stages=tuple(stages))
+    with pytest.raises(DataError) as caught:
+        same_run.check_settings(changed, tmp_path)
+    first, last = EXPERIMENT.stages[0], EXPERIMENT.stages[-1]
+    assert str(caught.value) == (
+        f"{tmp_path} is a run with other settings (stages.{first.name}.steps: {first.steps}; now: 77, "
+        f"stages.{last.name}: there; now not, seed: 0; now: 7): choose another --workdir, or delete {tmp_path}"
+    )
+    same_run.check_settings(changed, tmp_path, ("data", "networks"))
+    data = dataclasses.replace(EXPERIMENT.data, labels=9, fold=2, max_voxels=5, n_subjects=3)
+    with pytest.raises(DataError, match=r"\(data.n_subjects: \d+; now: 3, .* and 1 more\)"):
+        same_run.write_settings(dataclasses.replace(EXPERIMENT, data=data), tmp_path)
+    assert RunFolder(tmp_path).settings_file.read_bytes() == before
+
+
+def test_checkpoints_without_settings_are_not_gone_on_with(tmp_path):
+    """As where somebody deletes experiment.json and gives another seed."""
+    (tmp_path / "deepatlas" / "checkpoints").mkdir(parents=True)
+    same_run.check_settings(EXPERIMENT, tmp_path)
+    (tmp_path / "deepatlas" / "checkpoints" / "epoch-3.index").touch()
+    with pytest.raises(DataError, match="has checkpoints but no experiment.json: choose another --workdir, or delete"):
+        same_run.write_settings(EXPERIMENT, tmp_path)
     assert not RunFolder(tmp_path).settings_file.exists()
