@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from deepatlas_tf.apply.atlases import Functions, VoterFiles, check_refined, find_voters, read_voters
-from deepatlas_tf.apply.components import keep_largest
 from deepatlas_tf.apply.files import check_outputs, header_of, save, stem, writing
 from deepatlas_tf.apply.foreground import Region
 from deepatlas_tf.apply.given_scans import GivenScan, find_scans
@@ -21,6 +20,7 @@ from deepatlas_tf.runs.model import ExportedModel, Grid, TrainedModel, note_on_s
 from deepatlas_tf.runs.own_grid import Segmentation, segment_to_source
 from deepatlas_tf.runs.predict import Segmenter
 from deepatlas_tf.scans.channels import read_channels, to_network
+from deepatlas_tf.scans.components import keep_largest, remove_specks
 from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError, SettingError
 
@@ -31,7 +31,8 @@ def segment_scan(
     """Segment a scan: cropped to its anatomy, rescaled, at the voxel size of training, through the network, and back.
 
     Where the scans of training were aligned to a reference, so is this one. One that is larger than the training grid
-    goes through the network in overlapping windows of that size. What is cropped away is background.
+    goes through the network in overlapping windows of that size. What is cropped away is background. Specks of
+    ``grid.without_specks`` are given to what is around them; the probabilities stay as they are.
 
     Args:
         segment: function ``image (*S, K) -> class probabilities (*S, C)``.
@@ -50,6 +51,7 @@ def segment_scan(
         check_window(transform.shape, grid)
     image = to_network(part, transform)
     found = segment_to_source(segment, image, grid.shape, transform, keep_probabilities)
+    found = found._replace(label=remove_specks(found.label, grid.without_specks))
     return _in_whole(found, scan.volume.shape, region)
 
 

@@ -20,16 +20,17 @@ from deepatlas_tf.runs.files import write_rows
 from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.runs.own_grid import segment_to_source
 from deepatlas_tf.runs.predict import Segmenter, load_task_net, segmenter, trained_nets
+from deepatlas_tf.scans.components import remove_specks
 from deepatlas_tf.scans.grid import GridTransform
 
 
 class _Measured(NamedTuple):
-    """A stage that segments: its name, its network, the shape of its images, whether it sees the fine scans."""
+    """A stage that segments: its name, its network, the shape of its images, its grid where that is the fine one."""
 
     name: str
     segment: Segmenter
     size: tuple[int, ...]
-    is_fine: bool
+    grid: dict | None
 
 
 def evaluate_on_own_grids(workdir: Path, dataset: DataSet, fine: DataSet, split: str = "test") -> dict:
@@ -57,7 +58,7 @@ def evaluate_on_own_grids(workdir: Path, dataset: DataSet, fine: DataSet, split:
         found, total=len(labelled), desc=f"evaluating on the scans' own grids ({split})", unit="subject"
     ):
         for stage in stages:
-            record, grid = (fine_record, fine) if stage.is_fine else (coarse_record, dataset)
+            record, grid = (coarse_record, dataset) if stage.grid is None else (fine_record, fine)
             prediction = _on_own_grid(stage, record, grid)
             rows += _rows(stage.name, prediction, fine_record, fine)
     write_rows(folder.table_file("segmentation_own_grid"), rows)
@@ -69,14 +70,15 @@ def _stages(folder: RunFolder) -> Iterator[_Measured]:
         name = stage["name"]
         if "segmentation" in trained_nets(stage) and folder.stage(name).net("segmentation").exists():
             net = load_task_net(folder, name, "segmentation")
-            yield _Measured(name, segmenter(net), net.inputs[0].shape[1:-1], bool(stage.get("patches")))
+            yield _Measured(name, segmenter(net), net.inputs[0].shape[1:-1], folder.stage(name).grid())
 
 
 def _on_own_grid(stage: _Measured, record: dict, dataset: DataSet) -> np.ndarray:
-    """The label map of a stage on the grid of the record's scan."""
+    """The label map of a stage on the grid of the record's scan, without specks where ``segment`` leaves none."""
     source = record["source_affine"], tuple(int(n) for n in record["source_shape"])
     transform = GridTransform(*source, dataset.shape, dataset.spacing)
-    return segment_to_source(stage.segment, record["image"], stage.size, transform).label
+    label = segment_to_source(stage.segment, record["image"], stage.size, transform).label
+    return remove_specks(label, (stage.grid or {}).get("without_specks", ()))
 
 
 def _rows(method: str, prediction: np.ndarray, record: dict, dataset: DataSet) -> list[dict]:

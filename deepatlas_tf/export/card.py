@@ -8,6 +8,7 @@ from deepatlas_tf.pretrained import origin
 from deepatlas_tf.runs.model import TrainedModel
 from deepatlas_tf.runs.summary import is_trial, labels_used
 from deepatlas_tf.scans.channels import ONE
+from deepatlas_tf.scans.components import SPECK
 
 ORIENTATION = "RAS"  # of the axes: the first index grows towards the right, the second anterior, the third superior
 
@@ -28,6 +29,7 @@ def metadata(run: TrainedModel, stages: dict[str, str | None], version: int) -> 
         "channel_names": list(grid.channel_names),
         **({} if grid.ignore_number is None else {"ignore_number": grid.ignore_number}),
         **({} if grid.merged_numbers is None else {"merged_numbers": list(map(list, grid.merged_numbers))}),
+        **({"without_specks": list(grid.without_specks)} if grid.without_specks else {}),
         "shape": list(grid.shape),
         "spacing": list(grid.spacing),
         "orientation": ORIENTATION[: len(grid.shape)],
@@ -83,6 +85,7 @@ def model_card(about: dict) -> str:
         f"- Any size is taken, but give {shape} voxels: the network normalises over all that it is given, so empty"
         " space around the anatomy changes the result everywhere. Cut the scan to its anatomy, pad it with the values"
         " at its border, and give larger scans in windows of that size: `deepatlas segment` and the clients do so.",
+        *_specks(about["class_names"], about.get("without_specks", ())),
         *_alignment(about.get("alignment", "none")),
         f"- Made with deepatlas_tf {about['deepatlas_tf_version']}, "
         f"TensorFlow {about['versions']['tensorflow']}, voxelmorph {about['versions']['voxelmorph']}.",
@@ -117,6 +120,15 @@ def _numbers(names: list[str], numbers: list[int] | None) -> list[str]:
     return [
         "- The signature `segment` answers with these numbers. Label maps that `deepatlas segment` writes have those of"
         f" the label files of training: {own}."
+    ]
+
+
+def _specks(names: Sequence[str], classes: Sequence[int]) -> list[str]:
+    if not classes:
+        return []
+    return [
+        f"- Specks of {', '.join(names[index] for index in classes)}, components of less than {SPECK:g} of the voxels"
+        " of the largest, are in the answers of the server; `deepatlas segment` gives them to what is around them."
     ]
 
 

@@ -118,7 +118,9 @@ MODEL: dict[str, Check] = {
     "left_mirrored": lambda value: isinstance(value, bool),
     "ignore_number": is_count,
     "merged_numbers": is_list_of(is_list_of(is_count)),
+    "without_specks": is_list_of(is_count),
 }
+GRID = ("shape", "spacing", "without_specks")
 MODEL_NEEDS = ("class_names", "shape", "spacing")
 RECORD: dict[str, Check] = {
     "class_names": is_list_of(is_text),
@@ -186,7 +188,7 @@ def checked_model(about: Any, path: Path) -> dict[str, Any]:
 
 def checked_grid(grid: Any, path: Path) -> dict[str, Any]:
     """The content of a stage's ``grid.json``; DataError where it is no shape in voxels with a spacing in mm."""
-    _check(grid, {"shape": MODEL["shape"], "spacing": MODEL["spacing"]}, ("shape", "spacing"), path, "")
+    _check(grid, {name: MODEL[name] for name in GRID}, ("shape", "spacing"), path, "")
     if len(grid["shape"]) != len(grid["spacing"]):
         raise damaged(path, "shape and spacing have different numbers of axes")
     return grid

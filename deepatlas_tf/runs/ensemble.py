@@ -51,14 +51,15 @@ class Ensemble:
         return found.pop() if len(found) == 1 else None
 
     def grid_of(self, stage: str | None) -> "Grid":
-        """The space that the networks of a stage know, which is the same in every run.
+        """The space that the networks of a stage know, which is the same in every run; specks are those of all.
 
         Raises DataError where it is not, as after a run was trained again with other patches.
         """
         grids = [model.grid_of(stage) for model in self.models]
         if any((grid.shape, grid.spacing) != (grids[0].shape, grids[0].spacing) for grid in grids):
             raise DataError(f"{self.path}: stage {stage} of the folds has different grids; choose another --stage")
-        return grids[0]
+        alike = set(grids[0].without_specks).intersection(*(grid.without_specks for grid in grids))
+        return grids[0]._replace(without_specks=tuple(sorted(alike)))
 
     def segmenter(self, stage: str | None = None) -> Callable:
         """A function ``image (*S, K) -> class probabilities (*S, C)``, NumPy in and out, for any size."""

@@ -43,7 +43,7 @@ class StageFolder:
 
     @property
     def grid_file(self) -> Path:
-        """``shape`` of the patches and ``spacing`` (mm) of a stage at the scans' own resolution; no other has it."""
+        """``shape`` of the patches, ``spacing`` (mm) and ``without_specks`` (classes) of a stage of full resolution."""
         return self.path / "grid.json"
 
     @property

@@ -50,7 +50,8 @@ class Grid(NamedTuple):
     scans are aligned to first; None where they are taken as they lie. class_numbers: of the classes in the label files
     of the training scans, 0 first; None where a class had several, or it is not known. channel_names: of the images.
     ignore_number: of the voxels in these files that count nothing; None where there is none. merged_numbers: of each
-    class in these files, the background's first, where a class had several.
+    class in these files, the background's first, where a class had several. without_specks: the classes that have
+    none in the label maps, see :mod:`deepatlas_tf.scans.components`.
     """
 
     class_names: tuple[str, ...]
@@ -61,6 +62,7 @@ class Grid(NamedTuple):
     channel_names: tuple[str, ...] = ONE
     ignore_number: int | None = None
     merged_numbers: tuple[tuple[int, ...], ...] | None = None
+    without_specks: tuple[int, ...] = ()
 
     @property
     def written_numbers(self) -> tuple[int, ...]:
@@ -86,9 +88,10 @@ class TrainedModel:
     def grid_of(self, stage: str | None) -> Grid:
         """The space that the networks of a stage know: its own where it is of full resolution, else that of the run."""
         own = self.folder.stage(stage).grid() if stage is not None else None
-        return (
-            self.grid if own is None else self.grid._replace(shape=tuple(own["shape"]), spacing=tuple(own["spacing"]))
-        )
+        if own is None:
+            return self.grid
+        shape, spacing, specks = (tuple(own.get(name, ())) for name in ("shape", "spacing", "without_specks"))
+        return self.grid._replace(shape=shape, spacing=spacing, without_specks=specks)
 
     def stage_of(self, task: str, stage: str | None = None) -> str | None:
         """The last stage on the run's grid that trained a net for the task; None where there is none.
@@ -258,7 +261,8 @@ def _grid(about: Mapping[str, Any], reference: Path) -> Grid:
     scan = None if kind == NONE else Reference(read_image(reference, "reference", len(shape)), kind)
     channels = tuple(about.get("channel_names", ONE))
     merged = tuple(map(tuple, about.get("merged_numbers", ()))) or None
-    return Grid(names, shape, spacing, scan, numbers, channels, about.get("ignore_number"), merged)
+    specks = tuple(about.get("without_specks", ()))
+    return Grid(names, shape, spacing, scan, numbers, channels, about.get("ignore_number"), merged, specks)
 
 
 def _signatures(path: Path) -> Mapping[str, Callable]:

@@ -7,7 +7,7 @@ a voxel whose most probable class is not sure (``pseudo_gate``) has no weight.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from deepatlas_tf.messages import say
 from deepatlas_tf.methods import method_class
 from deepatlas_tf.runs.files import replacing, write_json
 from deepatlas_tf.runs.folder import TASKS, RunFolder, StageFolder
+from deepatlas_tf.scans.components import classes_without_specks
 from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.streams.memory import resident_subjects, with_labels_of_a_byte
 from deepatlas_tf.streams.patches import Patches
@@ -112,17 +113,21 @@ def prepare_full_resolution(
     """
     patches, folder = stage.patches or Patches(), RunFolder(workdir).stage(stage.name)
     patch = patches.fitted(dataset.shape, fine.shape)
-    grid = {"shape": list(patch), "spacing": list(fine.spacing)}
-    if folder.grid() not in (None, grid):
-        raise DataError(f"{folder.grid_file} is of patches of another grid: choose another --workdir, or delete it")
-    write_json(folder.grid_file, grid)
+    grid, before = {"shape": list(patch), "spacing": list(fine.spacing)}, folder.grid()
+    if before is not None and any(before[name] != value for name, value in grid.items()):
+        where = folder.path
+        raise DataError(f"{where} is of patches of another grid: choose another --workdir, or delete {where}")
+    used = used_labels(dataset, experiment)
+    found = classes_without_specks(_own_labels(fine, used))
+    known = [index for index in found if index < len(dataset.class_names)]  # the next one are voxels to be ignored
+    write_json(folder.grid_file, grid | {"without_specks": known})
     held, most = _held(fine, experiment), experiment.data.memory_gib
     shapes = [" x ".join(f"{value:g}" for value in values) for values in (fine.shape, fine.spacing, patch)]
     say(
         f"[{stage.name}] scans of {shapes[0]} voxels of {shapes[1]} mm, in patches of {shapes[2]}; {held} of "
         f"{len(fine.subjects['train'])} training scans are in memory at a time (data.memory_gib={most:g})"
     )
-    if stage.pseudo_from and set(dataset.subjects["train"]) > set(used_labels(dataset, experiment)):
+    if stage.pseudo_from and set(dataset.subjects["train"]) > set(used):
         write_pseudo_masks(stage, experiment, dataset, validation_samples, workdir)
         _write_teacher_labels(stage, experiment, dataset, fine, folder)
 
@@ -152,6 +157,13 @@ def _held(fine: DataSet, experiment: Experiment) -> int:
     """How many training scans are in memory at a time. Raises DataError where it is too small for a few of them."""
     samples, n = with_labels_of_a_byte(fine.samples("train")), len(fine.subjects["train"])
     return resident_subjects(samples, n, experiment.data.memory_gib)
+
+
+def _own_labels(fine: DataSet, subjects: Collection[str]) -> Iterator[np.ndarray]:
+    """The label maps of training subjects on the scans' own grids, one after the other."""
+    for record in fine.records("train").as_numpy_iterator():
+        if record["subject"].decode() in subjects:
+            yield record["own_label"]
 
 
 def _write_teacher_labels(

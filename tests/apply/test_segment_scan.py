@@ -7,6 +7,7 @@ import pytest
 from deepatlas_tf.apply.grids import covering_transform
 from deepatlas_tf.apply.segment import segment_scan, with_numbers
 from deepatlas_tf.runs.model import Grid
+from deepatlas_tf.scans.components import remove_specks
 from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError
 
@@ -51,6 +52,16 @@ def test_each_voxel_gets_the_class_at_its_place(affine):
     transform = covering_transform(one, grid)
     inside = tuple(slice(int(-o), int(n - o)) for o, n in zip(transform.offsets, canonical.shape, strict=True))
     np.testing.assert_array_equal(np.asarray(canonical.dataobj), seen[0].argmax(axis=-1)[inside])
+
+
+def test_specks_of_classes_without_them_are_removed_from_the_label_map_alone():
+    one = scan((12, 14, 10), FLIPPED)
+    kept = segment_scan(segment, GRID, one, keep_probabilities=True)
+    found = segment_scan(segment, GRID._replace(without_specks=(1, 2)), one, keep_probabilities=True)
+    expected = remove_specks(kept.label, (1, 2))
+    assert np.mean(expected != kept.label) > 0
+    np.testing.assert_array_equal(found.label, expected)
+    np.testing.assert_array_equal(found.probabilities, kept.probabilities)
 
 
 def test_a_resampled_scan_has_its_labels_and_probabilities():

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from deepatlas_tf.apply.components import keep_largest
 from deepatlas_tf.apply.segment import segment_files
 from deepatlas_tf.cli import main
 from deepatlas_tf.models.build import load_net
 from deepatlas_tf.runs.folder import net_path
 from deepatlas_tf.runs.predict import labeller
 from deepatlas_tf.scans import nifti
+from deepatlas_tf.scans.components import keep_largest
 from deepatlas_tf.scans.intensity import rescale
 
 

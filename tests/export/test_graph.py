@@ -65,6 +65,8 @@ def test_the_card_has_the_measured_numbers():
     card = model_card(about)
     assert "| femur | 0.900 | 2.000 |\n| tibia | - | 3.000 |\n| mean | 0.812 | 2.500 |" in card
     assert "Input: one channel, voxels" in card
+    assert "Specks" not in card
+    assert "- Specks of tibia, components of less than 0.2 of" in model_card({**about, "without_specks": [2]})
     assert "Input: 2 channels on the last axis, t1, t2 in this order," in model_card(
         {**about, "channel_names": ["t1", "t2"]}
     )

@@ -47,7 +47,8 @@ def test_a_stage_of_full_resolution_has_its_own_grid(run, tmp_path):
     content["experiment"]["stages"].append({**fine, "epochs": 3, "patches": {"shape": None}})
     (tmp_path / "experiment.json").write_text(json.dumps(content))
     (tmp_path / "fine").mkdir()
-    (tmp_path / "fine" / "grid.json").write_text(json.dumps({"shape": [4, 6], "spacing": [0.5, 0.4]}))
+    grid = {"shape": [4, 6], "spacing": [0.5, 0.4]}  # as earlier versions wrote it
+    (tmp_path / "fine" / "grid.json").write_text(json.dumps(grid))
     run = TrainedModel(tmp_path)
     assert run.full_resolution() is None and segmentation_stage(run, None) is None  # it is not finished
     (tmp_path / "fine" / "nets").mkdir()
@@ -60,6 +61,10 @@ def test_a_stage_of_full_resolution_has_its_own_grid(run, tmp_path):
     assert run.grid_of("fine")[:3] == (("background",), (4, 6), (0.5, 0.4)) and run.grid_of("s0") == run.grid
     both = Ensemble(tmp_path, [run, run])
     assert both.full_resolution() == "fine" and both.grid_of("fine") == run.grid_of("fine")
+    (tmp_path / "fine" / "grid.json").write_text(json.dumps({**grid, "without_specks": [1, 2, 4]}))
+    assert run.grid_of("fine").without_specks == (1, 2, 4) and run.grid_of("s0").without_specks == ()
+    one = SimpleNamespace(**vars(run), grid_of=lambda stage: run.grid_of(stage)._replace(without_specks=(2, 3, 4)))
+    assert Ensemble(tmp_path, [run, one]).grid_of("fine").without_specks == (2, 4)
     other = SimpleNamespace(**vars(run), full_resolution=lambda: None, grid_of=lambda stage: run.grid)
     both = Ensemble(tmp_path, [run, other])
     assert both.full_resolution() is None

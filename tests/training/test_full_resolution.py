@@ -18,6 +18,7 @@ from deepatlas_tf.models.build import load_net
 from deepatlas_tf.phantoms.knee import draw
 from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.runs.model import open_model
+from deepatlas_tf.scans.components import classes_without_specks
 from deepatlas_tf.scans.grid import GridTransform
 from deepatlas_tf.streams.pseudo_masks import read_mask, with_teacher_labels
 from deepatlas_tf.training.full_resolution import fine_label, with_full_resolution
@@ -164,7 +165,9 @@ def test_a_tiny_training(scans, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "scans of 24 x 24 x 32 voxels of 4 x 4 x 4 mm, in patches of 8 x 8 x 16; 3 of 3 training" in printed
     assert "scans without a label map: 1, of which" in printed and "on the scans' own grids" in printed
-    assert folder.grid() == {"shape": [8, 8, 16], "spacing": [4.0, 4.0, 4.0]}
+    labels = [np.asarray(nib.load(scans.with_name(f"k{k}_label.nii.gz")).dataobj) for k in (0, 1)]
+    specks = list(classes_without_specks(labels))
+    assert specks and folder.grid() == {"shape": [8, 8, 16], "spacing": [4.0, 4.0, 4.0], "without_specks": specks}
     assert read_mask(folder.teacher_labels, "k2", "label").shape == (24, 24, 32)
     assert [set(row) >= {"segmentation/loss", "val_segmentation_dice"} for row in folder.metrics()] == [True, True]
     check_the_measured_label_maps(work, scans.parent / "k4.nii.gz")
@@ -194,5 +197,6 @@ def check_its_export(work, scan, folder):
     assert main(["export", str(work), "-o", str(folder / "out"), "--stage", "full_resolution", "-q"]) == 0
     about = open_model(folder / "out").about
     assert about["shape"] == [8, 8, 16] and about["spacing"] == [4.0] * 3 and about["stages"]["registration"] is None
+    assert about["without_specks"] == RunFolder(work).stage("full_resolution").grid()["without_specks"]
     found = [deepatlas_tf.Run(path).segment(scan) for path in (work, folder / "out")]
     np.testing.assert_array_equal(*(np.asarray(image.dataobj) for image in found))
