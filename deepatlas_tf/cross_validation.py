@@ -9,12 +9,12 @@ import numpy as np
 
 from deepatlas_tf.evaluation.summary import COLUMNS, aligned_columns, method_order, summarise_rows
 from deepatlas_tf.messages import say
-from deepatlas_tf.run import default_workdir, train
+from deepatlas_tf.run import default_workdir, load_data, train
 from deepatlas_tf.runs.ensemble import FOLDS
 from deepatlas_tf.runs.files import write_json
 from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.training.experiment import Experiment
-from deepatlas_tf.types import SettingError
+from deepatlas_tf.types import DataError, SettingError
 
 
 def cross_validate(
@@ -44,17 +44,14 @@ def cross_validate(
     Raises:
         SettingError: if the experiment is of one fold already, there are fewer labelled subjects than folds, or it is
             for several machines.
-        DataError: what :func:`~deepatlas_tf.run.train` raises.
+        DataError: if ``workdir`` is a run of its own, and what :func:`~deepatlas_tf.run.train` raises.
     """
-    if experiment.data.fold or experiment.data.folds:
-        raise SettingError("--folds trains all folds: leave data.fold and data.folds as they are")
-    if strategy == "multi_worker":
-        raise SettingError("--folds trains on one machine: give each fold to the workers by data.fold and data.folds")
-    if n_folds < 2:
-        raise SettingError(f"--folds {n_folds}: 2 folds are the fewest")
     workdir = workdir or default_workdir(experiment.data.dataset, data_dir, manual_dir)
+    _check(experiment, n_folds, workdir, strategy)
     if experiment.data.dataset == "nifti" and manual_dir is None:  # prepared once, for all folds
         data_dir, manual_dir = workdir / "data", data_dir
+    # prepared, or why there are not so many folds
+    load_data(dataclasses.replace(experiment.data, folds=n_folds), workdir, data_dir, manual_dir)
     folders = [workdir / f"fold_{fold}" for fold in range(n_folds)]
     for fold, folder in enumerate(folders):
         say(f"\nfold {fold + 1} of {n_folds}")
@@ -65,6 +62,18 @@ def cross_validate(
     write_json(workdir / FOLDS, {"folds": [folder.name for folder in folders], **found})
     _show(found, n_folds)
     return workdir
+
+
+def _check(experiment: Experiment, n_folds: int, workdir: Path, strategy: str) -> None:
+    """Refuse what cannot be trained in folds."""
+    if experiment.data.fold or experiment.data.folds:
+        raise SettingError("--folds trains all folds: leave data.fold and data.folds as they are")
+    if strategy == "multi_worker":
+        raise SettingError("--folds trains on one machine: give each fold to the workers by data.fold and data.folds")
+    if n_folds < 2:
+        raise SettingError(f"--folds {n_folds}: 2 folds are the fewest")
+    if RunFolder(workdir).settings_file.exists():
+        raise DataError(f"{workdir} is a run of its own: choose another --workdir for the {n_folds} folds")
 
 
 def _show(found: Mapping[str, dict], n_folds: int) -> None:

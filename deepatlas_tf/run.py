@@ -17,6 +17,7 @@ from deepatlas_tf.messages import say
 from deepatlas_tf.methods import method_names
 from deepatlas_tf.pretrained import model_folder
 from deepatlas_tf.recipes import get_recipe, recipe_names, stages_of
+from deepatlas_tf.runs.ensemble import FOLDS
 from deepatlas_tf.runs.folder import TASKS, RunFolder
 from deepatlas_tf.runs.model import TrainedModel
 from deepatlas_tf.runs.predict import ONE_PASS, AtTestTime, trained_nets
@@ -26,7 +27,7 @@ from deepatlas_tf.training.experiment import Data, Experiment
 from deepatlas_tf.training.full_resolution import NAME as FULL_RESOLUTION
 from deepatlas_tf.training.full_resolution import with_full_resolution
 from deepatlas_tf.training.loop import train_experiment
-from deepatlas_tf.training.same_run import check_settings
+from deepatlas_tf.training.same_run import check_classes, check_settings
 from deepatlas_tf.training.settings import set_value
 from deepatlas_tf.training.strategy import chief_first, get_strategy, is_chief, lost_workers
 from deepatlas_tf.types import DataError, SettingError
@@ -61,9 +62,13 @@ def train(
     workdir = workdir or default_workdir(experiment.data.dataset, data_dir, manual_dir)
     distribution = get_strategy(strategy)
     check_settings(experiment, workdir, ("data",))  # before anything is prepared
+    if (workdir / FOLDS).exists():
+        raise DataError(f"{workdir} is a cross-validation: choose another --workdir, or go on with it by --folds")
     with lost_workers():
         with chief_first(distribution):  # which prepares the data set, if that is to be done
             dataset = load_data(experiment.data, workdir, data_dir, manual_dir)
+        if used_labels(dataset, experiment):
+            check_classes(experiment.networks, dataset)
         if is_chief(distribution):
             _announce(dataset, experiment, workdir)
         with chief_first(distribution):

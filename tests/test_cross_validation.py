@@ -10,10 +10,11 @@ import pytest
 
 import deepatlas_tf as da
 from deepatlas_tf.cli import main
-from deepatlas_tf.cross_validation import folds_table, over_folds, scores_of
+from deepatlas_tf.cross_validation import cross_validate, folds_table, over_folds, scores_of
+from deepatlas_tf.run import make_experiment, train
 from deepatlas_tf.runs.model import open_model
 from deepatlas_tf.trained import Run
-from deepatlas_tf.types import DataError
+from deepatlas_tf.types import DataError, SettingError
 
 SUBJECTS = [f"s{index}" for index in range(3)]
 
@@ -36,6 +37,25 @@ def trained(tmp_path_factory):
     command += ["--method", "segmentation", "--set", "data.shape=(16,16,16)", "--set", "data.spacing=(2,2,2)"]
     assert main([*command, "--workdir", str(folder / "run")]) == 0
     return folder / "run", folder
+
+
+def test_folds_and_a_run_of_its_own_have_folders_of_their_own(tmp_path):
+    experiment = make_experiment("phantom_knee", tiny=True)
+    (tmp_path / "experiment.json").touch()
+    with pytest.raises(DataError, match="is a run of its own: choose another --workdir for the 2 folds"):
+        cross_validate(experiment, 2, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["experiment.json"]
+    (tmp_path / "experiment.json").rename(tmp_path / "folds.json")
+    with pytest.raises(DataError, match="is a cross-validation: choose another --workdir, or go on with it by --folds"):
+        train(experiment, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["folds.json"]
+
+
+def test_too_many_folds_are_refused_before_the_first_one(tmp_path, capsys):
+    experiment = make_experiment("phantom_knee", tiny=True, settings=["data.shape=(24, 24)", "data.spacing=(5, 5)"])
+    with pytest.raises(SettingError, match="folds"):
+        cross_validate(experiment, 99, tmp_path / "work", data_dir=tmp_path)
+    assert "fold 1 of" not in capsys.readouterr().out and not (tmp_path / "work").exists()
 
 
 @pytest.mark.long

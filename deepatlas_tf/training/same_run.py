@@ -11,7 +11,8 @@ from deepatlas_tf.datasets.copies import remember_copy
 from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.keras_stack import versions
 from deepatlas_tf.messages import say
-from deepatlas_tf.models.networks import networks_dict, networks_from
+from deepatlas_tf.models.build import NetworkFile
+from deepatlas_tf.models.networks import Networks, networks_dict, networks_from
 from deepatlas_tf.runs.data_record import check_same_data, check_same_grid, data_record, grid_of_networks
 from deepatlas_tf.runs.files import replacing, through_json, write_json
 from deepatlas_tf.runs.folder import RunFolder
@@ -23,7 +24,7 @@ from deepatlas_tf.types import DataError
 # what runs had of before there were these settings
 EARLIER_DATA = {"alignment": NONE, "fold": 0, "folds": 0, "full_resolution": False, "max_voxels": None}
 EARLIER_STAGE = {"patience": 0, "pseudo_warped": 0.5, "pseudo_instance_steps": 0, "patches": None, "anatomy_from": None}
-SHOWN = 3  # settings that a message names
+SHOWN, MOST_NAMES = 3, 6  # settings and classes that a message names
 
 
 def check_settings(experiment: Experiment, workdir: Path, parts: Collection[str] = ()) -> None:
@@ -52,6 +53,33 @@ def check_settings(experiment: Experiment, workdir: Path, parts: Collection[str]
         rest = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
         text = f"{', '.join(different[:SHOWN])}{rest}"
         raise DataError(f"{workdir} is a run with other settings ({text}): {instead}")
+
+
+def check_classes(networks: Networks, dataset: DataSet) -> None:
+    """Nothing, or a DataError where training would begin with a segmentation network of a run on other classes.
+
+    Args:
+        networks: of the experiment; those that are files in the folder of a run are looked at.
+        dataset: the scans.
+    """
+    file = networks.segmentation
+    if not isinstance(file, NetworkFile) or len(Path(file.path).absolute().parents) < 3:
+        return
+    run = RunFolder(Path(file.path).absolute().parents[2])  # RUN/STAGE/nets/segmentation.keras
+    if not run.model_file.exists():
+        return
+    known, given = (tuple(names)[1:] for names in (run.model()["class_names"], dataset.class_names))
+    if known != given:
+        raise DataError(
+            f"the segmentation network of {run.path} knows {_some(known)}, the scans have {_some(given)}: name the "
+            "same classes in the same order, or begin with new networks, without --init-from"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of the classes; all at once would be a long line."""
+    rest = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"{', '.join(names[:MOST_NAMES])}{rest}" if names else "no class"
 
 
 def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:

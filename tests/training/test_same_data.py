@@ -7,6 +7,7 @@ import pytest
 from deepatlas_tf.datasets.load import DataSet, load_dataset
 from deepatlas_tf.experiments import get_experiment
 from deepatlas_tf.keras_stack import tf
+from deepatlas_tf.runs.files import write_json
 from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.runs.lock import locked
 from deepatlas_tf.training import loop, same_run
@@ -124,3 +125,22 @@ def test_checkpoints_without_settings_are_not_gone_on_with(tmp_path):
     with pytest.raises(DataError, match="has checkpoints but no experiment.json: choose another --workdir, or delete"):
         same_run.write_settings(EXPERIMENT, tmp_path)
     assert not RunFolder(tmp_path).settings_file.exists()
+
+
+def test_a_segmentation_network_of_other_classes_is_not_begun_with(dataset, tmp_path):
+    """Neither where they have other names nor where they are in another order."""
+    net = tmp_path / "run" / "deepatlas" / "nets" / "segmentation.keras"
+    networks = dataclasses.replace(EXPERIMENT.networks, segmentation=str(net))
+    same_run.check_classes(networks, dataset)  # a file of whom nothing is known
+    same_run.check_classes(EXPERIMENT.networks, dataset)
+    about = {"shape": [16, 16], "spacing": [8, 8]}
+    names = list(dataset.class_names)
+    write_json(RunFolder(tmp_path / "run").model_file, {**about, "class_names": names})
+    same_run.check_classes(networks, dataset)
+    for other in (["background", *names[:0:-1]], ["background", *(f"part_{k}" for k in range(9))]):
+        write_json(RunFolder(tmp_path / "run").model_file, {**about, "class_names": other})
+        with pytest.raises(DataError) as caught:
+            same_run.check_classes(networks, dataset)
+        assert f"{tmp_path / 'run'} knows {other[1]}, {other[2]}" in str(caught.value)
+        assert f"the scans have {names[1]}, {names[2]}" in str(caught.value) and "\n" not in str(caught.value)
+    assert "part_5 and 3 more, the scans" in str(caught.value)
