@@ -22,11 +22,11 @@ from deepatlas_tf.run import dataset_of_run, load_fine
 from deepatlas_tf.runs.files import write_json
 from deepatlas_tf.runs.model import TrainedModel
 from deepatlas_tf.runs.own_grid import segment_to_source
-from deepatlas_tf.scans.components import classes_without_specks, remove_specks
+from deepatlas_tf.scans.components import SPECK, classes_without_specks, remove_specks
 from deepatlas_tf.scans.grid import GridTransform
 
 RESULTS = Path(__file__).parent / "results" / "specks"
-SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+SHARES = (0.0, 0.02, 0.05, 0.1, SPECK, 0.3, 0.5)
 
 
 def measure(run: Path, split: str, data_dir: Path | None, manual_dir: Path | None) -> list[dict]:

@@ -18,7 +18,7 @@ README, PAGE, LOG = ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "do
 FOLDERS = sorted(path.name for path in RESULTS.iterdir() if path.is_dir())
 RUNS = [name for name in FOLDERS if (RESULTS / name / "experiment.json").exists()]
 TIMINGS = {"data", "efficiency", "joint_peers", "memory", "onednn", "profile", "registration_peers", "reliability"}
-TIMINGS |= {"speed", "startup", "tests"}  # all of scripts
+TIMINGS |= {"specks", "speed", "startup", "tests"}  # all of scripts
 TRIALS = {"anatomy_step", "learning_rate", "templates"}
 NAME = re.compile(r"(?P<data>[a-z0-9-]+)_(?P<labels>\d+)_(?P<method>[a-z-]+)(_(?P<variant>[a-z0-9-]+))?")
 NOTHING = "-"
@@ -255,6 +255,20 @@ def test_full_resolution():
     assert f"and {gains[1]:.3f} on the baseline" in text
     *before, fine = kept(folder, "training.json")["minutes"].values()
     assert f"{fine:.0f} minutes of training" in text and f"after {sum(before):.0f} for" in text
+
+
+def test_specks():
+    files, (_, _, *rows) = table_after(ROOT / "docs" / "training.md", "specks")
+    measured = [json.loads((RESULTS / "specks" / f"{name}.json").read_text("utf-8"))["rows"] for name in files]
+    assert [len({row["subject"] for row in found}) for found in measured] == [2, 5]
+    for share, *cells in rows:
+        expected = []
+        for found in measured:
+            of_share = [row for row in found if row["share"] == float(share)]
+            expected += [f"{np.mean([row['dice'] for row in of_share]):.3f}"]
+            expected += [f"{np.mean([row['hd95_mm'] for row in of_share]):.2f}"]
+        assert cells == expected, share
+    assert [float(row[0]) for row in rows] == list(dict.fromkeys(row["share"] for row in measured[0]))
 
 
 def _gains(means: dict[str, dict], method: str) -> list[float]:
