@@ -104,6 +104,9 @@ def _announce(dataset: DataSet, experiment: Experiment, workdir: Path) -> None:
     labels = len(used_labels(dataset, experiment))
     n_subjects = len(dataset.subjects["train"])
     say(f"{title(dataset)}: {n_subjects} training subjects, {labels} with a label map; {workdir}")
+    shape, spacing = (" x ".join(f"{value:g}" for value in values) for values in (dataset.shape, dataset.spacing))
+    n_classes = len(dataset.class_names) - 1
+    say(f"{shape} voxels of {spacing} mm, {n_classes} class{'es' * (n_classes != 1)}")
 
 
 def evaluate(

@@ -40,7 +40,7 @@ def test_registration_without_labels(tmp_path, capsys):
     arguments = ["train", "--tiny", "--labels", "0", "--method", "voxelmorph", *SLICES]
     assert main([*arguments, "--data-dir", str(tmp_path / "data"), "--workdir", str(tmp_path / "work")]) == 0
     printed = capsys.readouterr().out
-    assert "training subjects, 0 with a label map" in printed
+    assert "training subjects, 0 with a label map" in printed and "\n16 x 16 voxels of 7.5 x 7.5 mm, " in printed
     assert "no label map is used: left out registration_weak\n" in printed
     methods = {row["method"] for row in _rows(tmp_path / "work", "registration")}
     assert methods == {"identity", "registration_unsupervised"}
