@@ -7,14 +7,19 @@ command has ``-q`` and ``-v``, which are not for its file to add: see :mod:`deep
 """
 
 import argparse
+import contextlib
+import difflib
 import importlib
 import os
 import pkgutil
 import re
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from deepatlas_tf import commands, messages
 from deepatlas_tf.types import DataError, DivergedError, MissingDataError, SettingError
@@ -26,17 +31,25 @@ completion of commands, options and files with the Tab key, in bash and zsh (nee
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; 0 when it worked, 1 for bad input, 2 for a wrong call or data that are not there."""
+    """Run a command; 0 when it worked, 1 for bad input, 2 for a wrong call or data that are not there.
+
+    130 after Ctrl-C, 143 after SIGTERM.
+    """
     parser = _parser()
     _complete(parser)
-    args = parser.parse_args(_hyphens(sys.argv[1:] if argv is None else argv))
+    args, unknown = parser.parse_known_args(_hyphens(sys.argv[1:] if argv is None else argv))
+    if unknown:
+        args.parser.refuse(unknown)
     before = messages.level()
     messages.set_level(messages.QUIET if args.quiet else messages.VERBOSE if args.verbose else messages.NORMAL)
     try:
-        return args.run(args) or 0
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where it can", file=sys.stderr)
-        return 130
+        with _terminable():
+            return args.run(args) or 0
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, Terminated)
+        what = "terminated" if terminated else "interrupted"
+        print(f"{what}: the same command goes on where it can", file=sys.stderr)
+        return 143 if terminated else 130
     except Exception as error:
         text, status = explained(error)
         if text is None:
@@ -47,6 +60,45 @@ def main(argv: list[str] | None = None) -> int:
         return status
     finally:
         messages.set_level(before)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which schedulers send to a job whose time is over: all ends as by Ctrl-C."""
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Within it SIGTERM raises Terminated, in the main thread of a program, which alone may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process = os.getpid()
+
+    def stop(number: int, frame: Any) -> None:
+        if os.getpid() == process:
+            raise Terminated
+        os._exit(128 + number)  # a process that this one has started ends without a word, as it would have
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, which names the command's help."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """End with the arguments that the command does not take, and the near ones of its options."""
+        options = [option for action in self._actions for option in action.option_strings]
+        asked = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+        near = [option for word in asked for option in difflib.get_close_matches(word, options, n=1)]
+        meant = f" (did you mean {' '.join(near)}?)" if near else ""
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
 
 
 def command_names() -> tuple[str, ...]:
@@ -76,7 +128,7 @@ def explained(error: Exception) -> tuple[str | None, int]:
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     about = "Learn registration and segmentation together."
-    parser = argparse.ArgumentParser(prog="deepatlas", description=about, epilog=COMPLETION, formatter_class=raw)
+    parser = Parser(prog="deepatlas", description=about, epilog=COMPLETION, formatter_class=raw)
     groups = {"": parser.add_subparsers(required=True, metavar="COMMAND")}
     for name in command_names():
         group, _, word = name.rpartition("_")
@@ -99,7 +151,7 @@ def _add_command(group: Any, word: str, module: ModuleType) -> None:
     loudness = command.add_mutually_exclusive_group()
     loudness.add_argument("-q", "--quiet", action="store_true", help="print results and errors only")
     loudness.add_argument("-v", "--verbose", action="store_true", help="print the files, and where an error comes from")
-    command.set_defaults(run=module.run)
+    command.set_defaults(run=module.run, parser=command)
 
 
 def _complete(parser: argparse.ArgumentParser) -> None:

@@ -2,12 +2,14 @@
 
 import deepatlas_tf as da
 
-run = da.train("scans.csv", labels=5, workdir="runs/mine")
+run = da.train("scans.csv", workdir="runs/mine")
 label_map = run.segment("new.nii.gz")
 warped, field = run.register("moving.nii.gz", "fixed.nii.gz")
 """
 
 import contextlib
+import difflib
+import inspect
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -245,7 +247,14 @@ def train(
     Raises:
         DataError: if the scans cannot be used, or ``workdir`` holds another run.
         SettingError: if there is no such method or setting, or there are fewer label maps than folds.
+        TypeError: if there is no such option; the near ones are named.
     """
+    unknown = sorted(set(options) - set(TrainOptions.__annotations__))
+    if unknown:
+        names = [name for name in inspect.signature(train).parameters if name != "options"]
+        names += TrainOptions.__annotations__
+        near = difflib.get_close_matches(unknown[0], names, n=3) or names
+        raise TypeError(f"train has no option {unknown[0]!r}; near: {', '.join(near)}")
     asked: dict[str, Any] = {**options}
     for name in ("config", "init_from"):
         asked[name] = Path(asked[name]) if asked.get(name) else None

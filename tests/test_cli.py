@@ -1,6 +1,7 @@
 """The command line as a user meets it: what it prints and how it fails. What a run leaves: tests/notebooks."""
 
 import csv
+import signal
 import subprocess
 import sys
 
@@ -76,6 +77,45 @@ def test_a_wrong_call_is_one_line(arguments, status, hint, tmp_path, capsys, mon
     assert main([*arguments, *extra]) == status
     error = capsys.readouterr().err.strip()
     assert hint in error and error.startswith("error: ") and "\n" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (
+            "data validate scans.csv --hmtl",
+            "unrecognized arguments: --hmtl (did you mean --html?); see deepatlas data vali",
+        ),
+        (
+            "train --stepscale=2",
+            "unrecognized arguments: --stepscale=2 (did you mean --steps-scale?); see deepatlas train",
+        ),
+        ("evaluate runs/a b", "unrecognized arguments: b; see deepatlas evaluate --help"),
+        ("train --labels few", "argument --labels: invalid int value: 'few'; see deepatlas train --help"),
+        ("evaluate", "the following arguments are required: workdir; see deepatlas evaluate --help"),
+        ("trian", "argument COMMAND: invalid choice: 'trian' (choose from"),
+    ],
+)
+def test_wrong_arguments_are_one_line(arguments, text, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments.split())
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and error.startswith(f"error: {text}") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_signal_ends_in_one_line(number, status, word, capsys, monkeypatch):
+    def run(args):
+        signal.raise_signal(number)
+        raise AssertionError("it goes on")
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("deepatlas_tf.commands.methods.run", run)
+    assert main(["methods"]) == status
+    assert capsys.readouterr().err == f"{word}: the same command goes on where it can\n"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_an_unfinished_run_says_so(tmp_path, data, capsys):

@@ -22,7 +22,7 @@ from deepatlas_tf.runs.files import write_json, write_rows
 from deepatlas_tf.runs.flips import check_flips, flipped
 from deepatlas_tf.runs.folder import TASKS, RunFolder
 from deepatlas_tf.runs.predict import IDENTITY, ONE_PASS, AtTestTime, Predictors, Registrar, load_predictors, warp_label
-from deepatlas_tf.training.unlabelled import registered_subjects, say_unlabelled
+from deepatlas_tf.training.unlabelled import folds_hint, registered_subjects, say_unlabelled
 from deepatlas_tf.types import DataError
 
 ALIGNMENT = "alignment"  # the method of the rows of an alignment to a reference alone
@@ -76,7 +76,9 @@ def evaluate(
     predictors = _predictors(folder, dataset, at)
     evaluation = Evaluation(predictors)
     if not has_cases(dataset.subjects, dataset.labelled, split, registers=len(predictors.registrars) > 1):
-        raise DataError(f"no subject of the {split} split of {dataset.name} has a label map to compare with")
+        in_fold = bool(folder.settings()["data"].get("folds"))
+        hint = "" if in_fold or split != "test" else folds_hint(dataset).replace("--folds", "deepatlas train --folds")
+        raise DataError(f"no subject of the {split} split of {dataset.name} has a label map to compare with{hint}")
     say_unlabelled(dataset, split, [domain for between in predictors.domains.values() for domain in between])
     _add_rows(evaluation, dataset, split, pairs_per_subject)
     _summarise(evaluation, dataset, folder)

@@ -38,19 +38,21 @@ def draw_pseudo(run: RunFolder, dataset: DataSet, name: str) -> list[Path]:
         name: what the data are called in the titles.
 
     Returns:
-        The files; none where no stage of the run made pseudo masks.
+        The files; none where no stage of the run made pseudo masks, and no quality where none of the last round was
+        compared with a label map.
     """
     rounds = {stage.name: rows for stage in run.stages() if (rows := stage.pseudo_quality())}
     if not rounds:
         return []
-    paths = [run.figures / "pseudo_quality.png"]
-    pseudo_quality(paths[0], rounds, f"Pseudo masks ({name})")
-    last = list(rounds)[-1]
+    last, paths = list(rounds)[-1], []
+    if compared_with_labels(rounds[last]):
+        paths.append(run.figures / "pseudo_quality.png")
+        pseudo_quality(paths[-1], rounds, f"Pseudo masks ({name})")
     subjects = _masked_subjects(run.stage(last).pseudo_masks, dataset)
     if subjects:
         paths.append(run.figures / "pseudo_masks.png")
         title = f"Pseudo masks before {spoken(last)} ({name}, training split)"
-        pseudo_masks(paths[1], subjects, dataset.class_names[1:], dataset.spacing, title)
+        pseudo_masks(paths[-1], subjects, dataset.class_names[1:], dataset.spacing, title)
     return paths
 
 
@@ -137,7 +139,7 @@ def _over_rounds(axis: Axes, rounds: Mapping[str, list[dict]]) -> None:
 
 
 def _against_each_other(axis: Axes, rows: list[dict]) -> None:
-    measured = [row for row in rows if np.isfinite(row["dice"]) and np.isfinite(row["confidence"])]
+    measured = compared_with_labels(rows)
     for name in dict.fromkeys(row["class"] for row in measured):
         own = [row for row in measured if row["class"] == name]
         axis.plot([r["confidence"] for r in own], [r["dice"] for r in own], "o", markersize=4, label=spoken(name))
@@ -145,6 +147,11 @@ def _against_each_other(axis: Axes, rows: list[dict]) -> None:
     axis.set_ylabel("Dice of the pseudo mask")
     if 0 < len(measured) and len(dict.fromkeys(row["class"] for row in measured)) <= 10:
         axis.legend(fontsize=8)
+
+
+def compared_with_labels(rows: Sequence[dict]) -> list[dict]:
+    """The rows of ``quality.csv`` of masks that were compared with a label map."""
+    return [row for row in rows if np.isfinite(row["dice"]) and np.isfinite(row["confidence"])]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from deepatlas_tf.keras_stack import graph_function, keras, tf
 from deepatlas_tf.losses.overlap import dice_and_cross_entropy
-from deepatlas_tf.types import Tensor
+from deepatlas_tf.methods.checks import check_batches, check_nets
+from deepatlas_tf.types import SettingError, Tensor
 
 
 class Part(NamedTuple):
@@ -28,7 +29,8 @@ class Method(keras.Model):
     ``<turn>_terms(data) -> {name: (B,)}``. A term whose weight is 0 or missing is not logged. Metrics are called
     ``<turn>/<term>``, and ``<turn>/loss`` is the weighted sum.
 
-    Use it as any Keras model: ``method.compile(...)``, ``method.fit(batches, steps_per_epoch=...)``.
+    Use it as any Keras model: ``method.compile(...)``, ``method.fit(batches, steps_per_epoch=...)``. A ``tf.data`` of
+    batches that have another form is refused by ``fit`` with a DataError that names the entry.
 
     A subclass declares what it needs, as class attributes:
 
@@ -53,7 +55,8 @@ class Method(keras.Model):
             classes only; a method may then take a shorter way.
 
     Raises:
-        ValueError: if there are no turns, or a turn names no net.
+        SettingError: if there are no turns, or a turn names no net; if a net takes another number of images than its
+            role needs, or one that registers gives something else than a component for each axis.
     """
 
     network_roles: Mapping[str, str] = {}
@@ -75,11 +78,13 @@ class Method(keras.Model):
         known = sorted(set(nets) | set(self.updates))
         unknown = sorted(set(turns) - set(known))
         if not turns or unknown:
-            raise ValueError(f"turns must name the nets {known}; got {unknown or 'no turns'}")
+            raise SettingError(f"turns must name the nets {known}; got {unknown or 'no turns'}")
+        check_nets(type(self).__name__, nets, self.network_roles)
         self.nets = dict(nets)
         self.turns = tuple(turns)
         self.partial_labels = partial_labels
         self.built = True  # the nets are; fit under a strategy asks for it
+        self.weights_by_turn: dict[str, dict[str, float]] = {}
 
     @classmethod
     def nets_of(cls, turn: str) -> tuple[str, ...]:
@@ -110,19 +115,41 @@ class Method(keras.Model):
             weights: ``{turn: {term: weight}}``; a turn that is left out keeps the method's ``default_weights``.
 
         Raises:
-            ValueError: if a turn or a term is not one of the method's.
+            SettingError: if a turn or a term is not one of the method's, or all weights of a turn that is due are 0.
         """
         super().compile(**kwargs)
         optimizers = optimizers or {}
+        unknown = sorted(set(optimizers) - set(self.default_weights))
+        if unknown:
+            raise SettingError(
+                f"there is no turn {unknown[0]!r} for an optimizer; there are {', '.join(self.default_weights)}"
+            )
         each_turn = dict.fromkeys(self.turns)  # in order: workers have to make the same variables in the same order
         self.optimizers_by_net = {turn: optimizers.get(turn) or keras.optimizers.Adam(1e-3) for turn in each_turn}
         self.weights_by_turn = _complete_weights(self.default_weights, weights or {})
+        empty = [turn for turn in each_turn if not self.weights_by_turn[turn]]
+        if empty:
+            raise SettingError(f"the turn {empty[0]} has nothing to learn: give a term of it a weight that is not 0")
         for turn, optimizer in self.optimizers_by_net.items():
             optimizer.build(self._variables(turn))
         names = [f"{turn}/{term}" for turn in sorted(set(self.turns)) for term in ("loss", *self.weights_by_turn[turn])]
         self.term_metrics = {name: keras.metrics.Mean(name=name) for name in names}
         self._turn_functions = {}
         self.train_function = None
+
+    def labelled_sides(self) -> tuple[str, ...]:
+        """The sides of a pair whose label maps the terms use, as far as their weights are not 0."""
+        return ("moving", "fixed")
+
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Train as any Keras model does; see :class:`~deepatlas_tf.types.Sample` for what the batches are.
+
+        Raises:
+            DataError: if the batches of a ``tf.data`` lack an entry, or one has another type or number of axes.
+        """
+        if isinstance(x, tf.data.Dataset):
+            check_batches(x.element_spec, self.stream, self.labelled_sides())
+        return super().fit(x, *args, **kwargs)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -259,7 +286,7 @@ def _complete_weights(
     for turn, terms in given.items():
         unknown = sorted(set(terms) - set(defaults.get(turn, {})))
         if turn not in defaults or unknown:
-            raise ValueError(f"unknown weight {turn}/{(unknown or ['*'])[0]}; there are {_names(defaults)}")
+            raise SettingError(f"unknown weight {turn}/{(unknown or ['*'])[0]}; there are {_names(defaults)}")
     chosen = {turn: given.get(turn, terms) for turn, terms in defaults.items()}
     return {turn: {term: weight for term, weight in terms.items() if weight} for turn, terms in chosen.items()}
 

@@ -95,6 +95,10 @@ class DomainAdaptation(Method):
         }
         super().__init__(nets, turns, **kwargs)
 
+    def labelled_sides(self) -> tuple[str, ...]:
+        """Labels are those of the moving side."""
+        return ("moving",)
+
     def generators_terms(self, pair: Pair) -> dict[str, Tensor]:
         """Terms of the generators and of ``S_B`` for each pair, ``(B,)``."""
         sample, a, b = pair["moving"], pair["moving"]["image"], pair["fixed"]["image"]

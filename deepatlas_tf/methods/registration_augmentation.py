@@ -35,6 +35,10 @@ class RegistrationAugmentation(Method):
     def __init__(self, registration: keras.Model, segmentation: keras.Model, **kwargs: Any):
         super().__init__({"registration": registration, "segmentation": segmentation}, ("segmentation",), **kwargs)
 
+    def labelled_sides(self) -> tuple[str, ...]:
+        """Labels are those of the moving side."""
+        return ("moving",)
+
     def segmentation_terms(self, pair: Pair) -> dict[str, Tensor]:
         """Terms for each pair, ``(B,)``; classes without a label in the moving map and ignored voxels count nothing."""
         moving, fixed = pair["moving"], pair["fixed"]

@@ -18,6 +18,7 @@ from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.losses.consistency import gradient_inverse_consistency
 from deepatlas_tf.losses.overlap import soft_dice
 from deepatlas_tf.methods.base import Method
+from deepatlas_tf.methods.checks import check_nets
 from deepatlas_tf.models.label_maps import on_label_maps
 from deepatlas_tf.ops.labels import mix
 from deepatlas_tf.ops.warp import warp
@@ -35,7 +36,7 @@ class SegGuided(Method):
     A network that is a subclass of ``keras.Model`` has to be called once before, so that it knows its inputs.
 
     Raises:
-        SettingError: if it was not.
+        SettingError: if it was not, or a network takes another number of images.
     """
 
     network_roles = {
@@ -53,6 +54,12 @@ class SegGuided(Method):
     def __init__(
         self, label_registration: keras.Model, segmentation_a: keras.Model, segmentation: keras.Model, **kwargs: Any
     ):
+        given = {
+            "label_registration": label_registration,
+            "segmentation_a": segmentation_a,
+            "segmentation": segmentation,
+        }
+        check_nets(type(self).__name__, given, self.network_roles)
         registration = on_label_maps(label_registration, segmentation_a, segmentation)
         super().__init__({"registration": registration}, turns=("registration",), **kwargs)
 

@@ -102,6 +102,11 @@ class VoxelMorph(Method):
         """The penalties of :func:`regularity_terms` on the predicted field, the velocity of a diffeomorphic network."""
         return regularity_terms(field)
 
+    def labelled_sides(self) -> tuple[str, ...]:
+        """Both where the labels have a weight, else none."""
+        used = set(self.weights_by_turn.get("registration", {}))
+        return super().labelled_sides() if used & {"anatomy", "anatomy_inverse"} else ()
+
     def _field(self, moving: Sample, fixed: Sample) -> tuple[Tensor, Tensor]:
         """What the network predicts, a displacement or velocity field, and the displacement field."""
         field = self.head([moving["image"], fixed["image"]], training=True)

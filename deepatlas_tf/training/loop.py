@@ -91,7 +91,7 @@ def _train_stages(
             write_data(dataset, used_labels(dataset, experiment), RunFolder(workdir))
     domains = [domain for stage in experiment.stages for domain in stage.domains]
     if chief:
-        say_not_measured(dataset, domains)
+        say_not_measured(dataset, domains, in_fold=bool(experiment.data.folds))
     measured = first_labelled(dataset, "validation", domains, experiment.evaluation.validation_subjects)
     samples = read_samples(dataset.samples("validation"), measured)
     for stage in experiment.stages:
@@ -148,6 +148,8 @@ def train_stage(
         callbacks.append(early_stop)
         trained = trained or early_stop.is_due()
     if not trained:
+        if first_epoch:
+            _say(chief, f"[{stage.name}] goes on from epoch {first_epoch} of {stage.epochs}")
         method.fit(
             distribute(strategy, stream),
             steps_per_epoch=stage.steps_per_epoch,

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import difflib
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from deepatlas_tf.models.networks import Networks, networks_dict
 from deepatlas_tf.models.old_settings import RENAMED
 from deepatlas_tf.training.experiment import Experiment, Stage
 from deepatlas_tf.types import SettingError
+
+LONGEST = 120  # characters of an example in a message
 
 
 def set_value(experiment: Experiment, assignment: str) -> Experiment:
@@ -92,10 +95,21 @@ def _converted(old: Any, value: Any, assignment: str) -> Any:
     """The value in the type of the setting that it replaces: for a float 1 becomes 1.0, for a tuple a list a tuple."""
     if old is None or value is None:
         return tuple(value) if isinstance(value, list) else value
+    if _children(old) and not isinstance(old, Mapping):
+        raise SettingError(f"--set {assignment}: {_choose_one(old, assignment.partition('=')[0])}")
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(old, tuple) and isinstance(value, list):
         return tuple(value)
     if type(old) is not type(value):
-        raise SettingError(f"--set {assignment}: a {type(old).__name__} is needed, such as {old!r}")
+        example = textwrap.shorten(repr(old), LONGEST)
+        raise SettingError(f"--set {assignment}: a {type(old).__name__} is needed, such as {example}")
     return value
+
+
+def _choose_one(node: Any, path: str) -> str:
+    """What to give instead of a value for a group of settings."""
+    names = ", ".join(_children(node))
+    if isinstance(node, tuple):
+        return f"give {path}.NAME.SETTING=VALUE, with a NAME of {names}, or * for all"
+    return f"give {path}.SETTING=VALUE, with a SETTING of {names}"

@@ -109,6 +109,13 @@ def test_bad_images_are_named(run_folder, tmp_path):
         da.Run(tmp_path)
 
 
+def test_an_option_that_train_has_not_is_refused_by_its_near_ones():
+    with pytest.raises(TypeError, match="^train has no option 'stepscale'; near: steps_scale$"):
+        da.train("scans.csv", stepscale=0.5)
+    with pytest.raises(TypeError, match="near: scans, labels, .*, init_from$"):
+        da.train("scans.csv", xyz=3)
+
+
 @pytest.mark.long
 def test_training_and_going_on(tmp_path, capsys):
     """Synthetic slices, in the tiny form; the second call finds everything trained."""

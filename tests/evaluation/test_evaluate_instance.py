@@ -9,7 +9,7 @@ from deepatlas_tf.phantoms.knee import CLASS_NAMES
 from deepatlas_tf.runs import predict
 from deepatlas_tf.runs.predict import AtTestTime
 from deepatlas_tf.training.experiment import Stage
-from deepatlas_tf.types import SettingError
+from deepatlas_tf.types import DataError, SettingError
 
 SEGMENTATION = Stage("segmentation_baseline", "segmentation", steps=1)
 WEIGHTS = {"registration": {"similarity": 1.0, "smoothness": 0.1}}
@@ -72,6 +72,18 @@ def test_an_anatomy_needs_steps_and_a_segmentation_network(tmp_path, write_run, 
         evaluate(tmp_path, made_up_dataset(), at=AtTestTime(anatomy=True))
     with pytest.raises(SettingError, match="--anatomy needs a segmentation network, and .* has none that is finished"):
         evaluate(tmp_path, made_up_dataset(), at=AtTestTime(instance_steps=5, anatomy=True))
+
+
+def test_where_nothing_can_be_compared_a_cross_validation_is_named(tmp_path, write_run, made_up_dataset):
+    write_run(tmp_path, SEGMENTATION)
+    dataset = made_up_dataset(train=2, test=0)
+    dataset.alignment = "none"
+    with pytest.raises(DataError, match="compare with; deepatlas train --folds 2 tests each labelled scan once$"):
+        evaluate(tmp_path, dataset)
+    settings = (tmp_path / "experiment.json").read_text()
+    (tmp_path / "experiment.json").write_text(settings.replace('"folds": 0', '"folds": 2'))
+    with pytest.raises(DataError, match="has a label map to compare with$"):
+        evaluate(tmp_path, dataset)
 
 
 def test_a_run_without_a_registration_of_images_is_refused(tmp_path, write_run, made_up_dataset):

@@ -44,11 +44,11 @@ class MadeUp:
         return encode(probabilities / probabilities.sum(-1, keepdims=True))
 
 
-def write_masks(workdir, dataset, stages, masked):
+def write_masks(workdir, dataset, stages, masked, dice=0.7):
     for stage in stages:
         folder = workdir / stage / "pseudo"
         rows = [{"subject": "knee0", "split": "validation", "class": "femur"}]
-        write_rows(folder / "quality.csv", [{**rows[0], "confidence": 0.8, "entropy": 0.4, "dice": 0.7}])
+        write_rows(folder / "quality.csv", [{**rows[0], "confidence": 0.8, "entropy": 0.4, "dice": dice}])
         for index in masked:
             np.savez_compressed(mask_path(folder, f"knee{index}"), soft_label=dataset.mask(index))
     settings = {
@@ -81,6 +81,8 @@ def test_what_is_not_there_is_not_drawn(tmp_path):
     dataset = MadeUp(*GRIDS["2D"])
     write_masks(tmp_path, dataset, ("uniseg_reg",), masked=())  # every training subject has its label
     assert [path.stem for path in draw_pseudo(RunFolder(tmp_path), dataset, "knees")] == ["pseudo_quality"]
+    write_masks(tmp_path, dataset, ("uniseg_reg",), masked=(1,), dice=float("nan"))  # no validation subject
+    assert [path.stem for path in draw_pseudo(RunFolder(tmp_path), dataset, "knees")] == ["pseudo_masks"]
     write_masks(tmp_path, dataset, (), masked=())
     assert draw_pseudo(RunFolder(tmp_path), dataset, "knees") == []
 

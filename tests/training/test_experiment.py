@@ -58,11 +58,19 @@ def test_a_setting_of_all_stages():
         ("stages.deepatlas.similarity=lncc", "ncc or local_ncc or mse"),
         ("stages.deepatlas.epochs=0", "at least 1"),
         ("data.spacing=2", "one value for each axis"),
+        (
+            "stages=",
+            r"give stages.NAME.SETTING=VALUE, with a NAME of segmentation_baseline, .*deepatlas, or \* for all$",
+        ),
+        ("stages=[1]", "give stages.NAME.SETTING=VALUE"),
+        ("evaluation=3", "give evaluation.SETTING=VALUE, with a SETTING of pairs_per_subject, validation_subjects$"),
+        ("stages.deepatlas.weights=3", r"a dict is needed, such as \{'registration': .*\[...\]$"),
     ],
 )
 def test_what_does_not_exist_is_refused_with_the_near_ones(assignment, hint):
-    with pytest.raises(SettingError, match=hint):
+    with pytest.raises(SettingError, match=hint) as found:
         set_value(get_experiment("phantom_knee"), assignment)
+    assert len(str(found.value)) < 250
 
 
 @pytest.mark.parametrize("name", experiment_names())

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -84,6 +85,26 @@ def test_four_steps_resumed_by_four_equal_eight(whole, dataset, tmp_path, monkey
     assert _rows(whole) == _rows(tmp_path)
     for one, other in zip(_weights(whole), _weights(tmp_path), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "said"),
+    [(0, ""), (1, "[deepatlas] goes on from epoch 1 of 2\n"), (2, "")],
+    ids=["new", "resumed", "done"],
+)
+def test_where_an_interrupted_stage_goes_on_is_said(epoch, said, dataset, tmp_path, monkeypatch, capsys):
+    def nothing(*args, **kwargs):
+        return None
+
+    method = SimpleNamespace(nets={}, fit=nothing)
+    replaced = {"build_method": lambda *_: method, "_resume": lambda *_: (None, epoch), "_measured": lambda *_: (0, 0)}
+    for name in ("build_stream", "EpochEnd", "distribute", "save_nets", "_say_what_was_not_gained"):
+        replaced[name] = nothing
+    for name, value in replaced.items():
+        monkeypatch.setattr(loop, name, value)
+    experiment = _experiment()
+    loop.train_stage(experiment.stages[0], experiment, dataset, {}, tmp_path, tf.distribute.get_strategy())
+    assert capsys.readouterr().out == said
 
 
 @pytest.mark.long

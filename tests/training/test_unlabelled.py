@@ -53,25 +53,49 @@ def test_one_subject_leaves_the_segmentation_baseline(name):
         without_pairs(get_experiment(name).only_method("voxelmorph"))
 
 
+def split_like(labelled, subjects=None, alignment="none"):
+    """A data set with so many labelled subjects, and subjects, to (train, validate, test)."""
+
+    def of(numbers):
+        return {split: tuple("abcdefgh"[:n]) for split, n in zip(("train", "validation", "test"), numbers, strict=True)}
+
+    subjects = subjects or labelled
+    return SimpleNamespace(labelled=of(labelled), subjects=of(subjects), domains={}, alignment=alignment)
+
+
+TOO_FEW = "too few label maps to"
+
+
 @pytest.mark.parametrize(
-    ("labelled", "subjects", "said"),
+    ("labelled", "said"),
     [
-        ((2, 2), (2, 2), ()),
-        ((1, 2), (1, 2), ("the last registration network is kept, not the best (1 validation",)),
-        ((0, 2), (0, 2), ("the last networks are kept, not the best (0 validation",)),
-        ((2, 1), (2, 1), ("no registration is measured, which takes a pair (1 test",)),
-        ((0, 0), (0, 0), ("nothing is measured (0 test", "the last networks are kept")),
-        ((0, 0), (2, 2), ("folds alone are measured (0 test", "the last networks are kept")),
+        ((4, 2, 2), ""),
+        ((4, 1, 2), f"{TOO_FEW} choose the best networks: the last registration network is kept"),
+        ((4, 0, 2), f"{TOO_FEW} choose the best networks: the last networks are kept"),
+        ((0, 2, 0), f"{TOO_FEW} measure; --folds 2 tests each labelled scan once"),
+        (
+            (3, 0, 1),
+            f"{TOO_FEW} measure registration: the last networks are kept; --folds 2 tests each labelled scan once",
+        ),
+        ((5, 1, 1), f"{TOO_FEW} measure registration: the last registration network is kept; --folds 3 tests each l"),
+        ((3, 0, 0), f"{TOO_FEW} measure: the last networks are kept; --folds 3 tests each labelled scan once"),
+        ((2, 0, 0), f"{TOO_FEW} measure: the last networks are kept; --folds 2 tests each labelled scan once"),
+        ((1, 0, 0), f"{TOO_FEW} measure: the last networks are kept\n"),
     ],
 )
-def test_what_is_not_measured_is_said_in_one_line(labelled, subjects, said, capsys):
-    def of(numbers):
-        return {split: tuple("abc"[:n]) for split, n in zip(("validation", "test"), numbers, strict=True)}
-
-    say_not_measured(SimpleNamespace(labelled=of(labelled), subjects=of(subjects), domains={}), [None])
+def test_what_is_not_measured_is_said_in_one_line(labelled, said, capsys):
+    say_not_measured(split_like(labelled), [None])
     found = capsys.readouterr().out
-    assert found.count("\n") == bool(said) and all(text in found for text in said)
-    assert ("not the best" in found) == (labelled[0] < 2) and ("two labelled subjects in each" in found) == bool(said)
+    assert found.count("\n") == bool(said) and found.startswith(said) and len(found) < 130
+    say_not_measured(split_like(labelled), [None], in_fold=True)
+    assert capsys.readouterr().out == found.split(";")[0].rstrip("\n") + ("\n" if said else "")
+
+
+def test_a_cross_validation_is_not_recommended_where_it_is_refused(capsys):
+    say_not_measured(split_like((2, 0, 0), (2, 2, 2)), [None])
+    assert capsys.readouterr().out == f"{TOO_FEW} measure more than the folds of fields: the last networks are kept\n"
+    say_not_measured(split_like((2, 0, 0), alignment="affine"), [None])
+    assert capsys.readouterr().out == f"{TOO_FEW} measure: the last networks are kept\n"
 
 
 def test_supervised_terms_count_where_they_are_weighted_and_trained():
