@@ -51,29 +51,32 @@ def split_listed(scans: Sequence[ListedScan]) -> dict[str, list[str]]:
 
 
 def not_measured(subjects: Mapping[str, Collection[str]], labelled: Mapping[str, Collection[str]]) -> str:
-    """One line on what these splits leave unmeasured, and what would have it measured; empty where that is nothing.
+    """One line on what too few label maps in the test and validation splits leave undone; empty where that is nothing.
 
     Args:
         subjects: of each split.
         labelled: those of them that have a label map.
     """
     n_validation, n_test = (len(labelled.get(split, ())) for split in ("validation", "test"))
-    found = []
-    if n_test == 1:
-        found.append("no registration is measured, which takes a pair (1 test subject has a label map)")
-    elif not n_test:
-        what = "folds alone are measured" if has_cases(subjects, labelled, "test") else "nothing is measured"
-        found.append(f"{what} (0 test subjects have a label map)")
-    if n_validation == 1:
-        found.append("the last registration network is kept, not the best (1 validation subject has a label map)")
-    elif not n_validation:
-        found.append("the last networks are kept, not the best (0 validation subjects have a label map)")
-    if not found:
+    kept = {0: "the last networks are kept", 1: "the last registration network is kept"}.get(n_validation, "")
+    if n_test > 1:
+        return f"too few label maps to choose the best networks: {kept}" if kept else ""
+    missing = "to measure registration" if n_test else "to measure"
+    if not n_test and has_cases(subjects, labelled, "test"):
+        missing = "to measure more than the folds of fields"
+    return f"too few label maps {missing}{': ' if kept else ''}{kept}"
+
+
+def folds_hint(subjects: Mapping[str, Collection[str]], labelled: Mapping[str, Collection[str]]) -> str:
+    """The words that recommend a cross-validation, after what is not measured; empty where there can or need be none.
+
+    From 4 label maps on two of them or more are tested in each fold, since a registration is measured on a pair.
+    """
+    n = sum(len(labelled.get(split, ())) for split in SPLITS)
+    unlabelled = any(set(subjects.get(split, ())) - set(labelled.get(split, ())) for split in ("test", "validation"))
+    if n < 2 or unlabelled or len(labelled.get("test", ())) > 1:
         return ""
-    return (
-        f"{'; '.join(found)}: two labelled subjects in each of the two splits are needed for it, which own scans have "
-        "from 8 labelled ones on, or by a column split"
-    )
+    return f"; --folds {n if n < 4 else min(5, n // 2)} tests each labelled scan once"
 
 
 def has_cases(

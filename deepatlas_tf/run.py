@@ -17,7 +17,6 @@ from deepatlas_tf.messages import say
 from deepatlas_tf.methods import method_names
 from deepatlas_tf.pretrained import model_folder
 from deepatlas_tf.recipes import get_recipe, recipe_names, stages_of
-from deepatlas_tf.runs.ensemble import FOLDS
 from deepatlas_tf.runs.folder import TASKS, RunFolder
 from deepatlas_tf.runs.model import TrainedModel
 from deepatlas_tf.runs.predict import ONE_PASS, AtTestTime, trained_nets
@@ -62,8 +61,6 @@ def train(
     workdir = workdir or default_workdir(experiment.data.dataset, data_dir, manual_dir)
     distribution = get_strategy(strategy)
     check_settings(experiment, workdir, ("data",))  # before anything is prepared
-    if (workdir / FOLDS).exists():
-        raise DataError(f"{workdir} is a cross-validation: choose another --workdir, or go on with it by --folds")
     with lost_workers():
         with chief_first(distribution):  # which prepares the data set, if that is to be done
             dataset = load_data(experiment.data, workdir, data_dir, manual_dir)
@@ -101,12 +98,10 @@ def _finish(dataset: DataSet, workdir: Path, pairs_per_subject: int) -> None:
 
 
 def _announce(dataset: DataSet, experiment: Experiment, workdir: Path) -> None:
-    labels = len(used_labels(dataset, experiment))
-    n_subjects = len(dataset.subjects["train"])
-    say(f"{title(dataset)}: {n_subjects} training subjects, {labels} with a label map; {workdir}")
-    shape, spacing = (" x ".join(f"{value:g}" for value in values) for values in (dataset.shape, dataset.spacing))
-    n_classes = len(dataset.class_names) - 1
-    say(f"{shape} voxels of {spacing} mm, {n_classes} class{'es' * (n_classes != 1)}")
+    n_subjects, n_labels = len(dataset.subjects["train"]), len(used_labels(dataset, experiment))
+    say(f"{title(dataset)}: {n_subjects} training subjects, {n_labels} with a label map; {workdir}")
+    shape, spacing = (" x ".join(f"{n:g}" for n in values) for values in (dataset.shape, dataset.spacing))
+    say(f"{shape} voxels of {spacing} mm, classes: {len(dataset.class_names) - 1}")
 
 
 def evaluate(

@@ -35,7 +35,7 @@ def test_a_network_is_trained_on_scans_of_the_decathlon(write_scans, tmp_path, c
     arguments += ["--set", "data.shape=(16, 16, 16)", "--data-dir", str(tmp_path / "data")]
     assert main([*arguments, "--workdir", str(tmp_path / "work")]) == 0
     printed = capsys.readouterr().out
-    assert "training subjects, 3 with a label map" in printed and " mm, 2 classes\n" in printed
+    assert "training subjects, 3 with a label map" in printed and " mm, classes: 2\n" in printed
     rows = _rows(tmp_path / "work" / "evaluation" / "segmentation.csv")
     assert {row["class"] for row in rows} == {"anterior", "posterior"}
 

@@ -64,7 +64,7 @@ def test_data_without_a_single_label(tmp_path, capsys, monkeypatch):
     assert main([*arguments, "--data-dir", str(tmp_path / "data"), "--workdir", str(work)]) == 0
     printed = capsys.readouterr().out
     assert "left out segmentation_baseline, registration_weak, semi_deepatlas, deepatlas\n" in printed
-    assert "folds alone are measured (0 test subjects have a label map); the last networks are kept" in printed
+    assert "too few label maps to measure more than the folds of fields: the last networks are kept\n" in printed
     assert "no test subject has a label map" in printed
     assert "test split (2 subjects without a label map)" in printed
     rows = _rows(work, "registration")

@@ -12,11 +12,9 @@ from deepatlas_tf.plugins import plugin, plugin_names
 if TYPE_CHECKING:
     from deepatlas_tf.methods.base import Method
 
-NO_METHODS = ("base", "checks")  # the files of this folder that are none
-
 
 def method_names() -> tuple[str, ...]:
-    """Names of the methods: the files of this folder, then the plug-ins."""
+    """Names of the methods: the files of this folder without ``base``, then the plug-ins."""
     return (*_own_names(), *plugin_names("methods"))
 
 
@@ -41,4 +39,4 @@ def method_class(name: str) -> type["Method"]:
 
 
 def _own_names() -> tuple[str, ...]:
-    return tuple(module.name for module in pkgutil.iter_modules(__path__) if module.name not in NO_METHODS)
+    return tuple(module.name for module in pkgutil.iter_modules(__path__) if module.name != "base")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from deepatlas_tf.keras_stack import graph_function, keras, tf
 from deepatlas_tf.losses.overlap import dice_and_cross_entropy
-from deepatlas_tf.methods.checks import check_batches, check_nets
+from deepatlas_tf.models.checks import check_batches, check_nets
 from deepatlas_tf.types import SettingError, Tensor
 
 

@@ -18,7 +18,7 @@ from deepatlas_tf.keras_stack import keras
 from deepatlas_tf.losses.consistency import gradient_inverse_consistency
 from deepatlas_tf.losses.overlap import soft_dice
 from deepatlas_tf.methods.base import Method
-from deepatlas_tf.methods.checks import check_nets
+from deepatlas_tf.models.checks import check_nets
 from deepatlas_tf.models.label_maps import on_label_maps
 from deepatlas_tf.ops.labels import mix
 from deepatlas_tf.ops.warp import warp

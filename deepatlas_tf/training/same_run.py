@@ -14,6 +14,7 @@ from deepatlas_tf.messages import say
 from deepatlas_tf.models.build import NetworkFile
 from deepatlas_tf.models.networks import Networks, networks_dict, networks_from
 from deepatlas_tf.runs.data_record import check_same_data, check_same_grid, data_record, grid_of_networks
+from deepatlas_tf.runs.ensemble import FOLDS
 from deepatlas_tf.runs.files import replacing, through_json, write_json
 from deepatlas_tf.runs.folder import RunFolder
 from deepatlas_tf.scans.nifti import save
@@ -36,9 +37,12 @@ def check_settings(experiment: Experiment, workdir: Path, parts: Collection[str]
         parts: of the settings, such as ``data``, that are compared; none for all.
 
     Raises:
-        DataError: the run has other settings, or checkpoints but no ``experiment.json``.
+        DataError: the run has other settings, or checkpoints but no ``experiment.json``; or the folder is that of a
+            cross-validation.
     """
     path, instead = RunFolder(workdir).settings_file, f"choose another --workdir, or delete {workdir}"
+    if (workdir / FOLDS).exists():
+        raise DataError(f"{workdir} is a cross-validation: choose another --workdir, or go on with it by --folds")
     if not path.exists():
         if any(workdir.glob("*/checkpoints/*")):
             raise DataError(f"{workdir} has checkpoints but no {path.name}: {instead}")

@@ -3,9 +3,9 @@
 import dataclasses
 from collections.abc import Callable, Iterable
 
+from deepatlas_tf.datasets import splits
 from deepatlas_tf.datasets.alignment import NONE
 from deepatlas_tf.datasets.load import DataSet
-from deepatlas_tf.datasets.splits import SPLITS, has_cases
 from deepatlas_tf.messages import say
 from deepatlas_tf.methods import method_class
 from deepatlas_tf.streams.subjects import in_domain
@@ -101,38 +101,14 @@ def say_not_measured(dataset: DataSet, domains: Iterable[str | None], in_fold: b
     if named:
         say_unlabelled(dataset, "validation", named)
         return
-    text = _not_measured(dataset)
+    text = splits.not_measured(dataset.subjects, dataset.labelled)
     if text:
-        hint = "" if in_fold or len(dataset.labelled.get("test", ())) > 1 else folds_hint(dataset)
-        say(f"{text}{hint}")
+        say(f"{text}{folds_hint(dataset, in_fold)}")
 
 
-def _not_measured(dataset: DataSet) -> str:
-    """What too few label maps in the test and validation splits leave undone; empty where that is nothing."""
-    n_validation, n_test = (len(dataset.labelled.get(split, ())) for split in ("validation", "test"))
-    if not n_test:
-        folds = has_cases(dataset.subjects, dataset.labelled, "test")
-        missing = "to measure more than the folds of fields" if folds else "to measure"
-    else:
-        missing = "to measure registration" if n_test == 1 else "to choose the best networks"
-    kept = {0: "the last networks are kept", 1: "the last registration network is kept"}.get(n_validation, "")
-    if n_test > 1 and not kept:
-        return ""
-    return f"too few label maps {missing}{': ' if kept else ''}{kept}"
-
-
-def folds_hint(dataset: DataSet) -> str:
-    """The words that recommend a cross-validation, after what is not measured; empty where it cannot be made.
-
-    From 4 label maps on two of them or more are tested in each fold, since a registration is measured on a pair.
-    """
-    n = sum(len(dataset.labelled.get(split, ())) for split in SPLITS)
-    held_out = ("test", "validation")
-    unlabelled = any(set(dataset.subjects.get(split, ())) - set(dataset.labelled.get(split, ())) for split in held_out)
-    if n < 2 or unlabelled or dataset.alignment != NONE:
-        return ""
-    folds = n if n < 4 else min(5, n // 2)
-    return f"; --folds {folds} tests each labelled scan once"
+def folds_hint(dataset: DataSet, in_fold: bool) -> str:
+    """What recommends a cross-validation, where one can be made of these scans and this is none."""
+    return "" if in_fold or dataset.alignment != NONE else splits.folds_hint(dataset.subjects, dataset.labelled)
 
 
 def say_unlabelled(dataset: DataSet, split: str, domains: Iterable[str | None]) -> None:

@@ -12,8 +12,8 @@ HEAD = """\
 
 `deepatlas COMMAND` and `python -m deepatlas_tf COMMAND` are the same; `python -m deepatlas_tf.train` is `deepatlas
 train`. Options take hyphens or underscores. The exit status is 0 where all went well, 1 for bad input and for what
-could not be done, 2 for a wrong call, an unknown setting or data that are not where they should be, 130 after Ctrl-C.
-An error is one line on the standard error output. This page is written from the program by `python
+could not be done, 2 for a wrong call, an unknown setting or data that are not where they should be, 130 after Ctrl-C,
+143 after SIGTERM. An error is one line on the standard error output. This page is written from the program by `python
 docs/tools/commands.py`.
 """
 

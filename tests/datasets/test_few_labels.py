@@ -44,8 +44,8 @@ def test_two_label_maps_are_trained_on_and_nothing_is_measured(tmp_path, own_sca
     assert main([*arguments, "--method", "segmentation"]) == 0
     printed = capsys.readouterr().out
     assert "4 training subjects, 2 with a label map" in printed
-    (line,) = [line for line in printed.splitlines() if line.startswith("nothing is measured")]
-    assert "(0 test subjects have a label map); the last networks are kept" in line and "from 8 labelled ones" in line
+    (line,) = [line for line in printed.splitlines() if line.startswith("too few label maps")]
+    assert line.endswith("to measure: the last networks are kept; --folds 2 tests each labelled scan once")
     stage = RunFolder(work).stage("segmentation_baseline")
     assert len(stage.metrics()) == 2 and not any(name.startswith("val_") for name in stage.metrics()[-1])
     kept = load_net(stage.net("segmentation")).get_weights()
@@ -81,5 +81,5 @@ def test_one_test_subject_has_no_pair_which_is_said(tmp_path, own_scans, capsys)
     arguments = ["train", "--dataset", "nifti", "--data-dir", str(path), "--workdir", str(work), "--tiny"]
     assert main([*arguments, "--method", "voxelmorph"]) == 0
     printed = capsys.readouterr().out
-    assert "no registration is measured, which takes a pair (1 test subject has a label map); the last" in printed
+    assert "too few label maps to measure registration: the last networks are kept; --folds 2 tests each" in printed
     assert "one test subject alone: registration is not measured, which takes a pair" in printed
