@@ -24,7 +24,7 @@ def package() -> Any:
     try:
         import apache_beam
     except ImportError as error:
-        raise MissingDataError(f"Beam options need Apache Beam ({error}): pip install 'deepatlas_tf[beam]'") from None
+        raise MissingDataError(f"Beam options need Apache Beam ({error}): pip install -e '.[beam]'") from None
     return apache_beam
 
 

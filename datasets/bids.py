@@ -10,15 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepatlas_tf.datasets.listing import SPLIT_WORDS, ListedScan, Listing
+from deepatlas_tf.datasets.not_a_listing import BIDS_FILE, only_a_part, whole_of
 from deepatlas_tf.scans.class_names import Labels, collect_labels, csv_lines, label_number
 from deepatlas_tf.types import DataError
 
 PREFERRED = "T1w"
+OF_LABELS = ("dseg", "probseg", "mask")  # kinds of files that are no images
 
 
 def is_bids(folder: Path) -> bool:
     """Whether a folder is a data set in BIDS: it has a description, and subjects."""
-    return (folder / "dataset_description.json").is_file() and any(folder.glob("sub-*"))
+    return (folder / BIDS_FILE).is_file() and any(folder.glob("sub-*"))
 
 
 def read_bids(folder: Path) -> Listing:
@@ -28,11 +30,16 @@ def read_bids(folder: Path) -> Listing:
     measure what was trained on.
 
     Raises:
-        DataError: there is no image, more than one kind of image, or more than one image or label map of a subject.
+        DataError: there is no image, more than one kind of image, or more than one image or label map of a subject;
+            the folder is one of derivatives that holds label maps only.
     """
     images = _files(folder, "sub-*/**/anat/sub-*_*.nii*")
     kinds = sorted({_kind(path) for path in images})
     kind = PREFERRED if PREFERRED in kinds else kinds[0] if len(kinds) == 1 else None
+    if kind in OF_LABELS:
+        whole = whole_of(folder)
+        text = f"{folder}: holds label maps ({kind}), no images; give the root of the data set"
+        raise DataError(text if whole is None else only_a_part(folder, whole))
     if kind is None:
         problem = f"images are {', '.join(kinds)}: list one kind in a CSV" if kinds else "no image is in sub-*/anat"
         raise DataError(f"{folder}: {problem}")
@@ -47,7 +54,8 @@ def read_bids(folder: Path) -> Listing:
         if image is not None:
             name = f"sub-{subject}"
             scans.append(ListedScan(name, image, label, splits.get(name, ""), "", (), image.name))
-    return Listing(folder, tuple(scans), _classes(folder))
+    file, labels = _classes(folder)
+    return Listing(folder, tuple(scans), labels, labels_file=file)
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
@@ -84,11 +92,11 @@ def _splits(folder: Path) -> dict[str, str]:
     return {row[who].strip(): SPLIT_WORDS.get(row[which].strip().lower(), row[which].strip()) for row in rows}
 
 
-def _classes(folder: Path) -> Labels:
-    """Names and numbers of the label maps; {} where no file tells them."""
+def _classes(folder: Path) -> tuple[Path | None, Labels]:
+    """The file that names the classes, with their numbers; None and {} where there is none."""
     files = sorted((folder / "derivatives").glob("**/*dseg.tsv"))
     if not files:
-        return {}
+        return None, {}
     lines = csv_lines(files[0])
     heads = [cell.strip().lower() for cell in lines[0][1]] if lines else []
     if not {"index", "name"} <= set(heads):
@@ -96,4 +104,4 @@ def _classes(folder: Path) -> Labels:
     number, name = heads.index("index"), heads.index("name")
     rows = [(line, row) for line, row in lines[1:] if len(row) == len(heads)]
     pairs = [(label_number(f"{files[0]}, line {line}", row[number]), row[name]) for line, row in rows]
-    return collect_labels(files[0], pairs)
+    return files[0], collect_labels(files[0], pairs)

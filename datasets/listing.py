@@ -19,6 +19,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from deepatlas_tf.datasets.not_a_listing import not_a_listing
+from deepatlas_tf.scans.channel_files import with_channel_of
 from deepatlas_tf.scans.channels import ONE
 from deepatlas_tf.scans.class_names import (
     check_name,
@@ -87,7 +89,8 @@ class Listing(NamedTuple):
     """The scans of a CSV or folder.
 
     labels: class name -> numbers, ``background`` first; {} where none is declared. channel_names: of the images of each
-    scan, in their order. ignore: the number of voxels that count nothing; None where there is none.
+    scan, in their order. ignore: the number of voxels that count nothing; None where there is none. labels_file: where
+    the classes are declared; None where there is no such file.
     """
 
     path: Path
@@ -95,6 +98,7 @@ class Listing(NamedTuple):
     labels: Mapping[str, tuple[int, ...]]
     channel_names: tuple[str, ...] = ONE
     ignore: int | None = None
+    labels_file: Path | None = None
 
     def where(self, scan: ListedScan) -> str:
         """The listing's file, the scan's line and subject: messages begin with it."""
@@ -120,8 +124,7 @@ def read_listing(path: str | os.PathLike) -> Listing:
             return _checked(_read_csv(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}: {error.filename})") from error
-    found = "there is no imagesTr in it" if path.is_dir() else "there is no such file or folder"
-    raise MissingDataError(f"Your scans were not found: {found}.\n{LAYOUTS}\nLooked in: {path}")
+    raise MissingDataError(not_a_listing(path))
 
 
 def check_names(listing: Listing) -> Listing:
@@ -162,7 +165,8 @@ def check_listing(listing: Listing) -> None:
     given = {scan.split for scan in listing.scans}
     if "" in given and given & {"train", "validation"}:
         scan = next(scan for scan in listing.scans if not scan.split)
-        raise DataError(f"{listing.where(scan)}: has no split; give one to every row, or leave the column out")
+        where = f" in {listing.path / 'participants.tsv'}" if listing.path.is_dir() else ""
+        raise DataError(f"{listing.where(scan)}: has no split{where}; give one to every row, or leave the column out")
     if not given & {"", "train"}:
         raise DataError(f"{listing.path}: no row has split train; add some, or leave the column out")
 
@@ -194,11 +198,20 @@ def _check_scan(listing: Listing, scan: ListedScan) -> None:
 def missing_channel(listing: Listing, scan: ListedScan) -> str | None:
     """Which image of a scan is missing, and what to do; None where all are there."""
     if not any(scan.images):
-        return f"label map {scan.label} has no image; add it or remove the map"
-    missing = [name for name, path in zip(listing.channel_names, scan.images, strict=True) if path is None]
-    if not missing:
+        return "has no image; add it" + ", or remove the label map" * (scan.label is not None)
+    if all(scan.images):
         return None
-    return f"channel {missing[0]} is missing; each subject needs all of {', '.join(listing.channel_names)}"
+    index = scan.images.index(None)
+    file = _absent_file(listing, scan, index) if listing.path.is_dir() else None
+    what = f"channel {listing.channel_names[index]} is missing" + (f" ({file})" if file else "")
+    return f"{what}; each subject needs all of {', '.join(listing.channel_names)}"
+
+
+def _absent_file(listing: Listing, scan: ListedScan, index: int) -> Path | None:
+    """The file that a scan of a folder lacks, named as its other channels; None where no scan has this channel."""
+    own = next(path for path in scan.images if path is not None)
+    like = next((one.images[index] for one in listing.scans if one.images[index] is not None), None)
+    return None if like is None else with_channel_of(own, like)
 
 
 def _not_a_file(path: Path) -> str | None:
@@ -236,7 +249,8 @@ def _read_csv(path: Path) -> Listing:
     named = [path.with_name(f"{path.stem}_labels.csv"), path.with_name("labels.csv")]
     found = next((file for file in named if file.is_file() and file != path), None)
     names = tuple(head.removeprefix("image_") for head in images) if len(images) > 1 else ONE
-    return Listing(path, tuple(scans), {} if found is None else read_label_csv(found), names)
+    labels = {} if found is None else read_label_csv(found)
+    return Listing(path, tuple(scans), labels, names, labels_file=found)
 
 
 def _image_columns(path: Path, heads: Sequence[str]) -> list[str]:

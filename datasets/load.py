@@ -189,6 +189,9 @@ def prepared_builder(
     """
     builder_class, config = builder_and_config(name, **grid)
     data_dir = _absolute(tfds.core.constants.DATA_DIR if data_dir is None else data_dir)
+    if data_dir.is_file() or (builder_class.SYNTHETIC and (data_dir / "imagesTr").is_dir()):
+        kind = "a list" if data_dir.is_file() else "a folder"
+        raise SettingError(f"--data-dir {data_dir} is {kind} of scans: add --dataset nifti")
     scans = data_dir / "downloads" / "manual" if manual_dir is None else _absolute(manual_dir)
     builder = prepare(builder_class, config, data_dir, scans, beam)
     if manual_dir is not None:

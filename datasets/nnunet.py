@@ -22,7 +22,8 @@ def read_folder(folder: Path) -> Listing:
     scans += [scan for scan in _folder_scans(folder, "Ts", "test", list(channels)) if scan.label is not None]
     about = folder / "dataset.json"
     names = tuple(channels.values()) if len(channels) > 1 else ONE
-    return Listing(folder, tuple(scans), read_dataset_json(about) if about.is_file() else {}, names)
+    labels = read_dataset_json(about) if about.is_file() else {}
+    return Listing(folder, tuple(scans), labels, names, labels_file=about if labels else None)
 
 
 def _folder_scans(folder: Path, part: str, split: str, channels: Sequence[int]) -> list[ListedScan]:

@@ -108,10 +108,8 @@ def command_names() -> tuple[str, ...]:
 
 def explained(error: Exception) -> tuple[str | None, int]:
     """What is printed for an error, and the exit status; None for one that is a fault of the program."""
-    if isinstance(error, MissingDataError):
-        return str(error), 2
     if isinstance(error, DataError | DivergedError):
-        return f"error: {error}", 2 if isinstance(error, SettingError) else 1
+        return f"error: {error}", 2 if isinstance(error, MissingDataError | SettingError) else 1
     if isinstance(error, BrokenPipeError):  # as by `| head`: nobody reads on, and nothing more can be printed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return "error: the output was closed before its end", 1

@@ -57,7 +57,7 @@ def test_verbose_says_where_an_error_comes_from(tmp_path, capsys):
         (DataError("subject a"), "error: subject a", 1),
         (DivergedError("step 3"), "error: step 3", 1),
         (SettingError("a.b"), "error: a.b", 2),
-        (MissingDataError("get it\nthere"), "get it\nthere", 2),
+        (MissingDataError("get it\nthere"), "error: get it\nthere", 2),
         (PermissionError(13, "Permission denied", "/x/y"), "error: cannot read or write /x/y: Permission denied", 1),
         (MemoryError(), "error: there is not enough memory", 1),
         (RuntimeError("x\ndeepatlas_tf.types.DataError: subject a: bad\nTraceback:\n y"), "error: subject a: bad", 1),

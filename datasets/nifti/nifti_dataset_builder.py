@@ -19,10 +19,8 @@ from deepatlas_tf.datasets.source import source_of
 from deepatlas_tf.datasets.splits import split_listed
 from deepatlas_tf.datasets.volume_builder import VolumeConfig, volume_config
 from deepatlas_tf.keras_stack import tfds
-from deepatlas_tf.scans.class_names import BACKGROUND, find_class
+from deepatlas_tf.scans.class_names import BACKGROUND, MAX_CLASSES, find_class, unnamed_class
 from deepatlas_tf.types import DataError, MissingDataError, SettingError
-
-MAX_CLASSES = 256  # records hold the index as uint8
 
 
 @dataclasses.dataclass(eq=False)
@@ -61,8 +59,10 @@ class Builder(ScanBuilder):
         return self.builder_config.listing.ignore
 
     def undeclared(self):
-        if not self.builder_config.classes_found:
-            return super().undeclared()
+        file = self.builder_config.listing.labels_file
+        if file is not None:
+            remedy = "name them there" + ", or leave the name empty for background" * (file.suffix == ".csv")
+            return f"numbers that {file} does not declare ({remedy})"
         return "numbers that no training label map has (labels.csv beside the list can name all classes)"
 
     def source(self, manual_dir):
@@ -175,7 +175,7 @@ def _found_labels(listing: Listing, numbers: Iterable[int]) -> dict[str, tuple[i
     classes = sorted(set(numbers) - {0})
     if not classes and labelled_domains(listing.scans):
         raise DataError(f"{listing.path}: no training label map holds anything but background; give label maps to some")
-    return {BACKGROUND: (0,), **{f"class_{number}": (number,) for number in classes}}
+    return {BACKGROUND: (0,), **{unnamed_class(number): (number,) for number in classes}}
 
 
 def _names(listing: Listing, wanted: WantedGrid, alignment: str) -> tuple[str, str]:

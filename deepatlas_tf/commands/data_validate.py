@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME_OR_DIR_OR_CSV",
         help="a data set's name, a folder (nnU-Net's layout or just NIfTI files), or a CSV (subject,image,label,split)",
     )
-    parser.add_argument("-o", "--output", type=Path, help="folder of the results; default: validation/NAME")
+    where = "folder of the results, which replace earlier ones in it; default: validation/NAME"
+    parser.add_argument("-o", "--output", type=Path, help=where)
     parser.add_argument("--schema", type=Path, help="a frozen schema.pbtxt that the scans must fulfil")
     parser.add_argument("--strict", action="store_true", help="end with status 1 for warnings too")
     parser.add_argument(

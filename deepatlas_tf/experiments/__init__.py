@@ -31,8 +31,9 @@ def get_experiment(dataset: str, tiny: bool = False) -> Experiment:
         data = dataclasses.replace(experiment.data, dataset=dataset, max_voxels=None)
         return dataclasses.replace(experiment, name=name, data=data)
     if name not in names:
-        near = difflib.get_close_matches(name, names) or names
-        raise SettingError(f"there is no data set {name!r}; there are: {', '.join(near)}")
+        near = difflib.get_close_matches(name, names)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names)}"
+        raise SettingError(f"there is no data set {name!r}; {hint}")
     module = importlib.import_module(f"{__name__}.{name}")
     experiment = module.get_experiment(tiny=tiny)
     if not variant:

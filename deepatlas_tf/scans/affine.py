@@ -112,7 +112,7 @@ def _simpleitk() -> ModuleType:
         import SimpleITK as sitk  # half a second
     except ImportError:
         raise DataError(
-            "alignments and transforms of ITK need SimpleITK: install it with pip install 'deepatlas_tf[itk]'"
+            "alignments and transforms of ITK need SimpleITK: install it with pip install -e '.[itk]'"
         ) from None
     return sitk
 

@@ -40,6 +40,12 @@ def by_subject(files: Iterable[tuple[str, Path]]) -> dict[str, list[dict[int, Pa
     return subjects
 
 
+def with_channel_of(path: Path, other: Path) -> Path:
+    """The file beside ``path`` of the same subject and of the channel of ``other``."""
+    start, end = path.name.partition(".")[::2]
+    return path.with_name(f"{start[:-4]}{other.name.partition('.')[0][-4:]}.{end}")
+
+
 def folder_channels(folder: Path, files: Sequence[tuple[str, Path]]) -> dict[int, str]:
     """Number -> name of the channels of a folder, by ``dataset.json`` or, where it is silent, by the files' numbers.
 

@@ -1,6 +1,6 @@
 """What a scan and its label map must fulfil. Each check raises DataError with one line naming subject and file."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,8 @@ def check_image(subject: str, path: Path, volume: np.ndarray) -> None:
     """Raise DataError for an image (*S) with values that are not finite, or all the same."""
     bad = volume.size - int(np.isfinite(volume).sum())
     if bad:
-        raise DataError(f"subject {subject}: {path} has {bad} voxels that are NaN or infinite; export it again")
+        voxels = "1 voxel that is" if bad == 1 else f"{bad} voxels that are"
+        raise DataError(f"subject {subject}: {path} has {voxels} NaN or infinite; export it again")
     if volume.min() == volume.max():
         raise DataError(
             f"subject {subject}: {path} is constant ({volume.min():g} everywhere); remove it or export it again"
@@ -113,8 +114,13 @@ def check_values(
     """Raise DataError where the label map (*S) has a number not ``declared``; ``others``: what the message calls it."""
     unknown = sorted(set(np.unique(label).tolist()) - set(declared))
     if unknown:
-        shown = ", ".join(map(str, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
-        raise DataError(f"subject {subject}: label map {path} has {others}: {shown}")
+        raise DataError(f"subject {subject}: label map {path} has {others}: {some_numbers(unknown)}")
+
+
+def some_numbers(numbers: Sequence[int], n: int = 8) -> str:
+    """``4, 11, 15 and 6 more``: the first ``n`` of the numbers and how many are left."""
+    rest = len(numbers) - n
+    return ", ".join(map(str, numbers[:n])) + (f" and {rest} more" if rest > 0 else "")
 
 
 def check_not_ignored(subject: str, path: Path, label: np.ndarray, ignore: int | None) -> None:

@@ -14,6 +14,7 @@ BACKGROUND = "background"
 IGNORE = "ignore"  # the label of voxels that count nothing, as in nnU-Net
 _NO_CLASS = {BACKGROUND, "", "unknown", "none", "unlabeled", "unlabelled", "clear_label"}  # what 0 is called elsewhere
 
+MAX_CLASSES = 256  # background included: records hold the index as uint8
 LARGEST_NUMBER = 2**63 - 1  # of a label: what an integer of 64 bits holds
 LONGEST_NAME = 200
 LONGEST_CELL = 4096  # of a CSV; no path is longer
@@ -25,6 +26,11 @@ Labels = Mapping[str, tuple[int, ...]]
 def class_name(text: str) -> str:
     """A name without spaces, as it stands in tables, options and file names."""
     return "_".join(text.split())
+
+
+def unnamed_class(number: int) -> str:
+    """What a class is called that only its number is known of."""
+    return f"class_{number}"
 
 
 def check_name(where: str | Path, what: str, name: str) -> None:

@@ -107,7 +107,7 @@ def _reader(path: Path, subject: str, image_io: str, keep_type: bool = False) ->
         import SimpleITK as sitk
     except ImportError:
         raise DataError(
-            f"subject {subject}: reading {path} needs SimpleITK; install it with pip install 'deepatlas_tf[itk]'"
+            f"subject {subject}: reading {path} needs SimpleITK; install it with pip install -e '.[itk]'"
         ) from None
     reader = sitk.ImageFileReader()
     reader.SetImageIO(image_io)

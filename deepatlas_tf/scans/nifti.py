@@ -161,6 +161,9 @@ def _unreadable(path: Path, subject: str, error: Exception) -> DataError:
         return DataError(
             f"subject {subject}: cannot read {path} ({error.strerror or error}); check path and permissions"
         )
+    if isinstance(error, nib.filebasedimages.ImageFileError) and not path.name.endswith((".nii", ".nii.gz")):
+        how = "docs/troubleshooting.md, Other file formats"
+        return DataError(f"subject {subject}: {path} is no NIfTI file; convert it to .nii.gz ({how})")
     reason = " ".join(str(error).split()) or type(error).__name__
     return DataError(f"subject {subject}: cannot read {path} ({reason}); download or export it again")
 

@@ -11,10 +11,12 @@ scanner or contrast may differ in everything. They are in ``outliers.py`` and ``
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
+from deepatlas_tf.scans.checks import some_numbers
 from deepatlas_tf.validation import class_rules, outliers
 from deepatlas_tf.validation.scan_summary import ScanSummary
 from deepatlas_tf.validation.schema import Violation
@@ -23,10 +25,14 @@ ERROR, WARNING, NOTE = "error", "warning", "note"
 
 
 class Kind(NamedTuple):
-    """severity; feature: of the table, under which it stands in ``anomalies.pbtxt``."""
+    """severity; feature: of the table, under which it stands in ``anomalies.pbtxt``.
+
+    stops: of an error, whether training stops at it; else it would learn or measure something false.
+    """
 
     severity: str
     feature: str
+    stops: bool = True
 
 
 KINDS = {
@@ -37,16 +43,20 @@ KINDS = {
     "channels on different grids": Kind(ERROR, "image"),
     "image and label map on different grids": Kind(ERROR, "label"),
     "label not declared": Kind(ERROR, "labels"),
-    "empty label map": Kind(ERROR, "labels"),
+    "empty label map": Kind(ERROR, "labels", stops=False),
+    "too many classes": Kind(ERROR, "labels"),
+    "slices and volumes": Kind(ERROR, "shape"),
     "subject twice": Kind(ERROR, "subject"),
     "subject in two splits": Kind(ERROR, "split"),
-    "duplicated scan": Kind(ERROR, "image"),
-    "duplicated scan in two splits": Kind(ERROR, "split"),
-    "duplicated label map": Kind(ERROR, "label"),
-    "left and right swapped": Kind(ERROR, "labels"),
+    "duplicated scan": Kind(ERROR, "image", stops=False),
+    "duplicated scan in two splits": Kind(ERROR, "split", stops=False),
+    "duplicated label map": Kind(ERROR, "label", stops=False),
+    "left and right swapped": Kind(ERROR, "labels", stops=False),
     "number not in training": Kind(ERROR, "labels"),
     "cannot be trained": Kind(ERROR, "split"),
-    "schema": Kind(ERROR, ""),
+    "schema": Kind(ERROR, "", stops=False),
+    "image and label map swapped": Kind(WARNING, "label"),
+    "no folder of label maps": Kind(WARNING, "label"),
     "wrong spacing": Kind(WARNING, "spacing"),
     "unusual field of view": Kind(WARNING, "shape"),
     "doubtful position": Kind(WARNING, "orientation"),
@@ -84,7 +94,10 @@ class Finding(NamedTuple):
 
 
 def find(
-    summaries: Sequence[ScanSummary], classes: Sequence[str] = (), training: Collection[str] = ()
+    summaries: Sequence[ScanSummary],
+    classes: Sequence[str] = (),
+    training: Collection[str] = (),
+    labels_file: Path | None = None,
 ) -> list[Finding]:
     """All findings, errors first.
 
@@ -92,8 +105,9 @@ def find(
         summaries: of all subjects.
         classes: the foreground classes that are declared, none where none are.
         training: subjects that training would take, besides those whose split is train.
+        labels_file: where the classes are declared; None where there is no such file.
     """
-    found = [*_of_each_subject(summaries), *_twice(summaries), *_copies(summaries)]
+    found = [*_of_each_subject(summaries, labels_file), *_twice(summaries), *_copies(summaries)]
     if summaries and not any(one.files[0] for one in summaries):
         text = f"{len(summaries)} label maps without images: only grids and labels are checked; training needs images"
         found.append(Finding("no images", (), text))
@@ -101,11 +115,12 @@ def find(
     if without:
         text = f"{len(without)} of {len(summaries)} subjects have no label map"
         found.append(Finding("no label map", without, f"{text} ({outliers.some(without)})"))
-    found += [Finding(*one) for one in class_rules.sides(summaries)]
+    for rule in (outliers.dimensions, class_rules.swapped_files, class_rules.sides):
+        found += [Finding(*one) for one in rule(summaries)]
     found += [Finding(*one) for one in class_rules.classes(summaries, classes)]
     found += [Finding(*one) for one in class_rules.untaught(summaries, training, classes)]
     for group in outliers.by_domain(summaries):
-        found += [Finding(*one) for rule in outliers.RULES for one in rule(group)]
+        found += [Finding(*one) for of_group in outliers.RULES for one in of_group(group)]
     order = (ERROR, WARNING, NOTE)
     return sorted(found, key=lambda finding: order.index(finding.severity))
 
@@ -120,7 +135,7 @@ def schema_findings(violations: Sequence[Violation], summaries: Sequence[ScanSum
     return found
 
 
-def _of_each_subject(summaries: Sequence[ScanSummary]) -> list[Finding]:
+def _of_each_subject(summaries: Sequence[ScanSummary], labels_file: Path | None) -> list[Finding]:
     images = any(one.files[0] for one in summaries)
     found = []
     for one in summaries:
@@ -128,15 +143,22 @@ def _of_each_subject(summaries: Sequence[ScanSummary]) -> list[Finding]:
         if images and not one.files[0] and all(kind != "missing channel" for kind, _ in one.problems):
             texts.append(("no image", f"label map {one.files[1]} has no image; add it or remove the map"))
         if one.undeclared:
-            numbers = ", ".join(map(str, one.undeclared[:8]))
-            text = f"label map {one.files[1]} has numbers that are not declared: {numbers}"
-            texts.append(("label not declared", text))
+            text = f"label map {one.files[1]} has numbers that are not declared: {some_numbers(one.undeclared)}"
+            texts.append(("label not declared", f"{text}; {_remedy(labels_file)}"))
         if one.structures is not None and not one.structures and not one.undeclared:
             texts.append(("empty label map", f"label map {one.files[1]} is empty; label it or leave the map out"))
         for kind, text in texts:
             start = f"subject {one.subject}: "
             found.append(Finding(kind, (one.subject,), text if text.startswith("subject ") else start + text))
     return found
+
+
+def _remedy(labels_file: Path | None) -> str:
+    """What to do about numbers that are not declared."""
+    if labels_file is None:
+        return "correct the label map"
+    empty = ", or leave the name empty for background" * (labels_file.suffix == ".csv")
+    return f"name them in {labels_file}{empty}"
 
 
 def _twice(summaries: Sequence[ScanSummary]) -> list[Finding]:

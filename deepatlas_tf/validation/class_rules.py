@@ -9,7 +9,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from deepatlas_tf.validation.outliers import MAX_SHARE, MIN_SUBJECTS, Found, some
+from deepatlas_tf.scans.class_names import MAX_CLASSES
+from deepatlas_tf.validation.outliers import MAX_SHARE, MIN_SUBJECTS, Found, counted, some
 from deepatlas_tf.validation.scan_summary import ScanSummary
 
 COMMON, RARE = 0.9, 0.5  # a class is expected where this share of the subjects has it; absent in most below
@@ -21,7 +22,7 @@ def classes(summaries: Sequence[ScanSummary], declared: Sequence[str] = ()) -> l
     """Classes that few label maps hold, and label maps without a class that nearly all hold."""
     summaries = [one for one in summaries if one.held]
     occurring = dict.fromkeys(name for one in summaries for name in one.held)
-    found: list[Found] = []
+    found: list[Found] = _too_many(occurring, declared)
     missing: dict[str, list[str]] = defaultdict(list)
     unused = [name for name in declared if name not in occurring]
     if unused and summaries:
@@ -35,7 +36,7 @@ def classes(summaries: Sequence[ScanSummary], declared: Sequence[str] = ()) -> l
             continue
         if present < RARE * n:
             having = tuple(one.subject for one in asked if name in one.held)
-            found.append(("rare class", having, f"class {name} is in {present} of {n} label maps ({some(having)})"))
+            found.append(("rare class", having, f"{name} is in {present} of {n} label maps ({some(having)})"))
         elif len(without) <= max(1, (1 - COMMON) * n):
             for subject in without:
                 missing[subject].append(f"{name} (in {present} of {n})")
@@ -43,6 +44,29 @@ def classes(summaries: Sequence[ScanSummary], declared: Sequence[str] = ()) -> l
         text = f"subject {subject}: its label map lacks {some(names, 6)}"
         found.append(("missing class", (subject,), text))
     return found
+
+
+def _too_many(occurring: Collection[str], declared: Sequence[str]) -> list[Found]:
+    """That there are more classes than training takes; where none are declared, each number is one."""
+    n, what = (len(declared), "classes are declared") if declared else (len(occurring), "numbers are in the label maps")
+    if n < MAX_CLASSES:
+        return []
+    text = f"{n} {what}, and at most {MAX_CLASSES - 1} classes can be trained"
+    hint = "merge some by giving them one name (labels.csv), or see whether images are listed as label maps"
+    return [("too many classes", (), f"{text}; {hint}")]
+
+
+def swapped_files(summaries: Sequence[ScanSummary]) -> list[Found]:
+    """One finding for the label maps that hold more different numbers than their images hold values."""
+    wrong = {one.subject: one.more_labels_than_values for one in summaries if one.more_labels_than_values}
+    if not wrong:
+        return []
+    subject, counts = next(iter(wrong.items()))
+    text = (
+        f"{counted(len(wrong), 'label map')} of {len(summaries)} with more different numbers than the image has values "
+        f"({subject}: {counts[0]} and {counts[1]}); the columns or folders of image and label may be swapped"
+    )
+    return [("image and label map swapped", tuple(wrong), text)]
 
 
 def untaught(summaries: Sequence[ScanSummary], training: Collection[str], declared: Sequence[str]) -> list[Found]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from deepatlas_tf.validation.anomalies import ERROR, NOTE, WARNING, Finding
 from deepatlas_tf.validation.scan_summary import ScanSummary
-from deepatlas_tf.validation.text_report import MOST_CLASSES, class_rows, count, subject_rows, verdict
+from deepatlas_tf.validation.text_report import MOST_CLASSES, class_rows, count, subject_rows, summed_up, verdict
 from deepatlas_tf.validation.thumbnails import class_colour
 
 MOST_PICTURES = 300  # a page of more takes too long to open; subjects with findings come first
@@ -39,8 +39,7 @@ def html_report(
     plan: Sequence[str] = (),
 ) -> str:
     """The page. ``pictures``: PNG by index of the subject. ``plan``: lines on what training would do, for the top."""
-    labelled = sum(one.has_label for one in summaries)
-    counts = f"{len(summaries)} subjects, {labelled} with a label map, {len(names)} classes: {verdict(findings)}."
+    counts = f"{summed_up(summaries, names)}: {verdict(findings)}."
     parts = [f"<h1>{html.escape(title)}</h1>"]
     parts += [f"<p>{html.escape(line)}</p>" for line in (counts, *plan)]
     for severity in (ERROR, WARNING, NOTE):

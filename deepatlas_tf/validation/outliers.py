@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from deepatlas_tf.validation.scan_summary import ScanSummary
+from deepatlas_tf.validation.scan_summary import ScanSummary, size_unit
 
 CUT = 5.0
 MIN_SUBJECTS = 5
@@ -44,6 +44,11 @@ def some(names: Sequence[str], n: int = 3) -> str:
     return ", ".join(names[:n]) + (f" and {rest} other{'s' * (rest > 1)}" if rest > 0 else "")
 
 
+def counted(n: int, noun: str) -> str:
+    """``1 class``, ``3 classes``, ``2 errors``"""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
 def out_of_line(values: Sequence[float], least_factor: float) -> np.ndarray:
     """Which (n,) bool of the positive values are out of line: none where there are too few, or too many of them are."""
     logs = np.log(np.maximum(np.asarray(values, np.float64), 1e-12))
@@ -52,6 +57,17 @@ def out_of_line(values: Sequence[float], least_factor: float) -> np.ndarray:
     distance = np.abs(logs - np.median(logs))
     found = distance > max(CUT * 1.4826 * np.median(distance), np.log(least_factor))
     return found if found.mean() <= MAX_SHARE else np.zeros(len(logs), bool)
+
+
+def dimensions(summaries: Sequence[ScanSummary]) -> list[Found]:
+    """One finding where some scans are slices and others are volumes, which one network cannot take."""
+    slices = tuple(one.subject for one in summaries if len(one.spacing) == 2)
+    volumes = tuple(one.subject for one in summaries if len(one.spacing) == 3)
+    if not (slices and volumes):
+        return []
+    fewer = min(volumes, slices, key=len)
+    text = f"{counted(len(slices), 'scan')} of two axes ({some(slices)}), {len(volumes)} of three ({some(volumes)})"
+    return [("slices and volumes", fewer, f"{text}; remove one kind")]
 
 
 def spacing(summaries: Sequence[ScanSummary]) -> list[Found]:
@@ -91,7 +107,7 @@ def field_of_view(summaries: Sequence[ScanSummary]) -> list[Found]:
 
 def handedness(summaries: Sequence[ScanSummary]) -> list[Found]:
     """One scan whose axes are stored mirrored: right by its affine, wrong for every program that ignores it."""
-    summaries = [one for one in summaries if one.orientation]
+    summaries = _on_one_dimension(summaries)
     orientations = sorted({one.orientation for one in summaries})
     if len(orientations) < 2:
         return []
@@ -117,6 +133,7 @@ def intensity(summaries: Sequence[ScanSummary]) -> list[Found]:
 
 def volumes(summaries: Sequence[ScanSummary]) -> list[Found]:
     """Each class against the same class of the others; one finding a subject."""
+    unit, factor = size_unit(summaries)
     summaries = [one for one in summaries if one.held]
     found: dict[str, list[str]] = defaultdict(list)
     for name in dict.fromkeys(name for one in summaries for name in one.held):
@@ -126,7 +143,7 @@ def volumes(summaries: Sequence[ScanSummary]) -> list[Found]:
         ml = [one.held[name].volume_ml for one in having]
         for one, value, wrong in zip(having, ml, out_of_line(ml, VOLUME_FACTOR), strict=True):
             if wrong:
-                found[one.subject].append(f"{name} {value:.3g} ml (median {np.median(ml):.3g})")
+                found[one.subject].append(f"{name} {factor * value:.3g} {unit} (median {factor * np.median(ml):.3g})")
     return [
         ("unusual volume", (subject,), f"subject {subject}: {some(texts, 6)}; look at its label map")
         for subject, texts in found.items()
@@ -138,7 +155,8 @@ def few(summaries: Sequence[ScanSummary]) -> list[Found]:
     if len(summaries) >= MIN_SUBJECTS:
         return []
     whose = f" of domain {summaries[0].domain}" if summaries[0].domain else ""
-    text = f"{len(summaries)} subject(s){whose}: too few to compare them with each other ({MIN_SUBJECTS} are needed)"
+    n = counted(len(summaries), "subject")
+    text = f"{n}{whose}: too few to compare them with each other ({MIN_SUBJECTS} are needed)"
     return [("few subjects", tuple(one.subject for one in summaries), text)]
 
 

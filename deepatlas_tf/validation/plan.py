@@ -3,25 +3,32 @@
 from collections.abc import Sequence
 
 from deepatlas_tf.datasets.splits import SPLITS, not_measured
+from deepatlas_tf.validation.anomalies import ERROR, KINDS, Finding
+from deepatlas_tf.validation.outliers import counted
 from deepatlas_tf.validation.readers import ScanSet
 from deepatlas_tf.validation.scan_summary import ScanSummary
 from deepatlas_tf.validation.text_report import MOST_CLASSES
 
 
-def plan(scans: ScanSet, summaries: Sequence[ScanSummary]) -> list[str]:
+def plan(scans: ScanSet, summaries: Sequence[ScanSummary], findings: Sequence[Finding] = ()) -> list[str]:
     """Lines for the top of the report; none for a folder of files that only validation reads.
 
     Args:
         scans: with the splits that training would make of them.
         summaries: of all subjects, which say who has a label map.
+        findings: what is wrong with them; an error stands in the place of what can be trained.
     """
     first = scans.channels[0]
     channels = [f"channels: {', '.join(scans.channels)}; where a scan and its anatomy lie is found in {first}"]
     channels *= len(scans.channels) > 1
     if scans.refused:
-        return [*channels, f"training stops: {scans.refused}"]
+        n = sum(finding.severity == ERROR for finding in findings)
+        return [*channels, f"training stops: {scans.refused}" + f" ({n} errors, below)" * (n > 1)]
     if not scans.splits:
         return channels
+    wrong = _wrong(findings)
+    if wrong:
+        return [*channels, wrong]
     having = {one.subject for one in summaries if one.has_label}
     labelled = {split: [s for s in scans.splits[split] if s in having] for split in SPLITS}
     counts = [
@@ -35,6 +42,17 @@ def plan(scans: ScanSet, summaries: Sequence[ScanSummary]) -> list[str]:
     missing = not_measured(scans.splits, labelled)
     numbers = _numbers(scans) if having else ""
     return [*channels, *lines, *filter(None, (missing, numbers))]
+
+
+def _wrong(findings: Sequence[Finding]) -> str:
+    """One line on the errors, the first that stops training before all others; empty where there is none."""
+    errors = [finding for finding in findings if finding.severity == ERROR]
+    errors.sort(key=lambda finding: not KINDS[finding.kind].stops)
+    if not errors:
+        return ""
+    start = "training stops" if KINDS[errors[0].kind].stops else "training would learn or measure something false"
+    more = f" (and {counted(len(errors) - 1, 'more error')}, below)" if len(errors) > 1 else ""
+    return f"{start}: {errors[0].text}{more}"
 
 
 def _numbers(scans: ScanSet) -> str:

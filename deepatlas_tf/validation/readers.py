@@ -5,10 +5,10 @@ A name without it reads the prepared records, which are built first where that n
 """
 
 import dataclasses
+import difflib
 import functools
 import os
 import pkgutil
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,24 +19,20 @@ import numpy as np
 import deepatlas_tf.datasets
 from deepatlas_tf.datasets.choose_grid import choose_grid, common_axes, fingerprint
 from deepatlas_tf.datasets.listing import ListedScan, Listing, check_listing, check_names, read_listing
+from deepatlas_tf.datasets.not_a_listing import no_folder_of_label_maps, only_a_part, whole_of
 from deepatlas_tf.datasets.splits import split_listed
 from deepatlas_tf.scans import checks, nifti
 from deepatlas_tf.scans.channels import ONE
-from deepatlas_tf.scans.class_names import BACKGROUND, find_class
+from deepatlas_tf.scans.class_names import BACKGROUND, Labels, find_class, unnamed_class
 from deepatlas_tf.scans.nifti import Nifti
 from deepatlas_tf.types import DataError, MissingDataError
 from deepatlas_tf.validation.channels import channel_problems
+from deepatlas_tf.validation.loose_files import LAYOUT, loose_scans
 from deepatlas_tf.validation.scan_summary import LoadedScan, Problem
 
 if TYPE_CHECKING:  # needs TensorFlow
     from deepatlas_tf.datasets.load import DataSet
     from deepatlas_tf.datasets.scan_builder import Scan, ScanBuilder
-
-LABEL_WORD = re.compile(r"(^|[_.-])(labels?|seg|segmentation|mask|masks|labelmap)(?=$|[_.-])", re.IGNORECASE)
-LOOSE_FILES = (
-    "To be validated only, scans may also lie in a folder by themselves: NAME_label.nii.gz (or labels, seg, mask) is\n"
-    "taken as the label map of NAME.nii.gz or NAME_t1.nii.gz."
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +45,7 @@ class ScanSet:
     of each foreground class in the label files, {} where they are not declared. choose_grid: gives the shape, the
     spacing (mm) and the number of classes, background included, that training would choose; None where it has its own.
     channels: of the images, by name. ignore: the number of voxels that count nothing; None where there is none.
+    labels_file: where the classes are declared; None where there is no such file. doubts: of the list as a whole.
     """
 
     name: str
@@ -62,6 +59,8 @@ class ScanSet:
     choose_grid: Callable[[], tuple[Sequence[int], Sequence[float], int]] | None = None
     channels: Sequence[str] = ONE
     ignore: int | None = None
+    labels_file: Path | None = None
+    doubts: Sequence[Problem] = ()
 
     @property
     def training(self) -> frozenset[str]:
@@ -81,7 +80,11 @@ def open_scans(text: str, data_dir: Path | None = None, manual_dir: Path | None 
     if text in names or (name in names and not os.path.exists(text)):
         return _builder_files(text, Path(manual_dir)) if manual_dir else _records(text, data_dir)
     if not os.path.exists(os.path.expanduser(text)):
-        raise MissingDataError(f"There is no data set, CSV or folder {text}.\nData sets: {', '.join(sorted(names))}")
+        near = difflib.get_close_matches(name, names)
+        hint = (
+            f"did you mean {' or '.join(near)}?" if near else f"check the path; data sets: {', '.join(sorted(names))}"
+        )
+        raise MissingDataError(f"{text}: there is no such file, folder or data set; {hint}")
     return open_files(Path(text).expanduser())
 
 
@@ -90,18 +93,21 @@ def open_files(path: Path) -> ScanSet:
 
     Raises MissingDataError where it is none of these.
     """
-    loose = _loose_scans(path) if path.is_dir() and not (path / "imagesTr").is_dir() else []
+    loose = loose_scans(path) if path.is_dir() and not (path / "imagesTr").is_dir() else []
+    whole = whole_of(path)
+    if loose and whole is not None:
+        raise MissingDataError(only_a_part(path, whole))
     try:
         listing = check_names(Listing(path, tuple(loose), {})) if loose else read_listing(path)
     except MissingDataError as error:
-        raise MissingDataError(f"{error}\n{LOOSE_FILES}") from None
+        raise MissingDataError(f"{error}; {LAYOUT}" if path.is_dir() and whole is None else str(error)) from None
     numbers = _class_of(listing.labels)
     if numbers is not None and listing.ignore is not None:
         numbers[listing.ignore] = None
     labels = {name: numbers for name, numbers in listing.labels.items() if name != BACKGROUND}
 
     def load(scan: ListedScan) -> LoadedScan:
-        expected = tuple(find_class(listing.labels, word) or word for word in scan.labelled_classes) or None
+        expected = tuple(_class_meant(listing.labels, word) for word in scan.labelled_classes) or None
         loaded = load_files(scan.subject, scan.image, scan.label)
         problems = (*loaded.problems, *channel_problems(listing, scan, loaded.image))
         about = {"split": scan.split, "domain": scan.domain, "class_of": numbers, "expected": expected}
@@ -109,6 +115,7 @@ def open_files(path: Path) -> ScanSet:
 
     name = path.resolve().name if path.is_dir() else path.stem
     more = {"labels": labels, "channels": listing.channel_names, "ignore": listing.ignore}
+    more |= {"labels_file": listing.labels_file, "doubts": _doubts(listing)}
     made = functools.partial(ScanSet, name, os.fspath(path), tuple(labels), listing.scans, load, **more)
     if loose:  # such a folder cannot be trained on
         return made()
@@ -124,6 +131,19 @@ def open_files(path: Path) -> ScanSet:
         return *choose_grid(found), len(listing.labels) or len(found.numbers | {0})
 
     return made(splits=splits, choose_grid=grid)
+
+
+def _class_meant(labels: Labels, word: str) -> str:
+    """The class that a word of ``labelled_classes`` means, also where none is declared."""
+    return find_class(labels, word) or (unnamed_class(int(word)) if word.isdecimal() else word)
+
+
+def _doubts(listing: Listing) -> list[Problem]:
+    """What is doubtful about a folder as for nnU-Net as a whole."""
+    missing = no_folder_of_label_maps(listing.path) if listing.labels else None
+    return (
+        [Problem("no folder of label maps", f"{listing.labels_file} names classes, but {missing}")] if missing else []
+    )
 
 
 def load_files(subject: str, image: Path | None, label: Path | None) -> LoadedScan:
@@ -158,24 +178,6 @@ def _class_of(labels: Mapping[str, Iterable[int]]) -> dict[int, str | None] | No
     if not labels:
         return None
     return {n: None if name == BACKGROUND else name for name, numbers in labels.items() for n in numbers}
-
-
-def _loose_scans(folder: Path) -> list[ListedScan]:
-    """Label maps are known by a word in their names; what is left of the name is the beginning of the image's."""
-    stems = {p.name.removesuffix(".gz").removesuffix(".nii"): p for p in sorted(folder.glob("*.nii*"))}
-    stems = {stem: path for stem, path in stems.items() if not stem.startswith(".")}
-    maps = {LABEL_WORD.sub("", stem): stem for stem in stems if LABEL_WORD.search(stem)}
-    images = [stem for stem in stems if not LABEL_WORD.search(stem)]
-    scans, used = [], set()
-    for stem in images:
-        keys = [key for key in maps if key and re.match(rf"{re.escape(key)}($|[_.-])", stem)]
-        key = max(keys, key=len, default=None)
-        alone = key is not None and sum(other == key or other.startswith(f"{key}_") for other in images) == 1
-        used.add(key)
-        label = None if key is None else stems[maps[key]]
-        scans.append(ListedScan(key if alone else stem, stems[stem], label, "", "", (), stems[stem].name))
-    orphans = [key for key in maps if key not in used]
-    return scans + [ListedScan(key, None, stems[maps[key]], "", "", (), stems[maps[key]].name) for key in orphans]
 
 
 def _builder_files(text: str, manual_dir: Path) -> ScanSet:

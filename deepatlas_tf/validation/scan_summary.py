@@ -12,8 +12,11 @@ import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
 
 from deepatlas_tf.processor import usable_cores
+from deepatlas_tf.scans.class_names import unnamed_class
 from deepatlas_tf.scans.intensity import PERCENTILES
 from deepatlas_tf.scans.nifti import Nifti
+
+MANY_NUMBERS = 20  # in a label map: from there on it is compared with the values of its image
 
 
 class Problem(NamedTuple):
@@ -28,8 +31,8 @@ class LoadedScan:
     """One subject in memory; ``image`` and ``label`` are None where there is none or it cannot be used.
 
     class_of: label number -> class name, without the background; numbers mapped to None are declared but of no class.
-    Where it is None nothing is declared, and a class is called by its number. expected: classes that this subject's map
-    should hold, None for all.
+    Where it is None nothing is declared, and a class is called ``class_17`` by its number. expected: classes that this
+    subject's map should hold, None for all.
     """
 
     subject: str
@@ -46,7 +49,10 @@ class LoadedScan:
 
 @dataclasses.dataclass(frozen=True)
 class Structure:
-    """A class in a label map: voxels, volume (3D) in ml, centre (D,) in the scanner's mm (x to the right)."""
+    """A class in a label map: voxels, volume in ml, centre (D,) in the scanner's mm (x to the right).
+
+    Of a slice the volume is that of a layer of 1 mm: :func:`size_unit` gives the area.
+    """
 
     voxels: int
     volume_ml: float
@@ -55,7 +61,11 @@ class Structure:
 
 @dataclasses.dataclass(frozen=True)
 class ScanSummary:
-    """What is kept of a subject. Shape and spacing (mm) in canonical order; digests are of the voxels in that order."""
+    """What is kept of a subject. Shape and spacing (mm) in canonical order; digests are of the voxels in that order.
+
+    more_labels_than_values: (numbers in the label map, values in the image) where the first are many and more than the
+    second, as where the two files have changed places; else None.
+    """
 
     subject: str
     split: str
@@ -73,6 +83,7 @@ class ScanSummary:
     undeclared: tuple[int, ...] = ()
     expected: tuple[str, ...] | None = None
     problems: tuple[Problem, ...] = ()
+    more_labels_than_values: tuple[int, int] | None = None
 
     @property
     def held(self) -> Mapping[str, Structure]:
@@ -91,8 +102,15 @@ def summary_of(loaded: LoadedScan) -> ScanSummary:
     if loaded.label is not None:
         structures, undeclared = _structures(loaded.label, loaded.class_of)
         found.update(structures=structures, undeclared=undeclared, label_digest=digest(loaded.label))
+        found.update(more_labels_than_values=_compared(loaded, len(structures) + len(undeclared)))
     names = ("subject", "split", "domain", "files", "has_label", "expected", "problems")
     return ScanSummary(**{name: getattr(loaded, name) for name in names}, **found)
+
+
+def size_unit(summaries: Iterable[ScanSummary]) -> tuple[str, float]:
+    """The unit of structures in reports, mm2 where all scans are slices, and the factor to it from ``volume_ml``."""
+    dimensions = {len(one.spacing) for one in summaries if one.spacing}
+    return ("mm2", 1000.0) if dimensions == {2} else ("ml", 1.0)
 
 
 def collect(items: Iterable, load: Callable[..., LoadedScan], workers: int | None = None) -> Iterator[ScanSummary]:
@@ -143,13 +161,21 @@ def _intensity(volume: np.ndarray) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
+def _compared(loaded: LoadedScan, n_numbers: int) -> tuple[int, int] | None:
+    """``ScanSummary.more_labels_than_values`` of a label map with so many numbers."""
+    if loaded.image is None or n_numbers < MANY_NUMBERS:
+        return None
+    n_values = len(np.unique(loaded.image.volume))
+    return (n_numbers, n_values) if n_values < n_numbers else None
+
+
 def _structures(grid: Nifti, class_of: Mapping[int, str | None] | None) -> tuple[dict[str, Structure], tuple[int, ...]]:
     """Structure of each class, in the order of the declaration or of the numbers; numbers that are not declared."""
     where = np.nonzero(grid.volume)
     numbers, index = np.unique(grid.volume[where], return_inverse=True)
     counts = np.bincount(index, minlength=len(numbers))
     sums = np.stack([np.bincount(index, weights=axis, minlength=len(numbers)) for axis in where], axis=-1)
-    names = {int(n): str(n) if class_of is None else class_of.get(int(n)) for n in numbers}
+    names = {int(n): unnamed_class(n) if class_of is None else class_of.get(int(n)) for n in numbers}
     undeclared = () if class_of is None else tuple(n for n in names if n not in class_of)
     ml = float(np.prod(nib.affines.voxel_sizes(grid.affine))) / 1000
     order = dict.fromkeys(names.values() if class_of is None else class_of.values())

@@ -9,28 +9,28 @@ import numpy as np
 
 from deepatlas_tf.validation.anomalies import ERROR, NOTE, WARNING, Finding
 from deepatlas_tf.validation.files import write_whole
-from deepatlas_tf.validation.outliers import some
-from deepatlas_tf.validation.scan_summary import ScanSummary
+from deepatlas_tf.validation.outliers import counted, some
+from deepatlas_tf.validation.scan_summary import ScanSummary, size_unit
 from deepatlas_tf.validation.statistics import Table, feature_names
 
 MOST_COLUMNS = 6  # classes that get a column of their own in the table of subjects
 MOST_CLASSES = 40  # classes that are listed one by one
-PLURAL = {ERROR: "errors", WARNING: "warnings", NOTE: "notes"}
 
 
 def class_names(summaries: Sequence[ScanSummary], declared: Sequence[str]) -> list[str]:
-    """The declared classes, then others that occur."""
-    found = (name for one in summaries for name in one.held)
-    return list(dict.fromkeys([*declared, *found]))
+    """The declared classes, then others that occur, ``class_2`` before ``class_17``."""
+    found = {name for one in summaries for name in one.held}
+    return list(dict.fromkeys([*declared, *sorted(found, key=lambda name: (len(name), name))]))
 
 
 def subject_rows(summaries: Sequence[ScanSummary], names: Sequence[str]) -> list[list[str]]:
     """A heading and a row for each subject: what the terminal and the page show of it."""
     splits, domains = any(one.split for one in summaries), any(one.domain for one in summaries)
     columns = names if len(names) <= MOST_COLUMNS else []
+    unit, factor = size_unit(summaries)
     heading = ["subject", *["split"] * splits, *["domain"] * domains, "shape", "spacing mm", "axes"]
-    heading += ["intensity: min", "0.5 %", "99.5 %", "max", *[f"{name} ml" for name in columns]]
-    heading += [] if columns else ["classes", "labelled ml"]
+    heading += ["intensity: min", "0.5 %", "99.5 %", "max", *[f"{name} {unit}" for name in columns]]
+    heading += [] if columns else ["classes", f"labelled {unit}"]
     rows = [[*heading, "missing classes"]]
     for one in summaries:
         row = [one.subject, *[one.split] * splits, *[one.domain] * domains]
@@ -38,9 +38,9 @@ def subject_rows(summaries: Sequence[ScanSummary], names: Sequence[str]) -> list
         row += [f"{one.intensity[name]:.5g}" if one.intensity else "-" for name in ("min", "low", "high", "max")]
         found = one.held
         if columns:
-            row += [f"{found[name].volume_ml:.3g}" if name in found else "-" for name in columns]
+            row += [f"{factor * found[name].volume_ml:.3g}" if name in found else "-" for name in columns]
         else:
-            total = sum(structure.volume_ml for structure in found.values())
+            total = factor * sum(structure.volume_ml for structure in found.values())
             row += [str(len(found)), f"{total:.4g}"] if one.structures is not None else ["-", "-"]
         rows.append([*row, _missing(one, names)])
     return rows
@@ -54,14 +54,15 @@ def _missing(one: ScanSummary, names: Sequence[str]) -> str:
 
 
 def class_rows(summaries: Sequence[ScanSummary], names: Sequence[str]) -> list[list[str]]:
-    """A heading and a row for each class: volumes and in how many label maps it is."""
+    """A heading and a row for each class: volumes (of slices areas) and in how many label maps it is."""
+    unit, factor = size_unit(summaries)
     maps = [one for one in summaries if one.structures is not None]
-    rows = [["class", "label maps", "median ml", "least ml", "largest ml"]]
+    rows = [["class", "label maps", f"median {unit}", f"least {unit}", f"largest {unit}"]]
     for name in names:
-        ml = [one.held[name].volume_ml for one in maps if name in one.held]
+        sizes = [factor * one.held[name].volume_ml for one in maps if name in one.held]
         asked = sum(one.expected is None or name in one.expected for one in maps)
-        figures = [f"{value:.3g}" for value in (np.median(ml), min(ml), max(ml))] if ml else ["-"] * 3
-        rows.append([name, f"{len(ml)} of {asked}", *figures])
+        figures = [f"{value:.3g}" for value in (np.median(sizes), min(sizes), max(sizes))] if sizes else ["-"] * 3
+        rows.append([name, f"{len(sizes)} of {asked}", *figures])
     return rows
 
 
@@ -76,9 +77,7 @@ def text_report(
 
     ``plan``: lines on what training would do, for the top.
     """
-    labelled = sum(one.has_label for one in summaries)
-    head = f"{title}: {len(summaries)} subjects, {labelled} with a label map, {len(names)} classes"
-    parts = ["\n".join([head, *plan])]
+    parts = ["\n".join([f"{title}: {summed_up(summaries, names)}", *plan])]
     parts.append(_aligned(subject_rows(summaries, names)))
     if 0 < len(names) <= MOST_CLASSES:
         parts.append(_aligned(class_rows(summaries, names)))
@@ -92,6 +91,12 @@ def text_report(
     return "\n\n".join([*parts, verdict(findings)])
 
 
+def summed_up(summaries: Sequence[ScanSummary], names: Sequence[str]) -> str:
+    """``8 subjects, 5 with a label map, 3 classes``"""
+    labelled = sum(one.has_label for one in summaries)
+    return f"{counted(len(summaries), 'subject')}, {labelled} with a label map, {counted(len(names), 'class')}"
+
+
 def verdict(findings: Sequence[Finding]) -> str:
     """One line: nothing found, or how many errors and warnings."""
     counts = [count(findings, severity) for severity in (ERROR, WARNING)]
@@ -101,8 +106,7 @@ def verdict(findings: Sequence[Finding]) -> str:
 
 def count(findings: Sequence[Finding], severity: str) -> str:
     """``1 error``, ``3 warnings``"""
-    n = sum(finding.severity == severity for finding in findings)
-    return f"{n} {severity if n == 1 else PLURAL[severity]}"
+    return counted(sum(finding.severity == severity for finding in findings), severity)
 
 
 def write_subjects(path: Path, summaries: Sequence[ScanSummary], rows: Table) -> None:

@@ -50,6 +50,6 @@ def package() -> Any:
         import tensorflow_data_validation
     except ImportError as error:
         raise SettingError(
-            f"tensorflow-data-validation is missing ({error}): pip install 'deepatlas_tf[tfx]' on Python 3.10 or 3.11"
+            f"tensorflow-data-validation is missing ({error}): pip install -e '.[tfx]' on Python 3.10 or 3.11"
         ) from error
     return tensorflow_data_validation

@@ -7,6 +7,7 @@ import matplotlib
 import matplotlib.image
 import numpy as np
 
+from deepatlas_tf.scans.class_names import unnamed_class
 from deepatlas_tf.scans.intensity import rescale
 from deepatlas_tf.validation.scan_summary import LoadedScan, canonical
 from deepatlas_tf.view import is_neurological
@@ -77,7 +78,7 @@ def _tile(
 def _indices(label: np.ndarray, loaded: LoadedScan, names: Sequence[str]) -> np.ndarray:
     """The label map with 1 + the place of its class among the names; 0 for what is of no class."""
     numbers, where = np.unique(label, return_inverse=True)
-    found = [str(n) if loaded.class_of is None else loaded.class_of.get(int(n)) for n in numbers]
+    found = [unnamed_class(n) if loaded.class_of is None else loaded.class_of.get(int(n)) for n in numbers]
     places = {name: place for place, name in enumerate(names, 1)}
     return np.array([places.get(name or "", 0) for name in found])[where].reshape(label.shape)
 

@@ -93,7 +93,8 @@ def validate(
     if not summaries:
         raise MissingDataError(f"{scans.title}: there is no scan to validate")
     rows, names = table(summaries), class_names(summaries, scans.classes)
-    findings = find(summaries, scans.classes, scans.training)
+    findings = find(summaries, scans.classes, scans.training, scans.labels_file)
+    findings += [Finding(doubt.kind, (), doubt.text) for doubt in scans.doubts]
     if scans.refused and not any(finding.severity == ERROR for finding in findings):
         findings = [Finding("cannot be trained", (), scans.refused), *findings]
     if frozen is None:
@@ -104,7 +105,7 @@ def validate(
             [*schema_findings(check_schema(rows, schema), summaries), *findings], key=lambda one: one.severity != ERROR
         )
     stats, anomalies = statistics(rows), anomalies_proto(findings, schema)
-    lines = plan(scans, summaries)
+    lines = plan(scans, summaries, findings)
     report = text_report(scans.title, summaries, names, findings, lines)
     for name, proto in (("schema", schema), ("stats", stats), ("anomalies", anomalies)):
         save_proto(folder / f"{name}.pbtxt", proto)

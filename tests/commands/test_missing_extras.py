@@ -17,7 +17,12 @@ sys.exit(10 * ("tensorflow" in sys.modules) + status)
 @pytest.mark.parametrize(
     ("package", "arguments", "status", "hint"),
     [
-        ("SimpleITK", ["register", "a.nii", "b.nii", "--model", "x", "-o", "y", "--affine"], 1, "deepatlas_tf[itk]"),
+        (
+            "SimpleITK",
+            ["register", "a.nii", "b.nii", "--model", "x", "-o", "y", "--affine"],
+            1,
+            "pip install -e '.[itk]'",
+        ),
         ("SimpleITK", ["register", "a.nii", "b.nii", "--model", "x", "-o", "y", "--format", "itk"], 1, "SimpleITK"),
         ("fpdf", ["report", "x", "-o", "x.pdf"], 2, "pip install fpdf2"),
     ],

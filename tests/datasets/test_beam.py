@@ -84,7 +84,7 @@ def test_beam_that_is_missing_is_named(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     arguments = ["data", "prepare", "phantom_knee", "--data-dir", str(tmp_path / "data"), "--beam-options", IN_PROCESS]
     assert main(arguments) == 2
-    assert "pip install 'deepatlas_tf[beam]'" in capsys.readouterr().err and not (tmp_path / "data").exists()
+    assert "pip install -e '.[beam]'" in capsys.readouterr().err and not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("text", ["", "runner=", "runner=a,,b=c", "--runner=a", "runner = a"])

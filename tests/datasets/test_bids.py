@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deepatlas_tf.cli import main
-from deepatlas_tf.datasets.listing import read_listing
+from deepatlas_tf.datasets.listing import check_listing, read_listing
 from deepatlas_tf.types import DataError
 
 DERIVATIVES = "derivatives/manual"
@@ -52,6 +52,29 @@ def test_it_is_validated_as_it_would_be_trained(bids, tmp_path, capsys):
     assert main(["data", "validate", str(bids), "-o", str(tmp_path / "out")]) == 0
     told = capsys.readouterr().out
     assert "4 subjects, 3 with a label map, 2 classes" in told and "train 4 (3 with a label map)" in told
+
+
+def test_a_folder_of_label_maps_is_told_the_root(bids, capsys):
+    """A description makes the derivatives a data set in BIDS too, whose only files are label maps."""
+    (bids / DERIVATIVES / "dataset_description.json").write_text("{}")
+    with pytest.raises(DataError, match=f"manual: is only a part of a data set; give the whole of it, {bids}$"):
+        read_listing(bids / DERIVATIVES)
+    assert main(["data", "validate", str(bids / DERIVATIVES)]) == 1
+    moved = bids / DERIVATIVES
+    moved = moved.rename(bids.parent / "maps")
+    with pytest.raises(DataError, match="maps: holds label maps .dseg., no images; give the root of the data set$"):
+        read_listing(moved)
+
+
+def test_a_data_set_without_its_description(bids):
+    (bids / "dataset_description.json").unlink()
+    with pytest.raises(DataError, match="bids: has sub-. folders, but no dataset_description.json; add it"):
+        read_listing(bids)
+
+
+def test_a_subject_that_participants_does_not_list(bids):
+    with pytest.raises(DataError, match="subject sub-02: has no split in .*participants.tsv; give one to every row"):
+        check_listing(read_listing(bids))
 
 
 def test_another_kind_is_taken_where_it_is_the_only_one(bids):

@@ -5,7 +5,7 @@ import pytest
 
 from deepatlas_tf.datasets.load import dataset_names, load_dataset
 from deepatlas_tf.keras_stack import tf
-from deepatlas_tf.types import DataError, MissingDataError
+from deepatlas_tf.types import DataError, MissingDataError, SettingError
 
 IDS = [f"case_{n:02d}" for n in range(10)]
 
@@ -28,6 +28,14 @@ def test_unknown_name_names_the_near_ones():
         load_dataset("hipocampus")
     with pytest.raises(DataError, match="there are: .*phantom_knee"):
         load_dataset("xyzzy")
+
+
+def test_a_list_of_own_scans_is_for_nifti(tmp_path, write_scans):
+    (tmp_path / "scans.csv").write_text("subject,image\n")
+    for place, kind in ((tmp_path / "scans.csv", "list"), (write_scans(tmp_path / "D", ["a"]), "folder")):
+        with pytest.raises(SettingError, match=f"--data-dir {place} is a {kind} of scans: add --dataset nifti"):
+            load_dataset("phantom_knee", data_dir=place)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["D", "scans.csv"]
 
 
 def test_samples_come_in_the_order_of_the_subjects(tmp_path, scans):

@@ -38,7 +38,7 @@ def with_value(value):
         ),
         (checks.check_grid, (IMAGE, np.diag([1.0, 1.0, 0.0, 1.0])), "voxel size"),
         (checks.check_grid, (IMAGE, np.full((4, 4), np.nan)), "voxel size"),
-        (checks.check_image, (with_value(np.nan),), "1 voxels that are NaN"),
+        (checks.check_image, (with_value(np.nan),), "1 voxel that is NaN"),
         (checks.check_image, (with_value(np.inf),), "infinite"),
         (checks.check_image, (np.full((3, 3, 3), 5.0),), "constant (5"),
         (checks.whole_numbers, (with_value(1.5),), "1.5"),
@@ -46,6 +46,7 @@ def with_value(value):
         (checks.whole_numbers, (with_value(-np.inf),), "not integers"),
         (checks.check_not_negative, (np.array([0, 3, -4]),), "-4"),
         (checks.check_values, (np.array([0, 1, 2, 9, -4]), {0, 1, 2}), "-4, 9"),
+        (checks.check_values, (np.arange(12), {0, 1}), ": 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"),
     ],
 )
 def test_bad_input_is_one_line_with_subject_and_file(check, arguments, reason):

@@ -282,3 +282,11 @@ def test_label_numbers_with_a_broken_scale_factor(tmp_path):
     (tmp_path / "a.nii").write_bytes(data)
     with pytest.raises(DataError, match="not integers"):
         nifti.read_label(tmp_path / "a.nii", "a")
+
+
+@pytest.mark.parametrize("name", ["slice.png", "scan.mha"])
+def test_another_format_is_to_be_converted(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x89PNG\r\n" * 100)
+    for read in (nifti.read_image, nifti.read_label, nifti.count_axes):
+        with pytest.raises(DataError, match=f"subject a: .*{name} is no NIfTI file; convert it to .nii.gz"):
+            read(tmp_path / name, "a")

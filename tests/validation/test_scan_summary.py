@@ -30,9 +30,9 @@ def test_facts_of_files_are_those_read_with_nibabel(tmp_path, write_nifti, draw_
     low, high = np.percentile(voxels[voxels != 0], [0.5, 99.5])
     expected = {"min": voxels.min(), "low": low, "mean": voxels.mean(), "high": high, "max": voxels.max()}
     assert summary.intensity == pytest.approx(expected, rel=1e-5)
-    assert list(summary.structures) == ["1", "2", "3"]
+    assert list(summary.structures) == ["class_1", "class_2", "class_3"]
     for number in (1, 2, 3):
-        found = summary.structures[str(number)]
+        found = summary.structures[f"class_{number}"]
         where = np.argwhere(nib.load(files[1]).get_fdata() == number)
         assert found.voxels == len(where)
         assert found.volume_ml == pytest.approx(len(where) * 0.8 * 1.5 * 2.5 / 1000)

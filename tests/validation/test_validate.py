@@ -126,7 +126,10 @@ def test_a_number_that_no_training_map_has_stops_training(new_cohort, draw_anato
     label[0, 0, 0] = 9
     cohort.add("s60", split="test", label=label)
     assert call(cohort.save(named=False), "-o", tmp_path / "out") == 1
-    assert "number not in training: no training label map holds 9, in the label maps of s60" in capsys.readouterr().out
+    assert (
+        "number not in training: no training label map holds class_9, in the label maps of s60"
+        in capsys.readouterr().out
+    )
 
 
 def test_next_months_scans_are_checked_against_the_frozen_schema(new_cohort, tmp_path, capsys):
