@@ -5,6 +5,8 @@ of deepatlas_tf. Needs NumPy, SciPy and nibabel, neither deepatlas_tf nor Tensor
 """
 
 import json
+import os
+import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -18,18 +20,38 @@ from windows import apply_in_windows
 def read_metadata(path: Path) -> dict:
     """``assets/metadata.json`` of the exported model: spacing (mm) and shape of its grid, names of the classes.
 
-    Ends the program with one line where scans have to be aligned first.
+    Ends the program with one line where it cannot be read, or scans have to be aligned first.
     """
-    metadata = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"cannot read {path} ({error}): give assets/metadata.json of the exported model") from None
     if metadata.get("alignment", "none") != "none":
         raise SystemExit(f"{path}: this model takes scans aligned to its reference: use deepatlas segment")
     return metadata
 
 
+def check_output(path: Path) -> None:
+    """Ends the program with one line where no NIfTI file can be written there; for before the server is asked."""
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise SystemExit(f"{path}: the name of the result must end in .nii or .nii.gz")
+    if not path.parent.is_dir():
+        raise SystemExit(f"{path}: there is no folder {path.parent}: make it first")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise SystemExit(f"{path} cannot be written: choose another place")
+
+
 def read_scan(path: Path) -> nib.Nifti1Image:
-    """The scan; ends the program with one line where a voxel is no finite number, which the model refuses too."""
-    scan = nib.load(path)
-    if not np.isfinite(np.asarray(scan.dataobj, np.float32)).all():
+    """The scan; ends the program with one line where it cannot be read, or a voxel is no finite number.
+
+    The model refuses such a voxel, too.
+    """
+    try:
+        scan = nib.load(path)
+        finite = np.isfinite(np.asarray(scan.dataobj, np.float32)).all()
+    except (OSError, ValueError, EOFError, zlib.error, nib.filebasedimages.ImageFileError) as error:
+        raise SystemExit(f"cannot read {path} ({error}): check the path, or export it again") from None
+    if not finite:
         raise SystemExit(f"{path} has voxels that are NaN or infinite: replace them first")
     return scan
 
@@ -56,8 +78,8 @@ def to_model_grid(scan: nib.Nifti1Image, metadata: dict, others=()) -> nib.Nifti
     ``others`` are its further channels; with these the result is (X, Y, Z, channel).
     """
     whole = nib.as_closest_canonical(scan)
+    region = shown_part(whole, metadata)
     factors = np.array(metadata["spacing"]) / nib.affines.voxel_sizes(whole.affine)
-    region = anatomy(whole, np.floor(factors * metadata["shape"] + 1e-3).astype(int))
     channels = [cropped(one, region) for one in (whole, *map(nib.as_closest_canonical, others))]
     canonical = channels[0]
     size = np.array(canonical.shape)
@@ -75,6 +97,12 @@ def to_model_grid(scan: nib.Nifti1Image, metadata: dict, others=()) -> nib.Nifti
     if len(found) == 1:
         return found[0]
     return nib.Nifti1Image(np.stack([one.dataobj for one in found], axis=-1), found[0].affine)
+
+
+def shown_part(whole: nib.Nifti1Image, metadata: dict) -> tuple[slice, ...]:
+    """The part that the model is shown of a scan with its axes towards right, anterior, superior."""
+    factors = np.array(metadata["spacing"]) / nib.affines.voxel_sizes(whole.affine)
+    return anatomy(whole, np.floor(factors * metadata["shape"] + 1e-3).astype(int))
 
 
 def anatomy(scan: nib.Nifti1Image, sizes) -> tuple[slice, ...]:
@@ -122,13 +150,22 @@ def to_batch(image: nib.Nifti1Image) -> np.ndarray:
 def save_labels(labels: np.ndarray, grid: nib.Nifti1Image, scan: nib.Nifti1Image, path: Path, metadata: dict) -> None:
     """Write labels (1, X, Y, Z), which lie on ``grid``, on the scan's own grid; nearest neighbours.
 
+    What the model was not shown of the scan is background, also where the grid, which is padded, reaches beyond it.
     The numbers are those of the label files that the model was trained on, as ``deepatlas segment`` writes them.
     """
     on_grid = nib.Nifti1Image(labels[0].astype(np.int16), grid.affine)
     on_scan = resample_from_to(on_grid, (scan.shape[:3], scan.affine), order=0)
     numbers = metadata.get("class_numbers") or range(len(metadata["class_names"]))
     kind = next(kind for kind in (np.uint8, np.uint16, np.int32) if max(numbers) <= np.iinfo(kind).max)
-    volume = np.array(list(numbers), kind)[np.asarray(on_scan.dataobj, int)]
+    whole = nib.as_closest_canonical(scan)
+    shown = np.zeros(whole.shape[:3], np.uint8)
+    shown[shown_part(whole, metadata)] = 1
+    target = (
+        scan.shape[:3],
+        scan.affine,
+    )  # the voxels of ``whole`` in another order; nearest: rounding puts none outside
+    inside = resample_from_to(nib.Nifti1Image(shown, whole.affine), target, order=0, mode="nearest")
+    volume = np.array(list(numbers), kind)[np.asarray(on_scan.dataobj, int) * np.asarray(inside.dataobj, int)]
     result = nib.Nifti1Image(volume, scan.affine, scan.header)
     result.set_data_dtype(kind)
     result.set_sform(scan.affine, 1)

@@ -45,6 +45,8 @@ def stem(path: Path) -> str:
 def check_outputs(outputs: Iterable[Path], overwrite: bool, inputs: Iterable[Path] = ()) -> None:
     """Nothing is there that would be replaced, and the folders can be made and written; before any work is done.
 
+    No folder is made here: what fails before it has a result leaves none.
+
     Raises:
         DataError: an output is an input or a folder, or exists and ``overwrite`` is not set, or cannot be written.
     """
@@ -57,9 +59,10 @@ def check_outputs(outputs: Iterable[Path], overwrite: bool, inputs: Iterable[Pat
         if path.exists() and not overwrite:
             raise DataError(f"{path} exists: choose another place for the result, or pass --overwrite")
         with _readable_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not os.access(path.parent, os.W_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            there = next(folder for folder in path.absolute().parents if folder.exists())
+            code = errno.EACCES if there.is_dir() else errno.ENOTDIR
+            if code == errno.ENOTDIR or not os.access(there, os.W_OK):
+                raise OSError(code, os.strerror(code))
 
 
 def check_nifti_output(path: Path) -> None:

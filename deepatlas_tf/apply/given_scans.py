@@ -18,6 +18,10 @@ from deepatlas_tf.types import DataError
 WARPED = "warped.nii.gz"
 
 
+class MissingChannel(DataError):
+    """A scan of several channels lacks the file of one."""
+
+
 class GivenScan(NamedTuple):
     """name: of the file of its result. paths: the file of each channel."""
 
@@ -36,9 +40,25 @@ def find_scans(paths: Sequence[Path], channels: Sequence[str]) -> list[GivenScan
         DataError: a path that is none of these, a folder without scans, a scan without one of the channels, or two
             scans of one file name.
     """
+    scans, incomplete = complete_scans(paths, channels)
+    for problem in incomplete.values():
+        raise MissingChannel(problem)
+    return scans
+
+
+def complete_scans(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[GivenScan], dict[Path, str]]:
+    """The scans that :func:`find_scans` gives, without those that lack the file of a channel.
+
+    Returns:
+        The scans, and the incomplete ones: one of the files of each, and what is missing.
+
+    Raises:
+        DataError: as :func:`find_scans`, and where no scan is complete.
+    """
     known: dict[str, GivenScan] = {}
+    incomplete: dict[Path, str] = {}
     for path in paths:
-        for scan in _scans_of(path, channels):
+        for scan in _scans_of(path, channels, incomplete):
             before = known.get(scan.name)
             if before is None:
                 known[scan.name] = scan
@@ -46,7 +66,9 @@ def find_scans(paths: Sequence[Path], channels: Sequence[str]) -> list[GivenScan
                 raise DataError(
                     f"{before.paths[0]} and {scan.paths[0]} have one name: they would have one result; rename one"
                 )
-    return list(known.values())
+    if incomplete and not known:
+        raise MissingChannel(next(iter(incomplete.values())))
+    return list(known.values()), incomplete
 
 
 def channel_files(path: Path, channels: Sequence[str]) -> tuple[Path, ...]:
@@ -84,14 +106,23 @@ def warped_names(channels: Sequence[str]) -> list[str]:
     return [WARPED.replace("warped", f"warped_{word}") for word in words]
 
 
-def _scans_of(path: Path, channels: Sequence[str]) -> list[GivenScan]:
+def _scans_of(path: Path, channels: Sequence[str], incomplete: dict[Path, str]) -> list[GivenScan]:
+    """The complete scans of a path; the others are added to ``incomplete``, each once."""
     if path.suffix == ".csv" and path.exists():
         return _listed(read_listing(path), channels)
     files = [file for _, file in nifti_files(path)] if path.is_dir() else [path]
     if not files:
         raise DataError(f"{path} holds no scan: it has no file that ends in .nii or .nii.gz")
-    scans = [channel_files(file, channels) for file in files]
-    return [GivenScan(_name(found), found) for found in scans]
+    scans = []
+    for file in files:
+        try:
+            found = channel_files(file, channels)
+        except MissingChannel as error:
+            if str(error) not in incomplete.values():  # its other files say the same
+                incomplete[file] = str(error)
+            continue
+        scans.append(GivenScan(_name(found), found))
+    return scans
 
 
 def _listed(listing: Listing, channels: Sequence[str]) -> list[GivenScan]:
@@ -126,7 +157,7 @@ def _numbered(path: Path, channels: Sequence[str]) -> tuple[Path, ...]:
         files = [path.with_name(f"{found[1]}_{number:04}{ending}") for ending in reversed(ENDINGS)]
         there = next((file for file in files if file.exists()), None)
         if there is None:
-            raise DataError(f"{path.with_name(found[1])}: channel {name} is missing: there is no {files[0].name}")
+            raise MissingChannel(f"{path.with_name(found[1])}: channel {name} is missing: there is no {files[0].name}")
         paths.append(there)
     return tuple(paths)
 

@@ -199,9 +199,9 @@ def register_files(
     note_on_sides(opened, options.mirror)
     for path in inputs:
         detail(f"reading {path}")
-    function = _registrar(opened, options, voters, f"{files[0][0]} on {files[1][0]}")
-    source, target = (read_volume(paths, channels, stem(paths[0])) for paths in files)
+    source, target = (read_volume(paths, channels, stem(paths[0])) for paths in files)  # sooner than networks
     labels = _read_labels(options.moving_labels, files[0][0], source) if options.moving_labels else None
+    function = _registrar(opened, options, voters, f"{files[0][0]} on {files[1][0]}")
     alignment = _affine(source, target, opened.grid) if options.affine else None
     register = _register_mirrored if options.mirror else register_scans
     found = register(function, opened.grid, source, target, alignment)

@@ -1,19 +1,19 @@
 """Segmentation of scans of any orientation, voxel size and extent, each in its own grid."""
 
-import csv
 import dataclasses
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from deepatlas_tf.apply.atlases import Functions, VoterFiles, check_refined, find_voters, read_voters
-from deepatlas_tf.apply.files import check_outputs, header_of, save, stem, writing
+from deepatlas_tf.apply.files import check_outputs, header_of, save, stem
 from deepatlas_tf.apply.foreground import Region
-from deepatlas_tf.apply.given_scans import GivenScan, find_scans
+from deepatlas_tf.apply.given_scans import GivenScan, complete_scans
 from deepatlas_tf.apply.grids import anatomy, check_window, cropped, mirrored, network_transform
+from deepatlas_tf.apply.result_tables import ResultTables
 from deepatlas_tf.messages import detail, progress, say
 from deepatlas_tf.runs.ensemble import Ensemble
 from deepatlas_tf.runs.model import ExportedModel, Grid, TrainedModel, note_on_sides, open_model
@@ -106,44 +106,64 @@ def segment_files(
         paths: NIfTI files, folders of them or CSVs; for a model of several channels see
             :mod:`deepatlas_tf.apply.given_scans`.
         model: folder of a run, or an exported model.
-        output: folder of the results; the numbers in the label maps are the model's ``written_numbers``.
+        output: folder of the results; the numbers in the label maps are the model's ``written_numbers``. Rows of
+            ``volumes.csv`` of earlier calls stay, but for scans that are segmented again.
         options: None for the defaults.
 
     Returns:
-        The scans that failed, by their first file, and why. Each is named on stderr and does not stop the others.
+        The scans that failed, by their first file, and why. Each is named on stderr and does not stop the others. One
+        that lacks a channel is among them.
 
     Raises:
-        DataError: the model, an atlas or a template cannot be used, an output cannot be written, or there is no scan.
+        DataError: the model, an atlas or a template cannot be used, an output cannot be written, or is there of another
+            model, or no scan has all channels.
         SettingError: no network that registers atlases, ``instance_steps`` without atlases, flips of one side only.
     """
     options = options or SegmentationOptions()
     check_refined(options.voters, options.instance_steps)
     opened = open_model(model)
     channels = opened.grid.channel_names
-    scans = find_scans(paths, channels)
+    scans, failed = complete_scans(paths, channels)
     voters = find_voters(options.atlases, options.templates, channels)
-    results, volumes = [output / scan.name for scan in scans], output / "volumes.csv"
-    extra = [_probabilities_path(result) for result in results] if options.probabilities else []
-    inputs = [*(path for scan in scans for path in scan.paths), *voters.paths]
-    check_outputs([*results, *extra, volumes, output / "labels.csv"], options.overwrite, inputs)
     stage = segmentation_stage(opened, options.stage, with_atlases=bool(options.voters))
-    function, grid, names = _segmenter(opened, options, stage, voters), opened.grid_of(stage), opened.grid.class_names
+    grid = opened.grid_of(stage)
+    tables = ResultTables(output, opened.grid.written_numbers, grid.class_names)
+    results = [output / scan.name for scan in scans]
+    _check_results(results, tables, options, [*(path for scan in scans for path in scan.paths), *voters.paths])
+    function = _segmenter(opened, options, stage, voters)
     note_on_sides(opened, options.mirror)
-    _write_table(output / "labels.csv", ["label", "name"], zip(opened.grid.written_numbers, names, strict=True))
-    rows: list[list[str]] = []
-    failed: dict[Path, str] = {}
     bar = progress(scans, desc="segmenting", unit="scan")
+    for problem in failed.values():
+        bar.write(f"error: {problem}", file=sys.stderr)
     for scan, result in zip(bar, results, strict=True):
         try:
-            rows.append(_segment_file(function, grid, scan, result, options))
+            row = _segment_file(function, grid, scan, result, options)
         except Exception as error:  # whatever one file does to a library must not stop the others
             failed[scan.paths[0]] = _reason(scan.paths[0], error)
             bar.write(f"error: {failed[scan.paths[0]]}", file=sys.stderr)
             continue
-        _write_table(volumes, ["scan", *(f"{name}_ml" for name in names[1:])], rows)
-    if rows:
-        say(f"{len(rows)} label map{'s' * (len(rows) > 1)} and volumes.csv in {output}")
+        tables.add(row)
+    if n_done := sum(scan.paths[0] not in failed for scan in scans):
+        say(_written(n_done, tables, options))
     return failed
+
+
+def _check_results(
+    results: Sequence[Path], tables: ResultTables, options: SegmentationOptions, inputs: Sequence[Path]
+) -> None:
+    """Raise DataError where a result is there and stays, or cannot be written. Tables that are there are extended."""
+    probabilities = [_probabilities_path(result) for result in results] if options.probabilities else []
+    check_outputs([*results, *probabilities], options.overwrite, inputs)
+    check_outputs([tables.volumes, tables.labels], True, inputs)
+    tables.check()
+
+
+def _written(n: int, tables: ResultTables, options: SegmentationOptions) -> str:
+    """What was written of ``n`` scans, and where."""
+    maps = f"{n} label map{'s' * (n > 1)}"
+    probabilities = [f"{n} file{'s' * (n > 1)} of probabilities"] if options.probabilities else []
+    names = ", ".join([maps, *probabilities, tables.volumes.name])
+    return f"{names} and {tables.labels.name} in {tables.volumes.parent}"
 
 
 def segmentation_stage(
@@ -210,8 +230,3 @@ def _reason(scan: Path, error: Exception) -> str:
 
 def _probabilities_path(result: Path) -> Path:
     return result.with_name(result.name.replace(stem(result), f"{stem(result)}_probabilities", 1))
-
-
-def _write_table(path: Path, heading: list[str], rows: Iterable[Sequence]) -> None:
-    with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([heading, *rows])

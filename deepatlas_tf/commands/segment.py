@@ -3,8 +3,9 @@
 Scans may have any orientation, voxel size and extent. In OUT: a label map for each scan under the scan's file name,
 volumes.csv (ml of each structure), labels.csv (the name of each number). The numbers are those of the label maps that
 the model was trained on, where each class had one number there, else 1, 2, ... in the order of the classes. The exit
-status is 1 if a scan failed; the others are done all the same. A scan of several channels is NAME_0000.nii.gz,
-NAME_0001.nii.gz, ..., as for nnU-Net, its files with commas between them, or a line of a CSV with columns image_NAME.
+status is 1 if a scan failed; the others are done all the same. A further call with the same OUT adds its scans to
+volumes.csv. A scan of several channels is NAME_0000.nii.gz, NAME_0001.nii.gz, ..., as for nnU-Net, its files with
+commas between them, or a line of a CSV with columns image_NAME.
 """
 
 import argparse
@@ -30,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--probabilities",
         action="store_true",
-        help="NAME_probabilities.nii.gz too: (X, Y, Z, class), classes in the order of labels.csv",
+        help="NAME_probabilities.nii.gz too: (X, Y, Z, class), classes in the order of labels.csv; four bytes a voxel "
+        "and class, before they are compressed",
     )
     parser.add_argument(
         "--keep-largest",

@@ -1,13 +1,14 @@
 """What is served: the networks with the rescaling of intensities, as a TensorFlow module without Keras objects."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from deepatlas_tf.keras_stack import graph_function, keras, tf
 from deepatlas_tf.ops.warp import warp
 from deepatlas_tf.scans.intensity import PERCENTILES
 from deepatlas_tf.types import Tensor
 
+TOLERANCE = 1e-3  # of values in [0, 1]: interpolation rounds
 PER_MILLE = tuple(round(10 * percentile) for percentile in PERCENTILES)
 
 
@@ -30,6 +31,47 @@ def _rescaled(image: Tensor) -> Tensor:
     size = tf.where(constant, tf.ones_like(high), high - low)
     scaled = tf.clip_by_value((flat - low[:, None]) / size[:, None], 0.0, 1.0)
     return tf.reshape(tf.where(constant[:, None], tf.zeros_like(flat), scaled), tf.shape(image))
+
+
+def of_form(image: Tensor, name: str) -> Tensor:
+    """``image`` as it is; the request fails with one line that names the input where it is not of its static form.
+
+    That is the number of axes, and of channels on the last one: a server does not compare them with the signature.
+    """
+    n_axes, n_channels = image.shape.rank, image.shape[-1]
+    # TensorFlow takes the static form for granted: a check of the image itself would be dropped
+    given = tf.shape(tf.raw_ops.PlaceholderWithDefault(input=image, shape=tf.TensorShape(None)))
+    right = tf.logical_and(tf.equal(tf.size(given), n_axes), tf.reduce_all(tf.equal(given[-1:], n_channels)))
+    axes = f"{n_axes} axes (batch, {', '.join('xyz'[: n_axes - 2])}, channel)"
+    channels = "one channel" if n_channels == 1 else f"{n_channels} channels"
+    return _required(right, f"{name}: {axes} with {channels} are needed; the shape given is", [given], [image])[0]
+
+
+def of_one_shape(images: Sequence[Tensor], names: Sequence[str]) -> list[Tensor]:
+    """``images`` as they are; the request fails with one line that names them where their shapes differ."""
+    shapes = [tf.shape(image) for image in images]
+    equal = tf.reduce_all([tf.reduce_all(tf.equal(shape, shapes[0])) for shape in shapes])
+    text = f"{' and '.join(names)}: images of one shape are needed; the shapes given are"
+    return _required(equal, text, shapes, images)
+
+
+def in_unit_range(image: Tensor, name: str, signature: str) -> Tensor:
+    """``image`` as it is; the request fails with one line that names the input where a voxel is not in [0, 1].
+
+    ``signature``: the one that takes images of any values.
+    """
+    ends = [tf.reduce_min(image), tf.reduce_max(image)]
+    inside = tf.logical_and(ends[0] >= -TOLERANCE, ends[1] <= 1 + TOLERANCE)
+    text = f"{name}: values from 0 to 1 are needed, the signature {signature} rescales others; the range given is"
+    return _required(inside, text, ends, [image])[0]
+
+
+def _required(condition: Tensor, text: str, data: Sequence[Tensor], images: Sequence[Tensor]) -> list[Tensor]:
+    """``images`` as they are; the request fails with ``text`` and ``data`` where the condition does not hold."""
+    # of tf.raw_ops, as that of tf.debugging puts floating-point numbers into a branch, which not every server has
+    check = tf.raw_ops.Assert(condition=condition, data=[tf.constant(text), *data], summarize=8)
+    with tf.control_dependencies([check]):
+        return [tf.identity(image) for image in images]
 
 
 def finite(image: Tensor, name: str) -> Tensor:
@@ -59,7 +101,8 @@ class Served(tf.Module):
     ``segment(image)`` -> labels (B, *S) int32, probabilities (B, *S, C). ``register(moving, fixed)`` -> warped
     (B, *S, K), in the moving image's own intensities, and displacement (B, *S, D) in voxels. Images are
     (B, *S, K) float32 of any size, with the K channels of the networks. ``segment_rescaled`` and ``register_rescaled``
-    take images in [0, 1].
+    take images in [0, 1]. A request with another number of axes or channels, a pair of two shapes, or a voxel that is
+    not finite or not in [0, 1] there, fails with a line that names the input.
 
     Args:
         n_axes: D.
@@ -103,9 +146,14 @@ class Served(tf.Module):
 
     def _add(self, name: str, function: Callable, *inputs: str) -> None:
         specs = [tf.TensorSpec(self._image, tf.float32, name=one) for one in inputs]
+        of_any_values = name.removesuffix("_rescaled")
 
-        def checked(*images):
-            return function(*(finite(image, one) for image, one in zip(images, inputs, strict=True)))
+        def checked(*given):
+            formed = [of_form(image, one) for image, one in zip(given, inputs, strict=True)]
+            images = [finite(image, one) for image, one in zip(of_one_shape(formed, inputs), inputs, strict=True)]
+            if name != of_any_values:
+                images = [in_unit_range(image, one, of_any_values) for image, one in zip(images, inputs, strict=True)]
+            return function(*images)
 
         with _functions_inlined():
             self.functions[name] = graph_function(checked).get_concrete_function(*specs)

@@ -14,6 +14,8 @@ from deepatlas_tf.runs.folder import TASKS
 from deepatlas_tf.runs.summary import TRIAL_STEPS, RunSummary
 from deepatlas_tf.types import DataError, SettingError
 
+NO_TEST_SUBJECTS = "There are no test subjects"
+
 
 def report_of(run: RunSummary, dataset: DataSet | None = None, split: str | None = None, no_data: str = "") -> Document:
     """The whole report.
@@ -48,13 +50,16 @@ def missing(run: RunSummary) -> list[str]:
     if not run.evaluated:
         done = any(stage.finished for stage in run.stages)
         how = f"deepatlas evaluate {run.path}" if done else "once a stage is finished: deepatlas evaluate"
-        why = f"Nothing is evaluated yet ({how})"
-        if run.data is not None and not run.data["subjects"]["test"]:
-            why = "There are no test subjects"
+        why = NO_TEST_SUBJECTS if _without_test(run) else f"Nothing is evaluated yet ({how})"
         found.append(f"{why}: no table of results, box plots, cases and volumes.")
     if not run.about:
         found.append("There is no model.json: run the training command again, which adds it.")
     return found
+
+
+def _without_test(run: RunSummary) -> bool:
+    """Whether the run has no test subjects, so that evaluating it would give nothing."""
+    return run.data is not None and not run.data["subjects"]["test"]
 
 
 def _run(run: RunSummary) -> list[Block]:
@@ -70,7 +75,8 @@ def _run(run: RunSummary) -> list[Block]:
 def _results(run: RunSummary, split: str | None) -> list[Block]:
     blocks: list[Block] = [Heading("Results")]
     if not run.evaluated:
-        return [*blocks, Paragraph("Not evaluated yet.", notice=True)]
+        why = NO_TEST_SUBJECTS if _without_test(run) else "Not evaluated yet"
+        return [*blocks, Paragraph(f"{why}.", notice=True)]
     blocks.append(Paragraph(f"Measured on {_counts(run)}{f' of the {split} split' if split else ''}."))
     blocks += [tables.comparison(run), *tables.own_grids(run)]
     blocks += [Paragraph(text, notice=True) for text in remarks(tables.summary_of(run))]

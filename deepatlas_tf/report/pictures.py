@@ -15,6 +15,8 @@ from deepatlas_tf.report.cases import Applied, Case
 from deepatlas_tf.report.document import Picture
 from deepatlas_tf.runs.summary import RunSummary
 
+PSEUDO_MASKS = "pseudo_masks.png"  # of figures, drawn by deepatlas_tf.evaluation.pseudo_figure
+
 
 def curves(run: RunSummary) -> list[Picture]:
     """The training curves of all stages that have any."""
@@ -26,12 +28,17 @@ def curves(run: RunSummary) -> list[Picture]:
 
 
 def pseudo_masks(run: RunSummary) -> list[Picture]:
-    """How sure the pseudo masks of the run are, where it has any."""
+    """How sure the pseudo masks of the run are, where it has any, and those that are drawn in ``figures``."""
     rounds = {stage.name: stage.pseudo_rows for stage in run.stages if stage.pseudo_rows}
-    if not rounds:
-        return []
-    text = "Pseudo masks: confidence and Dice over the rounds, and against each other in the last one."
-    return [_picture(text, pseudo_quality, rounds, f"Pseudo masks ({run.dataset})")]
+    found = []
+    if rounds:
+        text = "Pseudo masks: confidence and Dice over the rounds, and against each other in the last one."
+        found.append(_picture(text, pseudo_quality, rounds, f"Pseudo masks ({run.dataset})"))
+    drawn = run.folder.figures / PSEUDO_MASKS
+    if drawn.exists():
+        text = "Pseudo masks of training subjects: the image, outlines of the most probable classes, how sure they are."
+        found.append(Picture(drawn.read_bytes(), text))
+    return found
 
 
 def boxes(run: RunSummary, task: str) -> Picture:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deepatlas_tf.apply.given_scans import GivenScan, channel_files, find_scans
+from deepatlas_tf.apply.given_scans import GivenScan, channel_files, complete_scans, find_scans
 from deepatlas_tf.types import DataError
 
 TWO = ("T1", "T2")
@@ -44,6 +44,19 @@ def test_several_channels_by_number_comma_and_csv(folder):
     ]
     (place / "t1.nii").unlink(), (place / "t2.nii").unlink()
     assert [scan.name for scan in find_scans([place], TWO)] == ["a.nii.gz", "b.nii.gz"]
+
+
+def test_scans_without_a_channel_are_told_apart(folder):
+    three, place = ("T1", "T2", "PD"), folder("a_0000.nii", "a_0002.nii", *(f"b_000{k}.nii" for k in range(3)))
+    scans, incomplete = complete_scans([place], three)
+    assert [scan.name for scan in scans] == ["b.nii"]
+    assert incomplete == {
+        place / "a_0000.nii": f"{place / 'a'}: channel T2 is missing: there is no a_0001.nii.gz"
+    }  # once, though it has two files
+    with pytest.raises(DataError, match="channel T2 is missing"):
+        find_scans([place], three)
+    with pytest.raises(DataError, match="channel T2 is missing"):  # of all scans
+        complete_scans([place / "a_0000.nii"], three)
 
 
 def test_a_csv_of_one_channel(folder):

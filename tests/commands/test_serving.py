@@ -138,9 +138,15 @@ def test_rest_client(rest_server, exported, scans, signatures):
 
 @pytest.mark.parametrize(("numbers", "kind"), [(None, np.uint8), ([0, 17, 4], np.uint8), ([0, 17, 70000], np.int32)])
 def test_the_clients_write_the_numbers_of_the_label_files(numbers, kind, tmp_path):
-    labels = np.random.default_rng(0).integers(0, 3, (1, 5, 4, 3))
-    scan = nib.Nifti1Image(np.zeros((5, 4, 3), np.float32), np.diag([2.0, 2.0, 3.0, 1.0]))
-    about = {"class_names": ["background", "a", "b"], "class_numbers": numbers}
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, (1, 5, 4, 3))
+    scan = nib.Nifti1Image(1 + rng.random((5, 4, 3)).astype(np.float32), np.diag([2.0, 2.0, 3.0, 1.0]))
+    about = {
+        "class_names": ["background", "a", "b"],
+        "class_numbers": numbers,
+        "shape": [5, 4, 3],
+        "spacing": [2, 2, 3],
+    }
     save_labels(labels, scan, scan, tmp_path / "labels.nii.gz", about)
     found = nib.load(tmp_path / "labels.nii.gz")
     expected = np.vectorize(dict(enumerate(numbers or range(3))).get)(labels[0])

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from deepatlas_tf.export.card import model_card
-from deepatlas_tf.export.graph import rescale
+from deepatlas_tf.export.graph import Served, rescale
+from deepatlas_tf.keras_stack import keras, tf
 from deepatlas_tf.scans import intensity
 
 RNG = np.random.default_rng(0)
@@ -41,6 +42,62 @@ def test_each_channel_for_itself():
     image = np.stack([OUTLIER, 7 - OUTLIER, np.zeros_like(OUTLIER)], axis=-1)
     expected = np.stack([intensity.rescale(image[..., k]) for k in range(3)], axis=-1)
     np.testing.assert_allclose(rescale(image[None]).numpy()[0], expected, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def signatures(tmp_path_factory):
+    """Of saved networks of two channels, as a server has them."""
+    image, moving, fixed = (keras.Input((None, None, None, 2)) for _ in range(3))
+    segmentation = keras.Model(image, keras.layers.Conv3D(3, 1, activation="softmax")(image))
+    pair = keras.layers.Concatenate()([moving, fixed])
+    registration = keras.Model([moving, fixed], keras.layers.Conv3D(3, 1)(pair))
+    served, folder = Served(3, segmentation, registration), str(tmp_path_factory.mktemp("served"))
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(served, folder, signatures=served.functions, options=options)
+    return tf.saved_model.load(folder).signatures
+
+
+def ask(signatures, name, *images):
+    names = ["image"] if "segment" in name else ["moving", "fixed"]
+    return signatures[name](**{one: tf.constant(image, tf.float32) for one, image in zip(names, images, strict=True)})
+
+
+GOOD = RNG.random((1, 6, 5, 4, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["", "_rescaled"])
+@pytest.mark.parametrize("shape", [(1, 6, 5, 4, 1), (1, 6, 5, 4, 3), (6, 5, 4, 2), (6, 5, 4), (), (1, 1, 6, 5, 4, 2)])
+def test_a_request_of_another_form_is_refused(signatures, suffix, shape):
+    needed = r"5 axes \(batch, x, y, z, channel\) with 2 channels are needed; the shape given is\] \["
+    shown = " ".join(map(str, shape))
+    bad = np.zeros(shape)
+    for name, images, given in (
+        ("image", [bad], "segment"),
+        ("moving", [bad, GOOD], "register"),
+        ("fixed", [GOOD, bad], "register"),
+    ):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=rf"\[{name}: {needed}{shown}\]"):
+            ask(signatures, given + suffix, *images)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["", "_rescaled"])
+def test_a_pair_of_two_shapes_is_refused(signatures, suffix):
+    message = r"moving and fixed: images of one shape are needed; the shapes given are\] \[1 5 5 4 2\] \[1 6 5 4 2\]"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        ask(signatures, f"register{suffix}", GOOD[:, 1:], GOOD)
+
+
+@pytest.mark.slow
+def test_what_has_to_be_rescaled_is_not_taken_for_rescaled(signatures):
+    for bad in (100 * GOOD, GOOD - 0.5):
+        assert ask(signatures, "segment", bad)["labels"].shape == (1, 6, 5, 4)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="image: values from 0 to 1.* segment rescales others"):
+            ask(signatures, "segment_rescaled", bad)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="fixed: values from 0 to 1.* register rescales other"):
+            ask(signatures, "register_rescaled", GOOD, bad)
+    ask(signatures, "register_rescaled", GOOD, np.clip(2 * GOOD, -5e-4, 1 + 5e-4))
 
 
 def test_the_card_has_the_measured_numbers():

@@ -10,7 +10,7 @@ import shutil
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
+from matplotlib.image import imread, imsave
 
 from deepatlas_tf.cli import main
 from deepatlas_tf.report import write
@@ -153,6 +153,23 @@ def test_a_run_of_which_nothing_is_finished(unfinished_run, tmp_path, capsys):
     assert page.headings == ["The run", "Results", "Training"] and len(page.images) == 1
     assert "epoch 1 of 2, about 2 s left" in page.text and "Nothing is evaluated yet" in page.text
     assert "The run is not finished" in capsys.readouterr().out
+
+
+def test_a_run_without_test_subjects(unfinished_run, evaluated_run, tmp_path):
+    """Evaluating it would not help, so it is not asked for; the masks of training subjects are shown."""
+    record = json.loads((evaluated_run / "data.json").read_text())
+    for part in ("subjects", "labelled"):
+        record[part]["test"] = []
+    (unfinished_run / "data.json").write_text(json.dumps(record))
+    (unfinished_run / "figures").mkdir()
+    imsave(unfinished_run / "figures" / "pseudo_masks.png", np.eye(7))
+    png = (unfinished_run / "figures" / "pseudo_masks.png").read_bytes()
+    assert report(unfinished_run, "-o", tmp_path / "report.html", "-q") == 0
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "There are no test subjects" in page.text and "valuated yet" not in page.text
+    assert [alt.partition(":")[0] for alt, picture in page.images if picture == png] == [
+        "Pseudo masks of training subjects"
+    ]
 
 
 def test_a_run_whose_scans_are_not_there(evaluated_run, tmp_path, monkeypatch, capsys):
