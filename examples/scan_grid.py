@@ -160,11 +160,9 @@ def save_labels(labels: np.ndarray, grid: nib.Nifti1Image, scan: nib.Nifti1Image
     whole = nib.as_closest_canonical(scan)
     shown = np.zeros(whole.shape[:3], np.uint8)
     shown[shown_part(whole, metadata)] = 1
-    target = (
-        scan.shape[:3],
-        scan.affine,
-    )  # the voxels of ``whole`` in another order; nearest: rounding puts none outside
-    inside = resample_from_to(nib.Nifti1Image(shown, whole.affine), target, order=0, mode="nearest")
+    # the voxels of ``whole`` in another order; "nearest", so that rounding puts none outside
+    shown_in = nib.Nifti1Image(shown, whole.affine)
+    inside = resample_from_to(shown_in, (scan.shape[:3], scan.affine), order=0, mode="nearest")
     volume = np.array(list(numbers), kind)[np.asarray(on_scan.dataobj, int) * np.asarray(inside.dataobj, int)]
     result = nib.Nifti1Image(volume, scan.affine, scan.header)
     result.set_data_dtype(kind)

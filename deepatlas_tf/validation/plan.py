@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from deepatlas_tf.datasets.splits import SPLITS, not_measured
+from deepatlas_tf.datasets.splits import SPLITS, folds_hint, not_measured
 from deepatlas_tf.validation.anomalies import ERROR, KINDS, Finding
 from deepatlas_tf.validation.outliers import counted
 from deepatlas_tf.validation.readers import ScanSet
@@ -40,6 +40,7 @@ def plan(scans: ScanSet, summaries: Sequence[ScanSummary], findings: Sequence[Fi
     if scans.ignore is not None:
         lines.append(f"voxels of the label {scans.ignore}, ignore, count nothing in training and in measures")
     missing = not_measured(scans.splits, labelled)
+    missing += folds_hint(scans.splits, labelled) if missing else ""
     numbers = _numbers(scans) if having else ""
     return [*channels, *lines, *filter(None, (missing, numbers))]
 

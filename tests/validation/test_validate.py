@@ -60,15 +60,16 @@ def test_a_clean_set_is_reported_and_frozen(new_cohort, tmp_path, capsys):
             2,
             3,
             "splits: train 5 (2 with a label map), validation 0, test 0; "
-            "segmentation and registration can be trained\nnothing is measured (0 test",
+            "segmentation and registration can be trained\n"
+            "too few label maps to measure: the last networks are kept; --folds 2 tests each labelled scan once",
         ),
         (
             8,
             1,
             "splits: train 5 (4 with a label map), validation 2 (2 with a label map), test 2 (2 with a label map); seg",
         ),
-        (0, 3, "registration can be trained, segmentation takes a label map\nnothing is measured"),
-        (1, 0, "segmentation can be trained, registration takes two scans\nnothing is measured"),
+        (0, 3, "registration can be trained, segmentation takes a label map\ntoo few label maps to measure: the last"),
+        (1, 0, "segmentation can be trained, registration takes two scans\ntoo few label maps to measure: the last"),
     ],
 )
 def test_the_report_begins_with_what_training_would_do(new_cohort, tmp_path, capsys, n, unlabelled, lines):
