@@ -158,8 +158,7 @@ def test_a_run_of_which_nothing_is_finished(unfinished_run, tmp_path, capsys):
 def test_a_run_without_test_subjects(unfinished_run, evaluated_run, tmp_path):
     """Evaluating it would not help, so it is not asked for; the masks of training subjects are shown."""
     record = json.loads((evaluated_run / "data.json").read_text())
-    for part in ("subjects", "labelled"):
-        record[part]["test"] = []
+    record["subjects"]["test"], record["labelled"]["test"] = {}, []
     (unfinished_run / "data.json").write_text(json.dumps(record))
     (unfinished_run / "figures").mkdir()
     imsave(unfinished_run / "figures" / "pseudo_masks.png", np.eye(7))
