@@ -102,7 +102,7 @@ def make_pipeline(
         from tfx import v1 as tfx
     except ImportError as error:
         raise SettingError(
-            f"TFX cannot be imported ({error}): pip install 'deepatlas_tf[tfx-full]' on Python 3.10 or 3.11"
+            f"TFX cannot be imported ({error}): pip install -e '.[tfx-full]' on Python 3.10 or 3.11"
         ) from error
     data = make_experiment(**options).data
     places = {"workdir": workdir, "data_dir": data_dir, "manual_dir": manual_dir}

@@ -112,8 +112,12 @@ def test_a_signal_ends_in_one_line(number, status, word, capsys, monkeypatch):
         raise AssertionError("it goes on")
 
     before = signal.getsignal(signal.SIGTERM)
+    interrupts = signal.signal(signal.SIGINT, signal.default_int_handler)  # a program in the background ignores it
     monkeypatch.setattr("deepatlas_tf.commands.methods.run", run)
-    assert main(["methods"]) == status
+    try:
+        assert main(["methods"]) == status
+    finally:
+        signal.signal(signal.SIGINT, interrupts)
     assert capsys.readouterr().err == f"{word}: the same command goes on where it can\n"
     assert signal.getsignal(signal.SIGTERM) is before
 

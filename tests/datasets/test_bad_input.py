@@ -142,10 +142,13 @@ def test_command_line(tmp_path, spoilt, case, capsys):
 
 def test_command_line_without_scans(tmp_path, capsys):
     arguments = ["train", "--dataset", "nifti", "--workdir", str(tmp_path / "work")]
-    for source in ([], ["--data-dir", str(tmp_path / "nowhere")], ["--data-dir", str(tmp_path)]):
-        assert main([*arguments, *source]) == 2
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "Your scans were not" in error and "subject,image,label,split" in error and "imagesTr" in error
+    for source, said in ((tmp_path / "nowhere", "there is no such file or folder"), (tmp_path, "there is no imagesTr")):
+        assert main([*arguments, "--data-dir", str(source)]) == 2
         error = capsys.readouterr().err
-        assert "Your scans were not" in error and "subject,image,label,split" in error and "imagesTr" in error
+        assert error.startswith(f"error: {source}: {said}") and error.count("\n") == 1
     assert not (tmp_path / "work").exists()
 
 

@@ -107,5 +107,5 @@ def test_scans_that_cannot_be_aligned():
 
 def test_without_simpleitk_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
-    with pytest.raises(DataError, match=r"pip install 'deepatlas_tf\[itk\]'"):
+    with pytest.raises(DataError, match=r"pip install -e '.\[itk\]'"):
         register_affine(Nifti(body(2), AFFINES[2]), Nifti(body(2), AFFINES[2]))

@@ -231,5 +231,5 @@ def test_without_simpleitk(monkeypatch, series):
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(DataError, match=r"subject 9000001: .*001 needs SimpleITK.*deepatlas_tf\[itk\]"):
+    with pytest.raises(DataError, match=r"subject 9000001: .*001 needs SimpleITK.*-e '.\[itk\]'"):
         itk.read_series(series, "9000001")
