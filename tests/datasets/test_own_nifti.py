@@ -90,7 +90,7 @@ def test_named_classes_are_merged(tmp_path, own_scans):
     assert data.class_names[1:] == ("left_and_right", "never_seen") and data.merged_numbers == ((0,), (3, 7), (12,))
     assert {k for name in data.subjects for s in samples(data, name).values() for k in np.unique(s["label"])} == {0, 1}
     (path.parent / "labels.csv").write_text("number,name\n3,femur\n")
-    with pytest.raises(DataError, match="label map .* labels.csv does not declare .name them there, or .*: 7"):
+    with pytest.raises(DataError, match="label map .*labels.csv does not declare .name them there, or .*: 7"):
         load(tmp_path, path)
 
 
