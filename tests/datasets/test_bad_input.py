@@ -143,12 +143,13 @@ def test_command_line(tmp_path, spoilt, case, capsys):
 def test_command_line_without_scans(tmp_path, capsys):
     arguments = ["train", "--dataset", "nifti", "--workdir", str(tmp_path / "work")]
     assert main(arguments) == 2
-    error = capsys.readouterr().err
-    assert "Your scans were not" in error and "subject,image,label,split" in error and "imagesTr" in error
-    for source, said in ((tmp_path / "nowhere", "there is no such file or folder"), (tmp_path, "there is no imagesTr")):
+    error = capsys.readouterr().err  # nothing was named: the layouts are shown
+    assert error.startswith("error: Your scans were not named, ")
+    assert "subject,image,label,split" in error and "imagesTr" in error
+    for source, reason in ((tmp_path / "nowhere", "no such file or folder"), (tmp_path, "no imagesTr in it")):
         assert main([*arguments, "--data-dir", str(source)]) == 2
         error = capsys.readouterr().err
-        assert error.startswith(f"error: {source}: {said}") and error.count("\n") == 1
+        assert error.startswith(f"error: {source}: there is {reason}") and error.count("\n") == 1
     assert not (tmp_path / "work").exists()
 
 

@@ -126,7 +126,7 @@ def test_the_command_writes_both(new_cohort, tmp_path):
 
 @pytest.mark.skipif(INSTALLED, reason="tensorflow-data-validation is installed")
 def test_without_the_extra_the_command_says_what_to_install(new_cohort, tmp_path, capsys):
-    with pytest.raises(SettingError, match=r"-e '.\[tfx\]'"):
+    with pytest.raises(SettingError, match=r"pip install -e '.\[tfx\]"):
         tfdv.validate(pb.DatasetFeatureStatisticsList(), schema_pb2.Schema())
     assert main(["data", "validate", str(new_cohort(6).save()), "-o", str(tmp_path / "out"), "--tfdv"]) == 2
     assert "[tfx]" in capsys.readouterr().err
