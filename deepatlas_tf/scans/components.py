@@ -52,10 +52,9 @@ def remove_specks(label: np.ndarray, classes: Collection[int], share: float = SP
         classes, share: see :func:`classes_without_specks`.
     """
     specks = np.zeros(label.shape, bool)
-    for index, box, components, sizes in _components(label):
-        if index in classes:
-            specks[box] |= (components > 0) & (sizes < share * sizes.max())[components]
     cleaned = label.copy()
+    for _, box, components, sizes in _components(label, classes):
+        specks[box] |= (components > 0) & (sizes < share * sizes.max())[components]
     if specks.any():
         # the nearest other voxel touches a speck, since every voxel on the way to it belongs to one
         around = ndimage.binary_dilation(specks, _touching(label)) & ~specks
@@ -68,13 +67,15 @@ def _touching(label: np.ndarray) -> np.ndarray:
     return ndimage.generate_binary_structure(label.ndim, label.ndim)
 
 
-def _components(label: np.ndarray) -> Iterator[tuple[int, tuple[slice, ...], np.ndarray, np.ndarray]]:
+def _components(
+    label: np.ndarray, classes: Collection[int] | None = None
+) -> Iterator[tuple[int, tuple[slice, ...], np.ndarray, np.ndarray]]:
     """For each class its index, its bounding box, the numbers of its components in there from 1, and their sizes.
 
-    Number 0 is all else, and has the size 0.
+    Number 0 is all else, and has the size 0. ``classes``: those that are looked at; None for all.
     """
     for index, box in enumerate(ndimage.find_objects(label), start=1):
-        if box is None:
+        if box is None or (classes is not None and index not in classes):
             continue
         components, _ = ndimage.label(label[box] == index, _touching(label))
         sizes = np.bincount(components.ravel())
