@@ -113,7 +113,7 @@ def test_a_finished_run_is_left_alone_and_another_is_refused(whole, dataset, cap
     loop.train_experiment(_experiment(), dataset, whole)
     assert "already trained" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in whole.rglob("*.keras")} and len(before) == 2
-    with pytest.raises(DataError, match=r"other settings \(seed\)"):
+    with pytest.raises(DataError, match=r"other settings \(seed: 0; now: 1\)"):
         loop.train_experiment(dataclasses.replace(_experiment(), seed=1), dataset, whole)
 
 
