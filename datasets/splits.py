@@ -76,7 +76,7 @@ def folds_hint(subjects: Mapping[str, Collection[str]], labelled: Mapping[str, C
     unlabelled = any(set(subjects.get(split, ())) - set(labelled.get(split, ())) for split in ("test", "validation"))
     if n < 2 or unlabelled or len(labelled.get("test", ())) > 1:
         return ""
-    return f"; --folds {n if n < 4 else min(5, n // 2)} tests each labelled scan once"
+    return f"; train --folds {n if n < 4 else min(5, n // 2)} tests each labelled scan once"
 
 
 def has_cases(

@@ -25,10 +25,9 @@ from deepatlas_tf.types import DataError, MissingDataError, SettingError
 
 @dataclasses.dataclass(eq=False)
 class NiftiConfig(VolumeConfig):
-    """listing: what is prepared, with all of its classes. classes_found: they were found in the training label maps."""
+    """listing: what is prepared, with all of its classes."""
 
     listing: Listing | None = None
-    classes_found: bool = False
 
 
 class Builder(ScanBuilder):
@@ -145,8 +144,7 @@ def _config(name: str, listing: Listing, wanted: WantedGrid) -> NiftiConfig:
             volume_config(values, values)  # raises for values that are no grid
             if len(values) != n_axes:
                 raise DataError(f"{listing.path}: the scans have {n_axes} axes, but {tuple(values)} is asked for")
-    classes_found = not listing.labels
-    if shape is None or spacing is None or classes_found:
+    if shape is None or spacing is None or not listing.labels:
         # what is measured later must not decide on anything: the training subjects alone are looked at
         training = set(split_listed(listing.scans)["train"])
         found = fingerprint([scan for scan in listing.scans if scan.subject in training], n_axes, listing.ignore)
@@ -167,7 +165,6 @@ def _config(name: str, listing: Listing, wanted: WantedGrid) -> NiftiConfig:
         spacing=grid.spacing,
         channel_names=listing.channel_names,
         listing=listing,
-        classes_found=classes_found,
     )
 
 

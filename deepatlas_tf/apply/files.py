@@ -60,9 +60,10 @@ def check_outputs(outputs: Iterable[Path], overwrite: bool, inputs: Iterable[Pat
             raise DataError(f"{path} exists: choose another place for the result, or pass --overwrite")
         with _readable_errors(path):
             there = next(folder for folder in path.absolute().parents if folder.exists())
-            code = errno.EACCES if there.is_dir() else errno.ENOTDIR
-            if code == errno.ENOTDIR or not os.access(there, os.W_OK):
-                raise OSError(code, os.strerror(code))
+            if not there.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if not os.access(there, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def check_nifti_output(path: Path) -> None:

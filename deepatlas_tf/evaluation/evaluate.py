@@ -77,7 +77,7 @@ def evaluate(
     evaluation = Evaluation(predictors)
     if not has_cases(dataset.subjects, dataset.labelled, split, registers=len(predictors.registrars) > 1):
         in_fold = bool(folder.settings()["data"].get("folds"))
-        hint = folds_hint(dataset, in_fold).replace("--folds", "deepatlas train --folds") if split == "test" else ""
+        hint = folds_hint(dataset, in_fold) if split == "test" else ""
         raise DataError(f"no subject of the {split} split of {dataset.name} has a label map to compare with{hint}")
     say_unlabelled(dataset, split, [domain for between in predictors.domains.values() for domain in between])
     _add_rows(evaluation, dataset, split, pairs_per_subject)

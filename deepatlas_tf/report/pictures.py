@@ -10,7 +10,7 @@ import numpy as np
 from deepatlas_tf.evaluation import figures, panels
 from deepatlas_tf.evaluation.draw import drawn_label, mean_dice, registered_pair
 from deepatlas_tf.evaluation.figures import spoken
-from deepatlas_tf.evaluation.pseudo_figure import pseudo_quality
+from deepatlas_tf.evaluation.pseudo_figure import compared_with_labels, pseudo_quality
 from deepatlas_tf.report.cases import Applied, Case
 from deepatlas_tf.report.document import Picture
 from deepatlas_tf.runs.summary import RunSummary
@@ -31,7 +31,7 @@ def pseudo_masks(run: RunSummary) -> list[Picture]:
     """How sure the pseudo masks of the run are, where it has any, and those that are drawn in ``figures``."""
     rounds = {stage.name: stage.pseudo_rows for stage in run.stages if stage.pseudo_rows}
     found = []
-    if rounds:
+    if rounds and compared_with_labels(list(rounds.values())[-1]):
         text = "Pseudo masks: confidence and Dice over the rounds, and against each other in the last one."
         found.append(_picture(text, pseudo_quality, rounds, f"Pseudo masks ({run.dataset})"))
     drawn = run.folder.figures / PSEUDO_MASKS

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deepatlas_tf.datasets.copies import remember_copy
 from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.messages import say
 from deepatlas_tf.methods import method_class
@@ -121,6 +122,7 @@ def prepare_full_resolution(
     found = classes_without_specks(_own_labels(fine, used))
     known = [index for index in found if index < len(dataset.class_names)]  # the next one are voxels to be ignored
     write_json(folder.grid_file, grid | {"without_specks": known})
+    remember_copy(fine.builder, folder.path / "data")
     held, most = _held(fine, experiment), experiment.data.memory_gib
     shapes = [" x ".join(f"{value:g}" for value in values) for values in (fine.shape, fine.spacing, patch)]
     say(

@@ -45,7 +45,7 @@ def test_two_label_maps_are_trained_on_and_nothing_is_measured(tmp_path, own_sca
     printed = capsys.readouterr().out
     assert "4 training subjects, 2 with a label map" in printed
     (line,) = [line for line in printed.splitlines() if line.startswith("too few label maps")]
-    assert line.endswith("to measure: the last networks are kept; --folds 2 tests each labelled scan once")
+    assert line.endswith("to measure: the last networks are kept; train --folds 2 tests each labelled scan once")
     stage = RunFolder(work).stage("segmentation_baseline")
     assert len(stage.metrics()) == 2 and not any(name.startswith("val_") for name in stage.metrics()[-1])
     kept = load_net(stage.net("segmentation")).get_weights()
@@ -81,5 +81,7 @@ def test_one_test_subject_has_no_pair_which_is_said(tmp_path, own_scans, capsys)
     arguments = ["train", "--dataset", "nifti", "--data-dir", str(path), "--workdir", str(work), "--tiny"]
     assert main([*arguments, "--method", "voxelmorph"]) == 0
     printed = capsys.readouterr().out
-    assert "too few label maps to measure registration: the last networks are kept; --folds 2 tests each" in printed
+    assert (
+        "too few label maps to measure registration: the last networks are kept; train --folds 2 tests each" in printed
+    )
     assert "one test subject alone: registration is not measured, which takes a pair" in printed

@@ -78,7 +78,7 @@ def test_where_nothing_can_be_compared_a_cross_validation_is_named(tmp_path, wri
     write_run(tmp_path, SEGMENTATION)
     dataset = made_up_dataset(train=2, test=0)
     dataset.alignment = "none"
-    with pytest.raises(DataError, match="compare with; deepatlas train --folds 2 tests each labelled scan once$"):
+    with pytest.raises(DataError, match="compare with; train --folds 2 tests each labelled scan once$"):
         evaluate(tmp_path, dataset)
     settings = (tmp_path / "experiment.json").read_text()
     (tmp_path / "experiment.json").write_text(settings.replace('"folds": 0', '"folds": 2'))

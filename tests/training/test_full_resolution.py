@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.ndimage import map_coordinates
 import deepatlas_tf
 from deepatlas_tf import run
 from deepatlas_tf.cli import main
+from deepatlas_tf.datasets.copies import copy_in_use
 from deepatlas_tf.keras_stack import tf
 from deepatlas_tf.models.build import load_net
 from deepatlas_tf.phantoms.knee import draw
@@ -165,6 +167,7 @@ def test_a_tiny_training(scans, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "scans of 24 x 24 x 32 voxels of 4 x 4 x 4 mm, in patches of 8 x 8 x 16; 3 of 3 training" in printed
     assert "scans without a label map: 1, of which" in printed and "on the scans' own grids" in printed
+    assert copy_in_use(folder.path / "data") == Path(fine.builder.data_dir)
     labels = [np.asarray(nib.load(scans.with_name(f"k{k}_label.nii.gz")).dataobj) for k in (0, 1)]
     specks = list(classes_without_specks(labels))
     assert specks and folder.grid() == {"shape": [8, 8, 16], "spacing": [4.0, 4.0, 4.0], "without_specks": specks}

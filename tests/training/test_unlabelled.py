@@ -72,14 +72,17 @@ TOO_FEW = "too few label maps to"
         ((4, 2, 2), ""),
         ((4, 1, 2), f"{TOO_FEW} choose the best networks: the last registration network is kept"),
         ((4, 0, 2), f"{TOO_FEW} choose the best networks: the last networks are kept"),
-        ((0, 2, 0), f"{TOO_FEW} measure; --folds 2 tests each labelled scan once"),
+        ((0, 2, 0), f"{TOO_FEW} measure; train --folds 2 tests each labelled scan once"),
         (
             (3, 0, 1),
-            f"{TOO_FEW} measure registration: the last networks are kept; --folds 2 tests each labelled scan once",
+            f"{TOO_FEW} measure registration: the last networks are kept; train --folds 2 tests each",
         ),
-        ((5, 1, 1), f"{TOO_FEW} measure registration: the last registration network is kept; --folds 3 tests each l"),
-        ((3, 0, 0), f"{TOO_FEW} measure: the last networks are kept; --folds 3 tests each labelled scan once"),
-        ((2, 0, 0), f"{TOO_FEW} measure: the last networks are kept; --folds 2 tests each labelled scan once"),
+        (
+            (5, 1, 1),
+            f"{TOO_FEW} measure registration: the last registration network is kept; train --folds 3 tests",
+        ),
+        ((3, 0, 0), f"{TOO_FEW} measure: the last networks are kept; train --folds 3 tests each labelled scan once"),
+        ((2, 0, 0), f"{TOO_FEW} measure: the last networks are kept; train --folds 2 tests each labelled scan once"),
         ((1, 0, 0), f"{TOO_FEW} measure: the last networks are kept\n"),
     ],
 )

@@ -61,7 +61,7 @@ def test_a_clean_set_is_reported_and_frozen(new_cohort, tmp_path, capsys):
             3,
             "splits: train 5 (2 with a label map), validation 0, test 0; "
             "segmentation and registration can be trained\n"
-            "too few label maps to measure: the last networks are kept; --folds 2 tests each labelled scan once",
+            "too few label maps to measure: the last networks are kept; train --folds 2 tests each labelled scan once",
         ),
         (
             8,
