@@ -65,6 +65,7 @@ setup(
             "pytest-xdist>=3.7",
             "dill",  # for TFDS's DatasetBuilderTestCase
             "fpdf2>=2.7",
+            "openvino>=2024.6",
             "argcomplete>=3",
             "nbclient>=0.10",  # with the next two: runs the notebooks
             "nbformat>=5.10",

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from accuracy import RESULTS, keep
+from brain_slices import slice_list
 
 from deepatlas_tf.commands import train
 from deepatlas_tf.evaluation.compare import compare_methods, means_of_rows
@@ -50,6 +51,7 @@ MEASURES = {"dice": 3, "hd95_mm": 2, "folds_percent": 3, "sdlogj": 3}  # with th
 class Run:
     """name: of the folder of its results. options: of ``deepatlas train``. scans: whether it needs the folder DATA.
 
+    slices: whether it is of axial slices of the brains, which are made first (``brain_slices.py``).
     templates: how many training scans without a label map vote in its segmentations.
     refined: options of ``deepatlas evaluate`` for refined registrations; without them all that vote are registered by a
     forward pass.
@@ -58,6 +60,7 @@ class Run:
     name: str
     options: tuple[str, ...]
     scans: bool = True
+    slices: bool = False
     templates: int = TEMPLATES
     refined: tuple[str, ...] = REFINED
 
@@ -70,7 +73,9 @@ def seeds(name: str, *options: str, **measured) -> list[Run]:
 BRAINS = ("--dataset", "brains", "--labels")
 HIPPOCAMPUS = ("--dataset", "hippocampus", "--labels")
 AT_2_MM = ("--set", "data.shape=(80,104,80)", "--set", "data.spacing=(2.0,2.0,2.0)")
+SLICES = ("--dataset", "nifti", "--set", "data.alignment=none", "--labels")
 PAPER = ("--method", "deepatlas_paper")
+UNISEGREG = ("--method", "uniseg_reg")
 TABLES = {
     "A1": (
         "hippocampus, 1 label",
@@ -102,6 +107,17 @@ TABLES = {
     "B3": ("brains at 3.3 mm, 3 labels", [Run("brains_3_deepatlas", (*BRAINS, "3"))]),
     "B13": ("brains at 3.3 mm, all labels", [Run("brains_13_deepatlas", (*BRAINS, "13"), templates=0)]),
     "C": ("brains at 2 mm, 1 label", [Run("brains_1_deepatlas_2mm", (*BRAINS, "1", *AT_2_MM))]),
+    **{
+        f"D{percent}{letter}": (
+            f"axial slices of the brains, {percent} % with a label map, {title}",
+            [Run(f"brains-2d_{n}_{name}", (*SLICES, n, *options), slices=True, templates=0, refined=())],
+        )
+        for percent, n in ((1, "1"), (5, "5"), (10, "10"))
+        for letter, name, title, options in (
+            ("", "uniseg-reg", "UniSegReg and Mean Teacher", UNISEGREG),
+            ("J", "deepatlas", "DeepAtlas", ()),
+        )
+    },
     "F": (
         "synthetic knees of the demo, 3 labels",
         [
@@ -132,7 +148,8 @@ def has_other_settings(run: Run) -> bool:
 def make(run: Run, work: Path, data: Path | None) -> None:
     """Train and measure a run in ``work``, or go on with it, and keep its raw results."""
     folder = work / run.name
-    place = ["--data-dir", str(work / "data"), *(["--manual-dir", str(data)] if run.scans else [])]
+    manual = slice_list(data, work / "slices") if run.slices else data
+    place = ["--data-dir", str(work / "data"), *(["--manual-dir", str(manual)] if run.scans else [])]
     package = [sys.executable, "-m", "deepatlas_tf"]
     subprocess.run([*package, "train", *run.options, *place, "--workdir", str(folder)], check=True)
     atlases = min(int(run.options[run.options.index("--labels") + 1]), MOST_ATLASES)

@@ -90,9 +90,8 @@ def convolution(
 def _transposed(kernel: Tensor) -> Tensor:
     """Turn a kernel ``(3, ..., I, O)`` for repeated voxels into one ``(4, ..., O, I)`` of a transposed convolution."""
     axes = list(range(kernel.shape.rank - 2))
-    kernel = tf.transpose(tf.reverse(kernel, axes), [*axes, len(axes) + 1, len(axes)])
+    kernel = tf.transpose(kernel, [*axes, len(axes) + 1, len(axes)])
     for axis in axes:
-        end = [[0, 0]] * kernel.shape.rank
-        end[axis] = [0, 1]
-        kernel = tf.pad(kernel, end) + tf.pad(kernel, [before_after[::-1] for before_after in end])
+        first, middle, last = tf.unstack(kernel, axis=axis)
+        kernel = tf.stack([last, last + middle, middle + first, first], axis)
     return kernel

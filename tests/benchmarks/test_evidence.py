@@ -130,7 +130,7 @@ def test_every_run_is_an_experiment_and_has_a_name_of_its_own(monkeypatch):
     from deepatlas_tf.commands.train import experiment_options
 
     runs = [run for _, runs in evidence.TABLES.values() for run in runs]
-    assert len({run.name for run in runs}) == len(runs) == 31
+    assert len({run.name for run in runs}) == len(runs) == 37
     for run in runs:
         args = _parser().parse_args(["train", *run.options])
         made = make_experiment(**experiment_options(args))
