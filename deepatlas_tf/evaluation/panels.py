@@ -49,14 +49,14 @@ class Registered:
 
 @dataclasses.dataclass(frozen=True)
 class Segmented:
-    """A segmented subject for a panel: image ``(*S, K)`` and manual label map ``(*S,)``.
+    """A segmented subject for a panel: image ``(*S, K)`` and manual label map ``(*S,)``, None where there is none.
 
     name: text beside the row. predictions: label map ``(*S,)`` of each method. notes: text in the picture of a method.
     """
 
     name: str
     image: np.ndarray
-    label: np.ndarray
+    label: np.ndarray | None
     predictions: Mapping[str, np.ndarray]
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -99,24 +99,28 @@ def segmentation_panel(
 
     Args:
         path: where the PNG is written.
-        subjects: all on one grid and with the same methods; the planes are chosen by the first manual label map.
+        subjects: all on one grid and with the same methods; the planes are chosen by the first manual label map, or by
+            that of the last method where the subjects have none.
         class_names: names of the foreground classes.
         spacing: voxel size of the grid in mm, for each axis.
         title: text above the figure.
     """
-    methods, shape = list(subjects[0].predictions), subjects[0].label.shape
-    rows = _rows(subjects[0].label, spacing, subjects)
-    with _panel_figure(path, [plane for plane, _ in rows], shape, 2 + len(methods)) as (figure, axes):
+    methods, manual = list(subjects[0].predictions), subjects[0].label
+    references = () if manual is None else ("reference",)
+    guide = subjects[0].predictions[methods[-1]] if manual is None else manual
+    rows, shape, before = _rows(guide, spacing, subjects), guide.shape, 1 + len(references)
+    with _panel_figure(path, [plane for plane, _ in rows], shape, before + len(methods)) as (figure, axes):
         for row, (plane, subject) in zip(axes, rows, strict=True):
-            for axis, label in zip(row, (None, subject.label, *subject.predictions.values()), strict=True):
+            labels = (None, *(() if manual is None else (subject.label,)), *subject.predictions.values())
+            for axis, label in zip(row, labels, strict=True):
                 show_image(axis, plane, subject.image)
                 if label is not None:
                     show_areas(axis, plane, label)
                     show_contours(axis, plane, label)
-            for axis, method in zip(row[2:], methods, strict=True):
+            for axis, method in zip(row[before:], methods, strict=True):
                 _note(axis, subject.notes.get(method, ""))
             row[0].set_ylabel(with_position(subject.name, plane, shape))
-        _columns(axes, ("image", "reference", *map(spoken, methods)))
+        _columns(axes, ("image", *references, *map(spoken, methods)))
         _legend(figure, class_names)
         figure.suptitle(title)
 

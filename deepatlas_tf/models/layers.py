@@ -182,12 +182,16 @@ class PadToMultiple(keras.layers.Layer):
         self.stride = stride
 
     def call(self, x: Tensor) -> Tensor:
-        # Not tf.pad: TensorFlow's graph optimiser drops it in front of a 3D convolution
+        # Not tf.pad: TensorFlow's graph optimiser drops it in front of a 3D convolution. Nor a slab of the width that is
+        # missing where that may be 0: OpenVINO does not take it
         for axis in range(1, x.shape.rank - 1):
-            missing = self._missing(sizes(x)[axis])
-            if not isinstance(missing, int) or missing:
-                slab = tf.concat([tf.shape(x)[:axis], [missing], tf.shape(x)[axis + 1 :]], axis=0)
-                x = tf.concat([x, tf.zeros(slab, x.dtype)], axis=axis)
+            length = sizes(x)[axis]
+            missing = self._missing(length)
+            if isinstance(missing, int) and not missing:
+                continue
+            slab = tf.concat([tf.shape(x)[:axis], [self.stride], tf.shape(x)[axis + 1 :]], axis=0)
+            x = tf.concat([x, tf.zeros(slab, x.dtype)], axis=axis)
+            x = x[(slice(None),) * axis + (slice(0, length + missing),)]
         return x
 
     def _missing(self, length: Any) -> Any:

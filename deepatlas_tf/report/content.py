@@ -10,6 +10,7 @@ from deepatlas_tf.messages import progress
 from deepatlas_tf.report import pictures, tables
 from deepatlas_tf.report.cases import Applied, Case, chosen_cases, evaluated_split
 from deepatlas_tf.report.document import Block, Document, Folded, Heading, Paragraph
+from deepatlas_tf.report.unmeasured import training_scans
 from deepatlas_tf.runs.folder import TASKS
 from deepatlas_tf.runs.summary import TRIAL_STEPS, RunSummary
 from deepatlas_tf.types import DataError, SettingError
@@ -22,7 +23,7 @@ def report_of(run: RunSummary, dataset: DataSet | None = None, split: str | None
 
     Args:
         run: of the run.
-        dataset: the run's :class:`~deepatlas_tf.datasets.load.DataSet`; None leaves out the pictures of cases.
+        dataset: the run's :class:`~deepatlas_tf.datasets.load.DataSet`; None leaves out the pictures of scans.
         split: that the evaluation has to be of; None takes what there is.
         no_data: why there is no data set, in words.
 
@@ -38,6 +39,8 @@ def report_of(run: RunSummary, dataset: DataSet | None = None, split: str | None
     blocks += pictures.curves(run) + pictures.pseudo_masks(run)
     if run.evaluated:
         blocks += _cases(run, dataset, found, no_data)
+    elif run.shows_scans:
+        blocks += training_scans(run, dataset, no_data)
     return Document(f"{run.path.resolve().name}: {run.dataset}", blocks)
 
 
@@ -50,16 +53,11 @@ def missing(run: RunSummary) -> list[str]:
     if not run.evaluated:
         done = any(stage.finished for stage in run.stages)
         how = f"deepatlas evaluate {run.path}" if done else "once a stage is finished: deepatlas evaluate"
-        why = NO_TEST_SUBJECTS if _without_test(run) else f"Nothing is evaluated yet ({how})"
+        why = NO_TEST_SUBJECTS if run.without_test else f"Nothing is evaluated yet ({how})"
         found.append(f"{why}: no table of results, box plots, cases and volumes.")
     if not run.about:
         found.append("There is no model.json: run the training command again, which adds it.")
     return found
-
-
-def _without_test(run: RunSummary) -> bool:
-    """Whether the run has no test subjects, so that evaluating it would give nothing."""
-    return run.data is not None and not run.data["subjects"]["test"]
 
 
 def _run(run: RunSummary) -> list[Block]:
@@ -75,7 +73,7 @@ def _run(run: RunSummary) -> list[Block]:
 def _results(run: RunSummary, split: str | None) -> list[Block]:
     blocks: list[Block] = [Heading("Results")]
     if not run.evaluated:
-        why = NO_TEST_SUBJECTS if _without_test(run) else "Not evaluated yet"
+        why = NO_TEST_SUBJECTS if run.without_test else "Not evaluated yet"
         return [*blocks, Paragraph(f"{why}.", notice=True)]
     blocks.append(Paragraph(f"Measured on {_counts(run)}{f' of the {split} split' if split else ''}."))
     blocks += [tables.comparison(run), *tables.own_grids(run)]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from deepatlas_tf.datasets.load import DataSet
 from deepatlas_tf.evaluation import figures, panels
 from deepatlas_tf.evaluation.draw import drawn_label, mean_dice, registered_pair
 from deepatlas_tf.evaluation.figures import spoken
@@ -57,6 +58,14 @@ def segmented(case: Case, labels: Mapping[str, np.ndarray], applied: Applied, na
     shown = panels.Segmented(case.subjects[0], sample["image"], drawn_label(sample), labels, notes)
     title = f"{case.rank.capitalize()} segmentation ({name})"
     text = f"{case.rank.capitalize()} segmentation: {case.subjects[0]}, Dice {case.score:.3f}."
+    return _picture(text, panels.segmentation_panel, [shown], dataset.class_names[1:], dataset.spacing, title)
+
+
+def predicted(subject: str, image: np.ndarray, labels: Mapping[str, np.ndarray], dataset: DataSet) -> Picture:
+    """The image ``(*S, K)``, and the label map ``(*S,)`` of each method, of a scan that is not measured."""
+    name = f"{dataset.name}, synthetic" if dataset.synthetic else dataset.name
+    shown, text = panels.Segmented(subject, image, None, labels), f"Segmentation of {subject}, not measured."
+    title = f"Segmentation ({name}, train split)"
     return _picture(text, panels.segmentation_panel, [shown], dataset.class_names[1:], dataset.spacing, title)
 
 

@@ -30,7 +30,7 @@ def write_report(
         output: file that ends in ``.html`` or ``.pdf``; None is ``report.html`` in the run's folder.
         split: that the run's evaluation has to be of; None for whichever it is of.
         data_dir, manual_dir: where the scans are, as for :func:`~deepatlas_tf.run.train`. Where they are not found, the
-            report has no pictures of cases and says so.
+            report has no pictures of scans and says so.
         overwrite: replace ``output`` if it is there.
 
     Raises:
@@ -52,7 +52,8 @@ def write_report(
             temporary.write_bytes(pdf.pdf_file(document))
         else:
             temporary.write_text(html_page(document), encoding="utf-8")
-    for text in missing(run) + ([f"No pictures of cases: {no_data}"] if no_data and run.evaluated else []):
+    shown = "cases" if run.evaluated else "scans"
+    for text in missing(run) + ([f"No pictures of {shown}: {no_data}"] if no_data and run.shows_scans else []):
         say(text)
     say(f"{output}: {_size(output)}")
 
@@ -60,8 +61,8 @@ def write_report(
 def _dataset(
     run: RunSummary, data_dir: Path | None, manual_dir: Path | None, needed: bool
 ) -> tuple[DataSet | None, str]:
-    """The data set, for pictures of cases; or None and why, so that a run can be read where its scans are not."""
-    if not run.evaluated:
+    """The data set, for pictures of scans; or None and why, so that a run can be read where its scans are not."""
+    if not run.shows_scans:
         return None, "nothing is evaluated yet"
     try:
         return dataset_of_run(run.path, data_dir, manual_dir), ""

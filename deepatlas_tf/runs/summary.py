@@ -99,6 +99,16 @@ class RunSummary:
         return any(self.rows.values())
 
     @property
+    def without_test(self) -> bool:
+        """Whether it has no test subjects, so that evaluating it would give nothing."""
+        return self.data is not None and not self.data["subjects"]["test"]
+
+    @property
+    def shows_scans(self) -> bool:
+        """Whether networks are applied to scans for its report: to cases, or to those of training without a test."""
+        return self.evaluated or (self.without_test and any(stage.finished for stage in self.stages))
+
+    @property
     def class_names(self) -> list[str]:
         """The names of the foreground classes."""
         found = [row["class"] for rows in self.rows.values() for row in rows]

@@ -222,7 +222,7 @@ def test_openvino_without_tensorflow_gives_the_same_numbers(task, request, tmp_p
     exported = request.getfixturevalue(fixture) / version
     rng = np.random.default_rng(0)
     names = ["image"] if task == "segment" else ["moving", "fixed"]
-    given = {name: rng.gamma(2, 300, (2, 21, 26, 18, 1)).astype(np.float32) for name in names}
+    given = {name: rng.gamma(2, 300, (2, 21, 26, 24, 1)).astype(np.float32) for name in names}
     np.savez(tmp_path / "in.npz", **given)
     call = [sys.executable, "-c", OPENVINO, exported, tmp_path / "in.npz", tmp_path / "out.npz"]
     result = subprocess.run(call, capture_output=True, text=True, check=False)

@@ -149,6 +149,19 @@ def test_segmentation_panel(drawn):
         assert [text.get_text() for text in predicted.texts] == [*plane.ends, "Dice 0"]
 
 
+def test_segmentation_panel_of_a_scan_without_a_label_map(drawn):
+    """No column of the reference, and the planes are those of the prediction."""
+    label = np.zeros((6, 8, 7), int)
+    label[2:4, 3:6, 2:5] = 1
+    subject = panels.Segmented("a", np.ones((6, 8, 7, 1)), None, {"other": 0 * label, "deepatlas": label})
+    panels.segmentation_panel("x.png", [subject], ["bone"], (1, 1, 1), "Segmentation")
+    rows = np.reshape(drawn[0].axes, (3, 3))
+    assert [axis.get_title() for axis in rows[0]] == ["image", "other", "DeepAtlas"]
+    for (_, other, predicted), plane in zip(rows, Plane.each(label, (1, 1, 1)), strict=True):
+        assert [len(axis.collections) for axis in (other, predicted)] == [0, 1]
+        np.testing.assert_array_equal(predicted.images[1].get_array()[..., 3] > 0, plane.cut(label).T == 1)
+
+
 def test_folds_and_nothing_else_are_red(drawn):
     u = np.zeros((12, 6, 2), np.float32)
     u[5, :, 0] = -3

@@ -171,6 +171,36 @@ def test_a_run_without_test_subjects(unfinished_run, evaluated_run, tmp_path):
     ]
 
 
+@pytest.fixture
+def run_without_test(evaluated_run, tmp_path):
+    """The finished run, as if all its test subjects were for training; four of these have a label map in use."""
+    run = tmp_path / "without test"
+    shutil.copytree(evaluated_run, run, ignore=shutil.ignore_patterns("evaluation", "report.html"))
+    record = json.loads((run / "data.json").read_text())
+    record["subjects"]["test"], record["labelled"]["test"] = {}, []
+    (run / "data.json").write_text(json.dumps(record))
+    return run
+
+
+def test_scans_of_training_are_shown_where_nothing_can_be_measured(run_without_test, evaluated_run):
+    assert report(run_without_test, "--data-dir", evaluated_run.parent / "data") == 0
+    page = Page((run_without_test / "report.html").read_text(encoding="utf-8"))
+    assert page.headings == ["The run", "Results", "Training", "Scans of training"]
+    record = json.loads((run_without_test / "data.json").read_text())
+    unseen = [subject for subject in record["subjects"]["train"] if subject not in record["used_labels"]][:3]
+    drawn = [alt for alt, _ in page.images if alt.startswith("Segmentation of")]
+    assert drawn == [f"Segmentation of {subject}, not measured." for subject in unseen] and len(drawn) == 3
+
+
+def test_scans_that_are_not_there_are_said_where_nothing_can_be_measured(run_without_test, monkeypatch, capsys):
+    monkeypatch.setattr("deepatlas_tf.datasets.load.tfds.core.constants.DATA_DIR", "no such folder")
+    record = json.loads((run_without_test / "experiment.json").read_text())
+    record["experiment"]["data"]["dataset"] = "oasis"
+    (run_without_test / "experiment.json").write_text(json.dumps(record))
+    assert report(run_without_test) == 0
+    assert "No pictures of scans: " in capsys.readouterr().out
+
+
 def test_a_run_whose_scans_are_not_there(evaluated_run, tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     shutil.copytree(evaluated_run, run)
