@@ -182,8 +182,8 @@ class PadToMultiple(keras.layers.Layer):
         self.stride = stride
 
     def call(self, x: Tensor) -> Tensor:
-        # Not tf.pad: TensorFlow's graph optimiser drops it in front of a 3D convolution. Nor a slab of the width that is
-        # missing where that may be 0: OpenVINO does not take it
+        # Not tf.pad: TensorFlow's graph optimiser drops it in front of a 3D convolution. Nor a slab that may have no
+        # voxels: OpenVINO does not take it
         for axis in range(1, x.shape.rank - 1):
             length = sizes(x)[axis]
             missing = self._missing(length)
