@@ -9,6 +9,7 @@ from deepatlas_tf.scans.intensity import PERCENTILES
 from deepatlas_tf.types import Tensor
 
 TOLERANCE = 1e-3  # of values in [0, 1]: interpolation rounds
+HALVINGS = 64  # of the range of values; float32 has 24 bits, the others are for values near 0
 PER_MILLE = tuple(round(10 * percentile) for percentile in PERCENTILES)
 
 
@@ -22,9 +23,9 @@ def _rescaled(image: Tensor) -> Tensor:
     flat = tf.reshape(image, (tf.shape(image)[0], -1))  # (B, voxels)
     inside = flat != 0
     count = tf.reduce_sum(tf.cast(inside, tf.int32), axis=1)
-    ascending = tf.sort(tf.where(inside, flat, flat.dtype.max), axis=1)  # the zeros come last
-    low, high = (_percentile(ascending, count, per_mille) for per_mille in PER_MILLE)
     lowest, highest = tf.reduce_min(flat, axis=1), tf.reduce_max(flat, axis=1)
+    values = tf.where(inside, flat, flat.dtype.max)  # the zeros come last
+    low, high = (_percentile(values, count, per_mille, lowest, highest) for per_mille in PER_MILLE)
     usable = tf.logical_and(count > 0, high > low)
     low, high = tf.where(usable, low, lowest), tf.where(usable, high, highest)
     constant = tf.logical_not(high > low)
@@ -81,18 +82,46 @@ def finite(image: Tensor, name: str) -> Tensor:
     )
 
 
-def _percentile(ascending: Tensor, count: Tensor, per_mille: int) -> Tensor:
-    """NumPy's linear percentile of the first ``count (B,)`` values of each row of ``ascending (B, N)``.
+def _percentile(values: Tensor, count: Tensor, per_mille: int, lowest: Tensor, highest: Tensor) -> Tensor:
+    """NumPy's linear percentile of the ``count (B,)`` least values of each row of ``values (B, N)``.
 
     The position ``(count - 1) * per_mille / 1000`` is found in integers: float32 does not hold it for large images.
+    ``lowest``, ``highest`` (B,): between which the ``count`` values lie.
     """
     last = tf.maximum(count - 1, 0)
     remainder = last % 1000 * per_mille
-    lower = last // 1000 * per_mille + remainder // 1000
-    share = tf.cast(remainder % 1000, ascending.dtype) / 1000
-    below = tf.gather(ascending, lower, axis=1, batch_dims=1)
-    above = tf.gather(ascending, tf.minimum(lower + 1, last), axis=1, batch_dims=1)
+    rank = last // 1000 * per_mille + remainder // 1000
+    share = tf.cast(remainder % 1000, values.dtype) / 1000
+    below = _value_of_rank(values, rank, lowest, highest)
+    is_next = tf.logical_or(_how_many(values, below) > rank + 1, rank == last)
+    above = tf.where(is_next, below, _least_above(values, below))
     return below + share * (above - below)
+
+
+def _value_of_rank(values: Tensor, rank: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The value with ``rank (B,)`` others before it in ascending order, in each row of ``values (B, N)``.
+
+    The range from ``low`` to ``high`` (B,), in which it lies, is halved until no other value is left in it. A sort
+    takes longer for the millions of voxels of a scan, and in OpenVINO its time grows with their square.
+    """
+
+    def halve(step: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        middle = low / 2 + high / 2
+        enough = _how_many(values, middle) > rank
+        return step + 1, tf.where(enough, low, middle), tf.where(enough, middle, high)
+
+    _, under, _ = tf.while_loop(lambda step, *_: step < HALVINGS, halve, (tf.constant(0), low, high))
+    return tf.where(_how_many(values, under) > rank, under, _least_above(values, under))
+
+
+def _how_many(values: Tensor, limit: Tensor) -> Tensor:
+    """How many values of each row ``(B, N)`` are at most ``limit (B,)``: ``(B,)`` int32."""
+    return tf.reduce_sum(tf.cast(values <= limit[:, None], tf.int32), axis=1)
+
+
+def _least_above(values: Tensor, limit: Tensor) -> Tensor:
+    """The least value of each row ``(B, N)`` above ``limit (B,)``: ``(B,)``; the largest float where there is none."""
+    return tf.reduce_min(tf.where(values > limit[:, None], values, values.dtype.max), axis=1)
 
 
 class Served(tf.Module):
