@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import difflib
 import importlib
+import logging
 import os
 import pkgutil
 import re
@@ -40,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     args, unknown = parser.parse_known_args(_hyphens(sys.argv[1:] if argv is None else argv))
     if unknown:
         args.parser.refuse(unknown)
+    # Each stage compiles functions of its own, which TensorFlow takes for one that is compiled again and again
+    logging.getLogger("tensorflow").addFilter(_is_not_of_retracing)
     before = messages.level()
     messages.set_level(messages.QUIET if args.quiet else messages.VERBOSE if args.verbose else messages.NORMAL)
     try:
@@ -60,6 +63,10 @@ def main(argv: list[str] | None = None) -> int:
         return status
     finally:
         messages.set_level(before)
+
+
+def _is_not_of_retracing(record: logging.LogRecord) -> bool:
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 class Terminated(KeyboardInterrupt):

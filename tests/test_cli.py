@@ -1,6 +1,7 @@
 """The command line as a user meets it: what it prints and how it fails. What a run leaves: tests/notebooks."""
 
 import csv
+import logging
 import signal
 import subprocess
 import sys
@@ -129,6 +130,13 @@ def test_an_unfinished_run_says_so(tmp_path, data, capsys):
     write_settings(experiment, tmp_path)
     assert main(["evaluate", str(tmp_path), "--data-dir", str(data)]) == 1
     assert "no stage of this run is finished" in capsys.readouterr().err
+
+
+def test_only_the_advice_on_retracing_is_dropped_from_the_log_of_tensorflow(tmp_path):
+    assert main(["report", str(tmp_path / "no run")]) != 0
+    messages = ("5 out of the last 18 calls to <function f> triggered tf.function retracing.", "something else")
+    records = [logging.LogRecord("tensorflow", logging.WARNING, "", 0, text, (), None) for text in messages]
+    assert [bool(logging.getLogger("tensorflow").filter(record)) for record in records] == [False, True]
 
 
 def test_help_is_fast_and_has_examples():
