@@ -181,7 +181,7 @@ def test_trials_of_learning_rates(data, heading):
         before = f"{scores.pop(0):.3f}" if 0 in scores else "-"
         best = max(scores, key=scores.get)
         numbers = [before, f"{scores[best]:.3f}", f"{best:,}"]
-        start = [stage, f"{steps:,}", *([change] if data == "brains" else [])]
+        start = [stage, f"{steps:,}", change]
         assert [row[-3:] for row in cells if [row[0], *row[2:-3]] == start and float(row[1]) == rate] == [numbers]
 
 
