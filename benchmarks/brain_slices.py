@@ -6,7 +6,8 @@ DATA is the folder of the scans that ``--dataset brains`` reads. They are aligne
 as for a training at 2 mm, so that one level is the same part of every brain; ``SLICES`` levels next to each other are
 written, the middle one being that in which the training subjects have the most of ``CENTRE``. A slice is a subject of
 its own (``1000_z41``), in the split of its brain. Classes are those that nine of ten slices of training have; all else
-is background.
+is background. The first N of the list are labelled by ``--labels N``: it is shuffled, and slices that show all classes
+come first, as whoever paints one label map would choose one.
 """
 
 import argparse
@@ -41,7 +42,7 @@ def write_slices(brains: DataSet, folder: Path) -> None:
     classes = common_classes(of_training[..., levels], len(brains.class_names))
     folder.mkdir(parents=True, exist_ok=True)
     affine = np.diag([*brains.spacing[:2], 1.0, 1.0])
-    rows = []
+    rows, whole = [], set()
     for split, record in scans:
         for level in levels:
             name = f"{record['subject'].decode()}_z{level}"
@@ -50,6 +51,8 @@ def write_slices(brains: DataSet, folder: Path) -> None:
             for kind, values in files.items():
                 nib.save(nib.Nifti1Image(values, affine), folder / f"{name}_{kind}.nii.gz")
             rows.append((name, f"{name}_image.nii.gz", f"{name}_label.nii.gz", split))
+            whole |= {name} if set(classes) <= set(np.unique(label)) else set()
+    rows = sorted(np.random.RandomState(0).permutation(rows).tolist(), key=lambda row: row[0] not in whole)
     names = [("number", "name"), *((c, brains.class_names[c]) for c in classes)]
     _write(folder / "scans_labels.csv", names)
     _write(folder / LIST, [("subject", "image", "label", "split"), *rows])

@@ -23,12 +23,17 @@ def brain_slices(monkeypatch):
 
 
 def volume(subject):
-    """A thalamus at levels 4 to 17, largest at level 11; a rare class at 11; the rest of the inside is cortex."""
+    """A thalamus at levels 4 to 17, largest at level 11; a rare class at 11; the rest of the inside is cortex.
+
+    Level 9 of b has no thalamus.
+    """
     label = np.zeros(SHAPE, np.uint8)
     label[2:14, 2:22] = 3
     label[4:8, 4:10, 4:18] = 1
     label[4:12, 4:12, 11] = 1
     label[12, 12, 11] = 2
+    if subject == "b":
+        label[4:8, 4:10, 9] = 3
     image = np.random.default_rng(ord(subject)).random((*SHAPE, 1)) * (label > 0)[..., None]
     return {"subject": subject.encode(), "image": image.astype(np.float32), "label": label}
 
@@ -66,7 +71,9 @@ def test_slices_are_written_and_can_be_trained_on(brain_slices, tmp_path):
     brain_slices.write_slices(made_up_brains(), tmp_path)
     with (tmp_path / "scans.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["subject"] for row in rows] == [f"{s}_z{z}" for s in "abcd" for z in range(7, 15)]
+    names = [row["subject"] for row in rows]
+    assert sorted(names) == [f"{s}_z{z}" for s in "abcd" for z in sorted(range(7, 15), key=str)]
+    assert names[-1] == "b_z9" and names[:8] != sorted(names[:8])  # shuffled; the slice without a thalamus comes last
     for row in rows:
         subject, level = row["subject"].split("_z")
         assert subject in SPLITS[row["split"]]
