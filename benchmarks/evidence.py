@@ -14,13 +14,14 @@ A table has the mean over all cases of all its runs, and the standard deviation 
 change weights, pairs and labelled subjects, or over folds, which change who is tested. A case that several runs have
 measured counts once, with its mean. p is of Wilcoxon's signed-rank test of a method with its baseline over the cases,
 adjusted for all of a table (Benjamini & Hochberg, 1995). Runs that are missing are named, and those that were made
-with other settings than their command gives today.
+with other settings than their command gives today. Of UniSegReg's rounds the last one is shown.
 """
 
 import argparse
 import collections
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,11 @@ from deepatlas_tf.types import DataError, SettingError
 REFINED = ("--instance-steps", "100", "--anatomy")
 MOST_ATLASES = 5  # label maps of training that vote with a segmentation network
 TEMPLATES = 8  # scans of training without a label map that do so, too
-BASELINES = {"segmentation": "segmentation_baseline", "registration": "registration_unsupervised"}
+EARLIER_ROUND = re.compile(r"_\d+$")  # of UniSegReg, in the raw results only
+BASELINES = {
+    "segmentation": ("segmentation_baseline",),
+    "registration": ("registration_unsupervised", "registration_pretrained"),
+}
 MEASURES = {"dice": 3, "hd95_mm": 2, "folds_percent": 3, "sdlogj": 3}  # with the digits that are shown
 
 
@@ -152,7 +157,8 @@ def make(run: Run, work: Path, data: Path | None) -> None:
     place = ["--data-dir", str(work / "data"), *(["--manual-dir", str(manual)] if run.scans else [])]
     package = [sys.executable, "-m", "deepatlas_tf"]
     subprocess.run([*package, "train", *run.options, *place, "--workdir", str(folder)], check=True)
-    atlases = min(int(run.options[run.options.index("--labels") + 1]), MOST_ATLASES)
+    # label maps of other levels are no atlases of a slice
+    atlases = 0 if run.slices else min(int(run.options[run.options.index("--labels") + 1]), MOST_ATLASES)
     votes = ["--atlases", str(atlases), "--templates", str(run.templates)]
     subprocess.run([*package, "evaluate", str(folder), *run.refined, *votes, *place], check=True)
     keep(folder)
@@ -211,12 +217,14 @@ def _named(runs: list[Run]) -> str:
 def task_lines(runs: list[Run], task: str) -> list[str]:
     """The rows of one task."""
     found = {measure: cases(runs, task, measure) for measure in MEASURES}
-    dice = {method: over_runs(by_run) for method, by_run in found["dice"].items()}
-    baseline = dice.get(BASELINES[task])
+    by_method = {method: by_run for method, by_run in found["dice"].items() if not EARLIER_ROUND.search(method)}
+    dice = {method: over_runs(by_run) for method, by_run in by_method.items()}
+    name = next((name for name in BASELINES[task] if name in dice), None)
+    baseline = dice.get(name)
     compared = {
         method: compare_methods({"ours": values, "theirs": baseline})[0]
         for method, values in dice.items()
-        if baseline and method not in (BASELINES[task], "identity")
+        if baseline and method not in (name, "identity")
     }
     adjusted = dict(zip(compared, false_discovery_control([row["p"] for row in compared.values()]), strict=True))
     lines = []

@@ -135,3 +135,23 @@ def test_every_run_is_an_experiment_and_has_a_name_of_its_own(monkeypatch):
         args = _parser().parse_args(["train", *run.options])
         made = make_experiment(**experiment_options(args))
         assert run.name.split("_")[1] == str(made.data.labels) and run.scans == (made.data.dataset != "phantom_knee")
+
+
+def test_rounds_before_the_last_are_in_no_table(evidence):
+    run = evidence.TABLES["X"][1][0]
+    write_results(evidence.RESULTS / run.name, {m: {"a": (0.5, 0.7)} for m in (BOTH[0], "uniseg_reg_1", "uniseg_reg")})
+    shown = [line.split(" | ")[1] for line in evidence.table("X").splitlines() if " | 1 | " in line]
+    assert shown == [BOTH[0], "uniseg_reg"]
+
+
+def test_slices_are_made_first_and_have_no_atlases(evidence, monkeypatch, tmp_path):
+    commands = []
+    monkeypatch.setattr(evidence.subprocess, "run", lambda command, check: commands.append(command[3:]))
+    monkeypatch.setattr(evidence, "keep", lambda folder: None)
+    monkeypatch.setattr(evidence, "slice_list", lambda data, folder: folder / f"of {data.name}.csv")
+    run = evidence.Run("made-up-2d_5", ("--labels", "5"), slices=True, templates=0, refined=())
+    evidence.make(run, tmp_path, tmp_path / "DATA")
+    train, evaluate = (command[1:] for command in commands)
+    for command in (train, evaluate):
+        assert command[command.index("--manual-dir") + 1] == str(tmp_path / "slices" / "of DATA.csv")
+    assert evaluate[evaluate.index("--atlases") + 1] == "0"
