@@ -27,13 +27,23 @@ def test_mean_teacher_and_uniseg_reg():
     row = compared(run, "segmentation", "mean_teacher")  # the last round, which is the baseline, minus Mean Teacher
     worse, _, cases = row["better_in"].partition(" of ")
     assert f"gains {-row['difference']:.3f}, in {int(cases) - int(worse)} of {cases} slices (p = {row['p']}" in PAGE
-    training = kept(run, "training.json")
-    best = {
-        stage: max(epoch.get("val_segmentation_dice", 0) for epoch in epochs)
-        for stage, epochs in training["validation"].items()
-    }
-    rounds = [dice for stage, dice in best.items() if stage.startswith("uniseg_reg")]
-    assert len(rounds) == 10 and max(rounds) < best["segmentation_baseline"]
+    five = compared("brains-2d_5_uniseg-reg", "segmentation", "mean_teacher")
+    assert f"with five it loses {five['difference']:.3f}" in PAGE
+    own = [mean(f"brains-2d_{n}_uniseg-reg", "segmentation_baseline", "segmentation") for n in (1, 5)]
+    ours = mean(RUNS[1], "deepatlas", "segmentation")
+    assert (
+        f"it is {own[0]}, under DeepAtlas; with five {own[1]}, above DeepAtlas with its smaller network ({ours})"
+        in PAGE
+    )
+    assert own[0] < mean(RUNS[0], "deepatlas", "segmentation") and own[1] > ours
+    for trained in ("brains-2d_5_uniseg-reg", run):
+        training = kept(trained, "training.json")
+        best = {
+            stage: max(epoch.get("val_segmentation_dice", 0) for epoch in epochs)
+            for stage, epochs in training["validation"].items()
+        }
+        rounds = [dice for stage, dice in best.items() if stage.startswith("uniseg_reg")]
+        assert len(rounds) == 10 and max(rounds) < best["segmentation_baseline"]
     masks = training["pseudo_masks"]["uniseg_reg"]["dice"]
     assert f"Dice of {masks:.2f} on the validation slices, the baseline {best['segmentation_baseline']:.2f}" in PAGE
     pyramid = mean(run, "registration_pretrained", "registration")
