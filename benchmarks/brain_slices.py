@@ -44,14 +44,15 @@ def write_slices(brains: DataSet, folder: Path) -> None:
     affine = np.diag([*brains.spacing[:2], 1.0, 1.0])
     rows, whole = [], set()
     for split, record in scans:
+        labels = np.where(np.isin(record["label"], classes), record["label"], 0).astype(np.int16)
         for level in levels:
             name = f"{record['subject'].decode()}_z{level}"
-            label = np.where(np.isin(record["label"][..., level], classes), record["label"][..., level], 0)
-            files = {"image": record["image"][..., level, 0].astype(np.float32), "label": label.astype(np.int16)}
-            for kind, values in files.items():
+            image, label = record["image"][..., level, 0].astype(np.float32), labels[..., level]
+            for kind, values in (("image", image), ("label", label)):
                 nib.save(nib.Nifti1Image(values, affine), folder / f"{name}_{kind}.nii.gz")
             rows.append((name, f"{name}_image.nii.gz", f"{name}_label.nii.gz", split))
-            whole |= {name} if set(classes) <= set(np.unique(label)) else set()
+            if np.isin(classes, label).all():
+                whole.add(name)
     rows = sorted(np.random.RandomState(0).permutation(rows).tolist(), key=lambda row: row[0] not in whole)
     names = [("number", "name"), *((c, brains.class_names[c]) for c in classes)]
     _write(folder / "scans_labels.csv", names)

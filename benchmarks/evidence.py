@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 from accuracy import RESULTS, keep
-from brain_slices import slice_list
+from brain_slices import GRID, slice_list
 
 from deepatlas_tf.commands import train
 from deepatlas_tf.evaluation.compare import compare_methods, means_of_rows
@@ -77,7 +77,7 @@ def seeds(name: str, *options: str, **measured) -> list[Run]:
 
 BRAINS = ("--dataset", "brains", "--labels")
 HIPPOCAMPUS = ("--dataset", "hippocampus", "--labels")
-AT_2_MM = ("--set", "data.shape=(80,104,80)", "--set", "data.spacing=(2.0,2.0,2.0)")
+AT_2_MM = tuple(word for setting in GRID for word in ("--set", setting))
 SLICES = ("--dataset", "nifti", "--set", "data.alignment=none", "--labels")
 PAPER = ("--method", "deepatlas_paper")
 UNISEGREG = ("--method", "uniseg_reg")

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -112,15 +113,9 @@ def main() -> None:
     from deepatlas_tf.keras_stack import versions
     from deepatlas_tf.runs.files import write_json
 
-    about = {"machine": machine(), "versions": {**versions(), "openvino": _openvino_version()}, "commit": commit()}
+    about = {"machine": machine(), "versions": {**versions(), "openvino": version("openvino")}, "commit": commit()}
     RESULTS.mkdir(parents=True, exist_ok=True)
     write_json(RESULTS / f"{args.name}.json", {**about, "repeats": args.repeats, "rounds": args.rounds, "rows": rows})
-
-
-def _openvino_version() -> str:
-    from importlib.metadata import version
-
-    return version("openvino")
 
 
 if __name__ == "__main__":
