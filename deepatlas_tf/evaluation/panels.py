@@ -105,24 +105,27 @@ def segmentation_panel(
         spacing: voxel size of the grid in mm, for each axis.
         title: text above the figure.
     """
-    methods, manual = list(subjects[0].predictions), subjects[0].label
-    references = () if manual is None else ("reference",)
-    guide = subjects[0].predictions[methods[-1]] if manual is None else manual
-    rows, shape, before = _rows(guide, spacing, subjects), guide.shape, 1 + len(references)
-    with _panel_figure(path, [plane for plane, _ in rows], shape, before + len(methods)) as (figure, axes):
+    first = _label_maps(subjects[0])
+    guide = first.get("reference", list(first.values())[-1])
+    rows, shape = _rows(guide, spacing, subjects), guide.shape
+    with _panel_figure(path, [plane for plane, _ in rows], shape, 1 + len(first)) as (figure, axes):
         for row, (plane, subject) in zip(axes, rows, strict=True):
-            labels = (None, *(() if manual is None else (subject.label,)), *subject.predictions.values())
-            for axis, label in zip(row, labels, strict=True):
+            for axis in row:
                 show_image(axis, plane, subject.image)
-                if label is not None:
-                    show_areas(axis, plane, label)
-                    show_contours(axis, plane, label)
-            for axis, method in zip(row[before:], methods, strict=True):
-                _note(axis, subject.notes.get(method, ""))
+            for axis, (name, label) in zip(row[1:], _label_maps(subject).items(), strict=True):
+                show_areas(axis, plane, label)
+                show_contours(axis, plane, label)
+                _note(axis, subject.notes.get(name, ""))
             row[0].set_ylabel(with_position(subject.name, plane, shape))
-        _columns(axes, ("image", *references, *map(spoken, methods)))
+        _columns(axes, ("image", *map(spoken, first)))
         _legend(figure, class_names)
         figure.suptitle(title)
+
+
+def _label_maps(subject: Segmented) -> dict[str, np.ndarray]:
+    """The manual label map, where there is one, and that of each method, by the name of its column."""
+    manual = {} if subject.label is None else {"reference": subject.label}
+    return {**manual, **subject.predictions}
 
 
 def warped_grid(

@@ -61,11 +61,12 @@ def segmented(case: Case, labels: Mapping[str, np.ndarray], applied: Applied, na
     return _picture(text, panels.segmentation_panel, [shown], dataset.class_names[1:], dataset.spacing, title)
 
 
-def predicted(subject: str, image: np.ndarray, labels: Mapping[str, np.ndarray], dataset: DataSet) -> Picture:
+def predicted(
+    subject: str, image: np.ndarray, labels: Mapping[str, np.ndarray], dataset: DataSet, name: str
+) -> Picture:
     """The image ``(*S, K)``, and the label map ``(*S,)`` of each method, of a scan that is not measured."""
-    name = f"{dataset.name}, synthetic" if dataset.synthetic else dataset.name
     shown, text = panels.Segmented(subject, image, None, labels), f"Segmentation of {subject}, not measured."
-    title = f"Segmentation ({name}, train split)"
+    title = f"Segmentation ({name})"
     return _picture(text, panels.segmentation_panel, [shown], dataset.class_names[1:], dataset.spacing, title)
 
 

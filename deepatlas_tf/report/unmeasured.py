@@ -30,12 +30,13 @@ def training_scans(run: RunSummary, dataset: DataSet | None, no_data: str) -> li
         return []
     method = method_order(predictors.labellers)[-1]
     subjects = _shown(run, dataset, predictors, method)
-    samples = read_samples(dataset.samples("train"), subjects)
+    samples, name = read_samples(dataset.samples("train"), subjects), f"{run.dataset}, train split"
     blocks: list[Block] = [Heading("Scans of training")]
     blocks.append(Paragraph(f"Nothing is measured: what {spoken(method)} says of scans, for you to look at."))
     for subject in progress(subjects, desc="drawing segmentations"):
         image = samples[subject]["image"]
-        blocks.append(pictures.predicted(subject, image, {method: predictors.labellers[method](image)}, dataset))
+        labels = {method: predictors.labellers[method](image)}
+        blocks.append(pictures.predicted(subject, image, labels, dataset, name))
     return blocks
 
 

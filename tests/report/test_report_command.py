@@ -173,7 +173,7 @@ def test_a_run_without_test_subjects(unfinished_run, evaluated_run, tmp_path):
 
 @pytest.fixture
 def run_without_test(evaluated_run, tmp_path):
-    """The finished run, as if all its test subjects were for training; four of these have a label map in use."""
+    """The finished run, as if all its test subjects were for training; five of these have a label map in use."""
     run = tmp_path / "without test"
     shutil.copytree(evaluated_run, run, ignore=shutil.ignore_patterns("evaluation", "report.html"))
     record = json.loads((run / "data.json").read_text())
