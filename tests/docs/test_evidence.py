@@ -286,13 +286,3 @@ def test_sentences_about_the_hippocampus_with_five_labels():
     dice = [mean(HALF, name, "segmentation").lstrip("0") for name in (BASELINE, "deepatlas")]
     dice += [mean(HALF, name, "registration").lstrip("0") for name in ("registration_unsupervised", "deepatlas")]
     assert f"{half:.0f} minutes on two slow cores: {'{} and {}; {} and {}'.format(*dice)}" in head
-
-
-def test_sentences_about_the_hippocampus_with_one_label():
-    found, text = kept("hippocampus_1_deepatlas_seed0", "comparison.json"), PAGE.read_text("utf-8")
-    for task, baseline, cases in (
-        ("segmentation", BASELINE, "subjects"),
-        ("registration", "registration_unsupervised", "pairs"),
-    ):
-        row = found[task][baseline]
-        assert f"{task} +{row['difference']:.3f} (better in {row['better_in']} {cases}, p = {row['p']})" in text

@@ -10,6 +10,18 @@ def compared(run, task, method):
     return kept(run, "comparison.json")[task][method]
 
 
+def test_how_many_slices_there_are(monkeypatch):
+    """Of the 13, 2 and 5 brains of each split."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from brain_slices import SLICES
+
+    training, validation, test = (n * SLICES for n in (13, 2, 5))
+    said = (
+        f"{training} slices of 13 brains to train on, {validation} of 2 brains to choose by, {test} of 5 brains to test"
+    )
+    assert said in PAGE and f"up to {2 * (SLICES - 1)} mm apart" in PAGE
+
+
 def test_gains_of_deepatlas():
     segmentation = [compared(run, "segmentation", "segmentation_baseline") for run in RUNS]
     first, second, third = (f"{row['difference']:.3f}" for row in segmentation)

@@ -26,6 +26,7 @@ SKULL_STRIPPED = np.where(RNG.random((30, 20, 11)) < 0.6, 0, RNG.gamma(3, 80, (3
         np.where(np.arange(120).reshape(4, 5, 6) < 60, -2, 0).astype(np.float32),  # the percentiles coincide
         RNG.random((37, 41)).astype(np.float32),
         RNG.integers(0, 4096, (128, 128, 70)).astype(np.float32),
+        np.exp(8 * RNG.normal(size=(20, 21, 22))).astype(np.float32),  # over 24 orders of magnitude
     ],
 )
 def test_it_is_that_of_the_data(image):
