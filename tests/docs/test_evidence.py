@@ -164,7 +164,11 @@ def cells_of(section):
 
 @pytest.mark.parametrize(
     ("data", "heading"),
-    [("hippocampus", "## Learning rates and steps\n"), ("brains", "## Learning rates and steps on the brains")],
+    [
+        ("hippocampus", "## Learning rates and steps\n"),
+        ("hippocampus_1", "## The segmentation network of the hippocampus"),
+        ("brains", "## Learning rates and steps on the brains"),
+    ],
 )
 def test_trials_of_learning_rates(data, heading):
     """The table of the best validation of each trial."""

@@ -102,7 +102,7 @@ def test_a_network_is_chosen_by_its_name_and_keeps_what_both_have():
     experiment = set_value(experiment, "networks.registration=cascade")
     experiment = set_value(experiment, "networks.registration.factors=(2, 1)")
     assert experiment.networks.registration == Cascade(encoder=(8, 16), factors=(2, 1))
-    assert experiment.networks.segmentation == Light((12, 24, 48, 96))
+    assert experiment.networks.segmentation == Light((16, 32, 64, 128, 256), dropout=0.1)
     assert settings_dict(experiment)["networks"]["registration"]["name"] == "cascade"
     assert set_value(experiment, "networks.registration=cascade") == experiment
     tiny = set_value(get_experiment("hippocampus", tiny=True), "networks.registration=pyramid")
