@@ -5,7 +5,8 @@
 
 ``prepare``: seconds, memory and cores of ``deepatlas data prepare nifti`` on 125 to 1,000 synthetic scans, in one
 process and with Apache Beam's DirectRunner and a worker for each core, from the start of the command to its end, and
-the straight line ``a + b n`` of least squares. It needs the extra [beam]. ``train``: seconds of one registration and
+the straight line ``a + b n`` of least squares. It needs the extra [beam]. OpenBLAS has one thread there: more change no
+seconds, but count as used cores while they wait. ``train``: seconds of one registration and
 one segmentation turn, and peak memory, of training with 20 to 500 synthetic subjects: once all of them are held in
 memory, and once ``data.memory_gib`` has room for 17. Each measurement is a process of its own. Written to
 ``benchmarks/results/subjects/``. Measure on idle cores; it takes about five minutes each.
@@ -17,6 +18,7 @@ import importlib.metadata
 import importlib.util
 import itertools
 import multiprocessing
+import os
 import statistics
 import subprocess
 import sys
@@ -45,7 +47,7 @@ RESULTS = Path(__file__).parent / "results" / "subjects"
 SCANS, SHAPE, SPACING = (125, 250, 500, 1000), (24, 32, 24), (5.0, 5.0, 5.0)
 DRAWN = 8  # phantoms; the other scans are shifted copies, which take no time to make
 SUBJECTS, BUDGETS = (20, 100, 500), (2.0, 0.0125)  # GiB: the default, and room for 17 subjects
-STEPS, EPOCHS = 60, 4  # steps of an epoch; the first one is not timed
+STEPS, EPOCHS = 40, 4  # steps of an epoch; the first one is not timed
 BETWEEN_LOOKS = 0.1  # seconds
 MIB = 2**20
 
@@ -75,7 +77,7 @@ def watched(command) -> dict:
         CalledProcessError: if the command fails.
     """
     start, own, together, cpu = time.perf_counter(), 0, 0, {}
-    process = psutil.Popen(command, stdout=subprocess.DEVNULL)
+    process = psutil.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
     while process.poll() is None:
         found = []
         for one in (process, *_children(process)):
