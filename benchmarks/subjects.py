@@ -47,7 +47,7 @@ RESULTS = Path(__file__).parent / "results" / "subjects"
 SCANS, SHAPE, SPACING = (125, 250, 500, 1000), (24, 32, 24), (5.0, 5.0, 5.0)
 DRAWN = 8  # phantoms; the other scans are shifted copies, which take no time to make
 SUBJECTS, BUDGETS = (20, 100, 500), (2.0, 0.0125)  # GiB: the default, and room for 17 subjects
-STEPS, EPOCHS = 20, 4  # steps of an epoch; the first one is not timed
+STEPS, EPOCHS = 30, 4  # steps of an epoch; the first one is not timed
 BETWEEN_LOOKS = 0.1  # seconds
 MIB = 2**20
 
