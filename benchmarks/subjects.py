@@ -203,6 +203,8 @@ def trainings(numbers, budgets, steps: int, tiny: bool) -> list[dict]:
         for memory_gib, n in itertools.product(budgets, numbers):
             with spawn.Pool(1) as pool:
                 rows.append(pool.apply(train, (experiment(n, memory_gib, steps, tiny), Path(data_dir))))
+                pool.close()
+                pool.join()
             print(rows[-1], flush=True)
     return rows
 
