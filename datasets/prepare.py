@@ -120,7 +120,7 @@ def _sorted_on_disk() -> Iterator[None]:
 
     Where the system does not allow so many open files, TFDS's own limit stays.
     """
-    shuffle = importlib.import_module("tensorflow_datasets.core.shuffle")
+    shuffle: Any = importlib.import_module("tensorflow_datasets.core.shuffle")
     limit = shuffle.MAX_MEM_BUFFER_SIZE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY or hard >= _OPEN_FILES:
