@@ -3,17 +3,20 @@
     python benchmarks/efficiency.py share
     python benchmarks/efficiency.py voxels
     python benchmarks/efficiency.py classes
+    python benchmarks/efficiency.py channels
 
 ``share``: the floating-point operations of the turn's convolutions over its time, as a share of the speed of a large
 float32 matrix multiplication just before it. Counted in the traced graph: a multiplication and an addition are 2, the
 padding counts, and all but the convolutions is taken as no work. The medians of five processes for each case.
-``voxels``, ``classes``: the turn's time for five sizes or numbers of classes, and the straight line ``a + b n`` of
-least squares. Medians over rounds that measure each case once, so that the clock of the processor is the same for all.
+``voxels``, ``classes``, ``channels``: the turn's time for five sizes or numbers of classes, or four numbers of image
+channels, and the straight line ``a + b n`` of least squares. Medians over rounds that measure each case once, so that
+the clock of the processor is the same for all.
 Written to ``benchmarks/results/efficiency/``. Measure on idle cores with 8 GB of memory; it takes two to eight minutes.
 """
 
 import argparse
 import collections
+import itertools
 import math
 import multiprocessing
 import re
@@ -29,8 +32,9 @@ from deepatlas_tf.keras_stack import tf, versions
 from deepatlas_tf.runs.files import write_json
 
 RESULTS = Path(__file__).parent / "results" / "efficiency"
-CLASSES = 4  # where they are not what is varied; so is the size in the middle
-SIZES, NUMBERS = (32, 48, 64, 80, 96), (2, 8, 16, 32, 100)
+CLASSES = 4  # where they are not what is varied; so are the size in the middle and one channel
+SIZES, NUMBERS, CHANNELS = (32, 48, 64, 80, 96), (2, 8, 16, 32, 100), (1, 2, 4, 8)
+UNITS = {"voxels": "Mvoxel", "classes": "class", "channels": "channel"}  # of what is varied
 PROCESSES = 5  # for each share
 LINEAR = 0.1  # the largest deviation from the line, as a share of it
 CONVOLUTION = re.compile(r"Conv[23]D(Backprop(Input|Filter)(V2)?)?")  # kinds of operations
@@ -39,10 +43,11 @@ CONVOLUTION = re.compile(r"Conv[23]D(Backprop(Input|Filter)(V2)?)?")  # kinds of
 class Case:
     """A turn that can be run again and again; ``seconds`` has the time of each run but the first two."""
 
-    def __init__(self, size: int, n_classes: int, turn: str, **networks):
-        method, specs = method_and_specs((size,) * 3, n_classes, **networks)
-        self.size, self.n_classes, self.turn, self.seconds = size, n_classes, turn, []
-        self.step, self.pair = traced_turn(method, specs, turn), synthetic_pair((size,) * 3, n_classes)
+    def __init__(self, size: int, n_classes: int, turn: str, channels: int = 1, **networks):
+        method, specs = method_and_specs((size,) * 3, n_classes, channels=channels, **networks)
+        self.size, self.n_classes, self.channels, self.seconds = size, n_classes, channels, []
+        self.step = traced_turn(method, specs, turn)
+        self.pair = synthetic_pair((size,) * 3, n_classes, channels=channels)
         self.step(self.pair), self.step(self.pair)
 
     def run(self, times: int = 1) -> float:
@@ -157,16 +162,17 @@ def _measured_share(size, turn, n_classes, rounds, matrix, **networks):
     }
 
 
-def scaling(sizes, numbers, rounds: int, **networks) -> list[dict]:
-    """A row for each turn: its seconds for each size, or for each number of classes, and the line through them."""
+def scaling(what: str, fixed: dict, rounds: int, **networks) -> list[dict]:
+    """A row for each turn: its seconds for each size or number in ``fixed``, and the line of ``what`` through them."""
     rows = []
     for turn in TURNS:
-        cases = [Case(size, n_classes, turn, **networks) for size in sizes for n_classes in numbers]
+        combined = itertools.product(*(fixed[name] for name in ("sizes", "classes", "channels")))
+        cases = [Case(size, n_classes, turn, channels, **networks) for size, n_classes, channels in combined]
         for _ in range(rounds):
             for case in cases:
                 case.run()
         seconds = [statistics.median(case.seconds) for case in cases]
-        n = [case.size**3 / 1e6 if len(sizes) > 1 else case.n_classes for case in cases]
+        n = [{"voxels": c.size**3 / 1e6, "classes": c.n_classes, "channels": c.channels}[what] for c in cases]
         row = {"turn": turn, "n": n, "step_s": [round(value, 4) for value in seconds], **line(n, seconds)}
         rows.append(row)
     return rows
@@ -202,8 +208,8 @@ def share_table(rows) -> str:
 
 def scaling_table(what: str, rows) -> str:
     """Markdown, and a sentence for each turn."""
-    heads = [f"{n:.3f} Mvoxel" if what == "voxels" else f"{n} classes" for n in rows[0]["n"]]
-    unit = "Mvoxel" if what == "voxels" else "class"
+    unit = UNITS[what]
+    heads = [f"{n:.3f} {unit}" if what == "voxels" else f"{n} {unit if n == 1 else what}" for n in rows[0]["n"]]
     lines = [f"| turn | {' | '.join(heads)} | each {unit} more | R^2 |", "|---" * (len(heads) + 3) + "|"]
     for row in rows:
         seconds = " | ".join(f"{value:.3f} s" for value in row["step_s"])
@@ -221,29 +227,29 @@ def scaling_table(what: str, rows) -> str:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("share", "voxels", "classes"))
+    parser.add_argument("what", choices=("share", *UNITS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tiny", action="store_true", help="16 x 16 x 16 voxels and less; nothing is written")
     args = parser.parse_args()
-    sizes, numbers, matrix, networks = SIZES, NUMBERS, 3072, {}
+    varied, matrix, networks = {"sizes": SIZES, "classes": NUMBERS, "channels": CHANNELS}, 3072, {}
+    fixed = {"sizes": (SIZES[len(SIZES) // 2],), "classes": (CLASSES,), "channels": (1,)}
     if args.tiny:
-        sizes, numbers, matrix, networks = (8, 16), (2, 3), 64, TINY_NETWORKS
-    fixed = {
-        "share": ((sizes[len(sizes) // 2],), (3,) if args.tiny else (CLASSES, 32)),
-        "voxels": (sizes, (CLASSES,)),
-        "classes": ((sizes[len(sizes) // 2],), numbers),
-    }[args.what]
+        varied, matrix, networks = {"sizes": (8, 16), "classes": (2, 3), "channels": (1, 2)}, 64, TINY_NETWORKS
+        fixed |= {"sizes": (16,), "classes": (3,)}
     if args.what == "share":
+        fixed["classes"] = (3,) if args.tiny else (CLASSES, 32)
         processes = 1 if args.tiny else PROCESSES
-        rows = share(fixed[0][0], fixed[1], args.rounds, matrix, processes, **networks)
+        rows = share(fixed["sizes"][0], fixed["classes"], args.rounds, matrix, processes, **networks)
         print(share_table(rows))
     else:
-        rows = scaling(*fixed, args.rounds, **networks)
+        name = "sizes" if args.what == "voxels" else args.what
+        fixed[name] = varied[name]
+        rows = scaling(args.what, fixed, args.rounds, **networks)
         print(scaling_table(args.what, rows))
     if not args.tiny:
         RESULTS.mkdir(parents=True, exist_ok=True)
         facts = {"machine": machine(), "versions": versions(), "commit": commit(), "rows": rows}
-        write_json(RESULTS / f"{args.what}.json", {**facts, "sizes": fixed[0], "classes": fixed[1]})
+        write_json(RESULTS / f"{args.what}.json", {**facts, **fixed})
 
 
 if __name__ == "__main__":

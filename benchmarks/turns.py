@@ -29,39 +29,40 @@ TINY_NETWORKS = {
 }  # to try a benchmark
 
 
-def method_and_specs(shape: Sequence[int], n_classes: int, partial_labels: bool = False, **networks):
+def method_and_specs(shape: Sequence[int], n_classes: int, partial_labels: bool = False, channels: int = 1, **networks):
     """DeepAtlas, compiled, and the ``tf.TensorSpec`` of all that a step takes, a pair of scans of ``shape``.
 
-    ``partial_labels``: whether the turns are those for data with label maps of some classes only. ``networks``:
-    settings of the networks, such as ``precision``, with the names of the tables that were measured first.
+    ``partial_labels``: whether the turns are those for data with label maps of some classes only. ``channels``: of
+    the images. ``networks``: settings of the networks, such as ``precision``, with the names of the tables that were
+    measured first.
     """
     dataset = SimpleNamespace(
         shape=tuple(shape),
         class_names=tuple(map(str, range(n_classes))),
         partial_labels=partial_labels,
-        channel_names=("image",),
+        channel_names=tuple(f"image{n}" for n in range(channels)),
     )
     stage = Stage("joint", "deepatlas", steps=100, turns=dict.fromkeys(TURNS, 1))
     method = build_method(stage, networks_from(translated_networks(networks)), dataset, None)
     side = {
-        "image": tf.TensorSpec((1, *shape, 1), tf.float32),
+        "image": tf.TensorSpec((1, *shape, channels), tf.float32),
         "label": tf.TensorSpec((1, *shape), tf.int32),
         "label_weight": tf.TensorSpec((1, n_classes), tf.float32),
     }
     return method, {"moving": side, "fixed": side}
 
 
-def synthetic_pair(shape: Sequence[int], n_classes: int, seed: int = 0):
-    """The tensors of those specs: image (1, *S, 1) in [0, 1], label (1, *S), label_weight (1, C), for both sides."""
+def synthetic_pair(shape: Sequence[int], n_classes: int, seed: int = 0, channels: int = 1):
+    """The tensors of those specs: image (1, *S, K) in [0, 1], label (1, *S), label_weight (1, C), for both sides."""
     rng = np.random.default_rng(seed)
     sides = {}
     for name, labelled in (("moving", 1.0), ("fixed", 0.0)):
         centres = rng.uniform(0, 1, (n_classes, len(shape))) * shape
         grid = np.moveaxis(np.indices(shape), 0, -1)
         label = cKDTree(centres).query(grid.reshape(-1, len(shape)))[1].reshape(shape)
-        grey = rng.uniform(0.1, 0.9, n_classes)[label] + rng.normal(0, 0.03, shape)
+        grey = rng.uniform(0.1, 0.9, (n_classes, channels))[label] + rng.normal(0, 0.03, (*shape, channels))
         sides[name] = {
-            "image": tf.constant(np.clip(grey, 0, 1)[None, ..., None], tf.float32),
+            "image": tf.constant(np.clip(grey, 0, 1)[None], tf.float32),
             "label": tf.constant(label[None], tf.int32),
             "label_weight": tf.fill((1, n_classes), labelled),
         }

@@ -3,8 +3,10 @@
 import contextlib
 import errno
 import fcntl
+import importlib
 import io
 import os
+import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,8 @@ from deepatlas_tf.keras_stack import tf, tfds
 from deepatlas_tf.types import DataError, MissingDataError
 
 _INCOMPLETE = tfds.core.constants.INCOMPLETE_PREFIX  # of a folder that TFDS writes before it has its name
+_IN_MEMORY = 16 * 2**20  # bytes of records of a split that TFDS may keep in memory to sort them; its own limit is 1 GB
+_OPEN_FILES = 1200  # TFDS sorts on disk with 1,000 files, which are open at once
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -48,7 +52,7 @@ def prepare(
             builder = builder_class(config=config, data_dir=os.fspath(data_dir))
             if is_prepared(builder.data_dir):
                 return builder
-            with _alone_or_with_others(data_dir / builder_class.name):
+            with _alone_or_with_others(data_dir / builder_class.name), _sorted_on_disk():
                 _build(builder, download)
             # made anew: only then does TFDS read what the other process has written
             return builder_class(config=config, data_dir=os.fspath(data_dir))
@@ -108,6 +112,25 @@ def _alone_or_with_others(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _sorted_on_disk() -> Iterator[None]:
+    """TFDS sorts the records of a split on disk and not in memory, so that the memory does not grow with their number.
+
+    Where the system does not allow so many open files, TFDS's own limit stays.
+    """
+    shuffle: Any = importlib.import_module("tensorflow_datasets.core.shuffle")
+    limit = shuffle.MAX_MEM_BUFFER_SIZE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or hard >= _OPEN_FILES:
+        if soft != resource.RLIM_INFINITY and soft < _OPEN_FILES:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, hard))
+        shuffle.MAX_MEM_BUFFER_SIZE = _IN_MEMORY
+    try:
+        yield
+    finally:
+        shuffle.MAX_MEM_BUFFER_SIZE = limit
 
 
 def _build(builder: tfds.core.DatasetBuilder, download: tfds.download.DownloadConfig) -> None:

@@ -83,29 +83,37 @@ def test_line_through_points_on_and_off_it(efficiency):
     assert off["deviation"] == pytest.approx(8 / 13, abs=1e-5) and off["r2"] == pytest.approx(0, abs=1e-5)
 
 
-def test_scaling_over_sizes_and_over_classes(efficiency, monkeypatch):
+def test_scaling_over_sizes_classes_and_channels(efficiency, monkeypatch):
     class Linear:
-        """0.1 s, 1 s a million voxels and 0.01 s a class."""
+        """0.1 s, 1 s a million voxels, 0.01 s a class and 0.02 s a channel."""
 
-        def __init__(self, size, n_classes, turn):
-            self.size, self.n_classes = size, n_classes
-            self.seconds = [0.1 + size**3 / 1e6 + 0.01 * n_classes]
+        def __init__(self, size, n_classes, turn, channels):
+            self.size, self.n_classes, self.channels = size, n_classes, channels
+            self.seconds = [0.1 + size**3 / 1e6 + 0.01 * n_classes + 0.02 * channels]
 
         def run(self):
             self.seconds.append(self.seconds[0])
 
+    def scaling(what, sizes=(100,), classes=(4,), channels=(1,)):
+        return efficiency.scaling(what, {"sizes": sizes, "classes": classes, "channels": channels}, rounds=2)
+
     monkeypatch.setattr(efficiency, "Case", Linear)
-    over_voxels = efficiency.scaling((50, 100, 200), (4,), rounds=2)
+    over_voxels = scaling("voxels", sizes=(50, 100, 200))
     assert [(row["turn"], row["n"]) for row in over_voxels] == [
         ("registration", [0.125, 1, 8]),
         ("segmentation", [0.125, 1, 8]),
     ]
-    assert (over_voxels[0]["a_s"], over_voxels[0]["b_s"]) == (0.14, 1.0)
-    over_classes = efficiency.scaling((100,), (2, 30, 100), rounds=1)
-    assert (over_classes[0]["a_s"], over_classes[0]["b_s"]) == (1.1, 0.01)
+    assert (over_voxels[0]["a_s"], over_voxels[0]["b_s"]) == (0.16, 1.0)
+    over_classes = scaling("classes", classes=(2, 30, 100))
+    assert (over_classes[0]["a_s"], over_classes[0]["b_s"]) == (1.12, 0.01)
     text = efficiency.scaling_table("classes", over_classes)
-    assert "registration: 1100.0 ms + 10.0 ms a class, R^2 1.0000; largest deviation 0 %" in text
+    assert "registration: 1120.0 ms + 10.0 ms a class, R^2 1.0000; largest deviation 0 %" in text
     assert "grows linearly within 10 %" in text and "30 classes" in text
+    over_channels = scaling("channels", channels=(1, 2, 8))
+    assert (over_channels[0]["a_s"], over_channels[0]["b_s"]) == (1.14, 0.02)
+    text = efficiency.scaling_table("channels", over_channels)
+    assert "| turn | 1 channel | 2 channels | 8 channels | each channel more | R^2 |" in text
+    assert "registration: 1140.0 ms + 20.0 ms a channel" in text
 
 
 def test_share_in_the_table(efficiency):
@@ -132,3 +140,14 @@ def test_median_of_the_last_runs(efficiency):
     case = efficiency.Case.__new__(efficiency.Case)
     case.seconds, case.pair, case.step = [9.0, 9.0], None, lambda pair: None
     assert case.run(3) < 1 and len(case.seconds) == 5
+
+
+@pytest.mark.long
+def test_tiny_run_over_channels(efficiency, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["efficiency.py", "channels", "--tiny", "--rounds", "1"])
+    monkeypatch.setattr(efficiency, "write_json", None)  # nothing is to be written
+    efficiency.main()
+    head, _, *rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert head[:3] == ["| turn", "1 channel", "2 channels"]
+    assert [row[0] for row in rows] == ["| registration", "| segmentation"]
+    assert all(float(row[column].removesuffix(" s")) > 0 for row in rows for column in (1, 2))

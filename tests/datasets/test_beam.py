@@ -212,7 +212,7 @@ def _bad_scans_give_one_line(tmp_path, write_scans, write_nifti, options):
     messages = []
     for chosen in (None, beam.pipeline_options(options)):
         with pytest.raises(DataError) as error:
-            prepared_builder("hippocampus", tmp_path / "tfds", folder, (12, 12, 12), (1, 1, 1), beam=chosen)
+            prepared_builder("hippocampus", tmp_path / "tfds", folder, chosen, shape=(12, 12, 12), spacing=(1, 1, 1))
         messages.append(str(error.value))
     assert messages[1] == f"{messages[0]} (and 1 more like it)" and "\n" not in messages[1]
     assert not list(tmp_path.glob("tfds/**/*"))
@@ -239,7 +239,7 @@ def test_own_scans_with_beam(tmp_path, own_scans):
     grid = WantedGrid((8, 8, 8), (1, 1, 1))
     here = own_scans_builder(listed, tmp_path / "here", grid)
     there = own_scans_builder(listed, tmp_path / "there", grid, options)
-    assert records(here) == records(there) and len(records(here)["train"]) == 4
+    assert records(here) == records(there) and len(records(here)["train"]) == 5
 
 
 def test_missing_scans_are_missing_with_beam_too(tmp_path):

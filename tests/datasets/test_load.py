@@ -1,4 +1,5 @@
 import importlib
+import resource
 
 import numpy as np
 import pytest
@@ -57,11 +58,26 @@ def test_preparing_more_than_fits_in_memory_keeps_the_order(tmp_path, scans, mon
     shuffle = importlib.import_module("tensorflow_datasets.core.shuffle")
     read = shuffle._Bucket.read_values
     monkeypatch.setattr(shuffle._Bucket, "read_values", lambda bucket: found.append(len(bucket)) or read(bucket))
-    monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 1)
+    monkeypatch.setattr(importlib.import_module("deepatlas_tf.datasets.prepare"), "_IN_MEMORY", 1)
+    before = shuffle.MAX_MEM_BUFFER_SIZE
     data = load(tmp_path, manual_dir=scans)
+    assert before == shuffle.MAX_MEM_BUFFER_SIZE
     assert sum(found) == len(IDS) and max(found) == 1
     for split, subjects in data.subjects.items():
         assert tuple(s["subject"].decode() for s in data.samples(split).as_numpy_iterator()) == subjects
+
+
+@pytest.mark.parametrize(("hard", "raised"), [(5000, True), (resource.RLIM_INFINITY, True), (300, False)])
+def test_sorting_on_disk_needs_as_many_open_files(tmp_path, scans, monkeypatch, hard, raised):
+    limits, seen = [], []
+    shuffle = importlib.import_module("tensorflow_datasets.core.shuffle")
+    before, add = shuffle.MAX_MEM_BUFFER_SIZE, shuffle.Shuffler.add
+    monkeypatch.setattr(shuffle.Shuffler, "add", lambda *args: seen.append(shuffle.MAX_MEM_BUFFER_SIZE) or add(*args))
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (256, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda which, both: limits.append(both))
+    load(tmp_path, manual_dir=scans)
+    assert limits == ([(1200, hard)] if raised else [])
+    assert set(seen) == {16 * 2**20 if raised else before}
 
 
 def test_samples_keep_the_contract(tmp_path, scans):
