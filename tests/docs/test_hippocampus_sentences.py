@@ -1,8 +1,9 @@
 """What the README and docs/ say in words of the hippocampus with one label map, and of runs and trials beside it."""
 
 import csv
+import re
 
-from tests.docs.test_results import README, RESULTS, ROOT, kept
+from tests.docs.test_results import README, RESULTS, ROOT, kept, mean
 
 ONE, FIVE, SLOW = "hippocampus_1_deepatlas_seed0", "hippocampus_5_deepatlas_seed0", "hippocampus_5_deepatlas_slow"
 BASELINES = {"segmentation": "segmentation_baseline", "registration": "registration_unsupervised"}
@@ -70,3 +71,17 @@ def test_trials_that_were_stopped():
     numbers = mirrored[600], mirrored[900], plain[600], plain[900]
     said = "worse after 600 and 900 steps ({:.3f} and {:.3f}; {:.3f} and {:.3f} without)".format(*numbers)
     assert said in page("experiments")
+
+
+def test_the_segmentation_network():
+    """The table of both networks on the test subjects, and the numbers of the smaller one beside table A1."""
+    rows = re.findall(
+        r"\| (4|5) \| `(hippocampus_\d_deepatlas_\S+)` \| (.*?) \| (.*?) \| (.*?) \|", page("experiments")
+    )
+    assert len(rows) == 2 * len({run[: len("hippocampus_1")] for _, run, *_ in rows}) > 0
+    for levels, run, *dice in rows:
+        assert len(kept(run, "experiment.json")["experiment"]["networks"]["segmentation"]["widths"]) == int(levels)
+        methods = (BASELINES["segmentation"], "deepatlas")
+        assert dice == [*(mean(run, name, "segmentation") for name in methods), mean(run, "deepatlas", "registration")]
+    smaller = [mean(f"{ONE.removesuffix('seed0')}four-levels", name, "segmentation") for name in methods]
+    assert "the baseline had {} and the joint network {}.".format(*smaller) in page("evidence")
