@@ -65,8 +65,9 @@ def test_trials_that_were_stopped():
         found = [row for row in long if (row["data"], row["change"]) == (data, change)]
         return {int(row["step"]): float(row["validation_dice"]) for row in found}
 
-    ends = [max(trial("hippocampus", change)) for change in ("", "left and right mirrored", "five levels and dropout")]
-    assert "those of 1,500 steps after {}, {} and {:,}, and".format(*ends) in page("experiments")
+    changes = ("", "left and right mirrored", "five levels and dropout")
+    assert [max(trial("hippocampus", change)) for change in changes] == [750, 750, 1500]
+    assert "two of 1,500 steps after 750, and" in page("experiments")
     mirrored, plain = trial("brains", "left and right mirrored"), trial("brains", "")
     numbers = mirrored[600], mirrored[900], plain[600], plain[900]
     said = "worse after 600 and 900 steps ({:.3f} and {:.3f}; {:.3f} and {:.3f} without)".format(*numbers)
