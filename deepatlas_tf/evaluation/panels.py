@@ -7,6 +7,7 @@ is in :mod:`deepatlas_tf.evaluation.slices`.
 import contextlib
 import dataclasses
 import math
+import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +28,7 @@ FOLD = "#e00000"
 SHRINK_TO_GROW = ["#5e3c99", "#b2abd2", "#f7f7f7", "#7fbf7b", "#1b7837"]
 VOLUME_CHANGE = LinearSegmentedColormap.from_list("volume_change", SHRINK_TO_GROW).with_extremes(under=FOLD)
 PANEL_INCHES = 2.5
+MARGIN_INCHES, LETTER_INCHES = 1.2, 0.09  # beside all panels of a row; a letter of a title
 Case = TypeVar("Case")
 
 
@@ -86,7 +88,7 @@ def registration_panel(
             show_contours(row[3], plane, pair.fixed_label, "black")
             _note(row[2], pair.note)
             row[0].set_ylabel(with_position(pair.name, plane, shape))
-        _columns(axes, (*names, "warped - fixed"))
+        _titles(figure, axes[0], (*names, "warped - fixed"), 4)
         figure.colorbar(difference, ax=list(axes[:, 3]), shrink=0.8, extend="both")
         _legend(figure, class_names)
         figure.suptitle(title)
@@ -117,7 +119,7 @@ def segmentation_panel(
                 show_contours(axis, plane, label)
                 _note(axis, subject.notes.get(name, ""))
             row[0].set_ylabel(with_position(subject.name, plane, shape))
-        _columns(axes, ("image", *map(spoken, first)))
+        _titles(figure, axes[0], ("image", *map(spoken, first)), 1 + len(first))
         _legend(figure, class_names)
         figure.suptitle(title)
 
@@ -209,7 +211,9 @@ def _panel_figure(
     """
     sizes = np.array([plane.size_mm(shape) for plane in planes])
     width, heights = inches * sizes[:, 0].max() / sizes.max(), inches * sizes[:, 1] / sizes.max()
-    with figure_file(path, max(5.5, 1.2 + n_columns * (width + 0.1)), 1.1 + float(np.sum(heights + 0.1))) as figure:
+    with figure_file(
+        path, max(5.5, MARGIN_INCHES + n_columns * (width + 0.1)), 1.1 + float(np.sum(heights + 0.1))
+    ) as figure:
         axes = figure.subplots(len(planes), n_columns, squeeze=False, height_ratios=list(heights))
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
@@ -227,16 +231,17 @@ def _method_panels(
     planes = [plane] * math.ceil(len(methods) / n_columns)
     with _panel_figure(path, planes, shape, n_columns, 3.4) as (figure, axes):
         used, spare = axes.flat[: len(methods)], axes.flat[len(methods) :]
-        for axis, method in zip(used, methods, strict=True):
-            axis.set_title(spoken(method))
+        _titles(figure, used, map(spoken, methods), n_columns)
         for axis in spare:
             axis.set_visible(False)
         yield figure, list(used)
 
 
-def _columns(axes: np.ndarray, titles: Iterable[str]) -> None:
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title)
+def _titles(figure: Figure, axes: Iterable[Axes], titles: Iterable[str], n_columns: int) -> None:
+    """Write above each panel, in lines that are no wider than one of the ``n_columns`` where the words allow it."""
+    letters = int((figure.get_figwidth() - MARGIN_INCHES) / n_columns / LETTER_INCHES)
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set_title(textwrap.fill(title, letters, break_long_words=False))
 
 
 def _note(axis: Axes, text: str) -> None:

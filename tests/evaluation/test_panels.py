@@ -1,12 +1,15 @@
 import contextlib
+import itertools
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from deepatlas_tf.evaluation import panels
+from deepatlas_tf.evaluation.figures import STYLE
 from deepatlas_tf.evaluation.plane import Plane
 from deepatlas_tf.evaluation.slices import class_colour, show_contours, show_image
 from deepatlas_tf.view import turned
@@ -147,6 +150,18 @@ def test_segmentation_panel(drawn):
         areas = manual.images[1].get_array()[..., 3] > 0
         np.testing.assert_array_equal(areas, plane.cut(label).T == 1)
         assert [text.get_text() for text in predicted.texts] == [*plane.ends, "Dice 0"]
+
+
+def test_titles_of_columns_do_not_overlap(drawn):
+    """Names as long as they get, where they stand in the picture."""
+    label = np.ones((8, 12), int)
+    methods = ["segmentation_baseline_atlases", "segmentation_baseline_templates", "uniseg_reg_templates"]
+    subject = panels.Segmented("a", np.ones((8, 12, 1)), label, dict.fromkeys(methods, label))
+    with rc_context(STYLE):
+        panels.segmentation_panel("x.png", [subject], ["bone"], (1, 1), "Segmentation")
+        drawn[0].canvas.draw()
+    titles = [axis.title.get_window_extent() for axis in drawn[0].axes]
+    assert len(titles) == 5 and all(left.x1 < right.x0 for left, right in itertools.pairwise(titles))
 
 
 def test_segmentation_panel_of_a_scan_without_a_label_map(drawn):
