@@ -4,10 +4,10 @@
 
 The grid has 48 x 64 x 48 voxels of 1 mm, to which the weight of the bending energy belongs.
 
-Measured (mean Dice, 40 test subjects, 80 test pairs, seed 0), 24 minutes of training on two CPU cores beside other
-programs: segmentation .859 for the baseline, .860 for DeepAtlas; registration .754 without labels, .832 for DeepAtlas,
-from Semi-DeepAtlas on. Raw results: ``benchmarks/results/hippocampus_5_deepatlas_seed0``. With half the steps, a
-quarter in the joint stage, 22 minutes on two slow cores: .857 and .859; .754 and .828
+Measured (mean Dice, 40 test subjects, 80 test pairs, seed 0), 31 minutes of training on two CPU cores beside other
+programs: segmentation .864 for the baseline, .867 for DeepAtlas; registration .754 without labels, .833 for DeepAtlas,
+from Semi-DeepAtlas on. Raw results: ``benchmarks/results/hippocampus_5_deepatlas_seed0``. With a smaller segmentation
+network, half the steps and a quarter in the joint stage, 22 minutes on two slow cores: .857 and .859; .754 and .828
 (``benchmarks/results/hippocampus_5_deepatlas_half``). With voxelmorph's U-Net: .856 and .857; .666 without labels, .758
 after Semi-DeepAtlas, .744 for DeepAtlas (``benchmarks/results/hippocampus_5_deepatlas``).
 """

@@ -10,7 +10,7 @@ from deepatlas_tf.experiments import hippocampus
 from deepatlas_tf.runs.files import read_rows
 from tests.docs.test_results import LOG, PAGE, README, RESULTS, ROOT, kept, mean, table_after
 
-BASELINE, HALF, SEED_0 = "segmentation_baseline", "hippocampus_5_deepatlas_half", "hippocampus_5_deepatlas_seed0"
+BASELINE, HALF, SMALLER = "segmentation_baseline", "hippocampus_5_deepatlas_half", "hippocampus_5_deepatlas_four-levels"
 SLOW = "hippocampus_5_deepatlas_slow"  # before today's rate
 POOREST, SEEING = "brains_1_deepatlas_fold3", "brains_1_deepatlas_anatomy-fold1"
 
@@ -259,7 +259,7 @@ def test_what_is_said_beside_the_learning_rates():
     for run, form in (
         (HALF, "{} for the baseline and {} for `deepatlas`, registration {} and {}"),
         (SLOW, "of before {} and {}, {} and {}"),
-        (SEED_0, "(`hippocampus_5_deepatlas_seed0`) {} and {}, {} and {}"),
+        (SMALLER, f"(`{SMALLER}`) {{}} and {{}}, {{}} and {{}}"),
     ):
         dice = [mean(run, name, "segmentation") for name in (BASELINE, "deepatlas")]
         dice += [mean(run, name, "registration") for name in ("registration_unsupervised", "deepatlas")]
