@@ -118,7 +118,8 @@ def _alone_or_with_others(folder: Path) -> Iterator[None]:
 def _sorted_on_disk() -> Iterator[None]:
     """TFDS sorts the records of a split on disk and not in memory, so that the memory does not grow with their number.
 
-    Where the system does not allow so many open files, TFDS's own limit stays.
+    The process may then have as many open files as this needs. Where the system does not allow them, TFDS's own limit
+    stays.
     """
     shuffle: Any = importlib.import_module("tensorflow_datasets.core.shuffle")
     limit = shuffle.MAX_MEM_BUFFER_SIZE

@@ -211,9 +211,8 @@ def _panel_figure(
     """
     sizes = np.array([plane.size_mm(shape) for plane in planes])
     width, heights = inches * sizes[:, 0].max() / sizes.max(), inches * sizes[:, 1] / sizes.max()
-    with figure_file(
-        path, max(5.5, MARGIN_INCHES + n_columns * (width + 0.1)), 1.1 + float(np.sum(heights + 0.1))
-    ) as figure:
+    across = MARGIN_INCHES + n_columns * (width + 0.1)
+    with figure_file(path, max(5.5, across), 1.1 + float(np.sum(heights + 0.1))) as figure:
         axes = figure.subplots(len(planes), n_columns, squeeze=False, height_ratios=list(heights))
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
