@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from machine import machine
+from side_by_side.worker import status_bytes
 
 from deepatlas_tf.datasets.load import data_set
 from deepatlas_tf.datasets.phantom_knee import phantom_knee_dataset_builder as phantom_knee
@@ -126,7 +127,7 @@ def reading(folder: Path, shape: tuple[int, ...], n_subjects: int, memory_gib: f
     data = knees(folder, shape, n_subjects)
     size = sum(path.stat().st_size for path in Path(data.builder.data_dir).glob("*tfrecord*"))
     row = {"subjects": len(data.subjects["train"]), "gigabytes": round(size / 1e9, 2), "memory_gib": memory_gib}
-    row["start_mib"] = _memory("VmRSS")
+    row["start_mib"] = status_bytes("VmRSS") // 2**20
     augmentation = get_experiment("oai_knee").stages[-1].augmentation
     for name, change in (("", None), ("augmented_", augmentation)):
         settings = StreamSettings(1, batches, seed=0, memory_gib=memory_gib, augmentation=change)
@@ -140,7 +141,7 @@ def reading(folder: Path, shape: tuple[int, ...], n_subjects: int, memory_gib: f
         row[f"{name}first_pair_s"] = round(first - start, 2)
         row[f"{name}pairs_per_s"] = round((EPOCHS * batches - 1) / (time.perf_counter() - first), 2)
         del stream
-    return {**row, "peak_mib": _memory("VmHWM")}
+    return {**row, "peak_mib": status_bytes("VmHWM") // 2**20}
 
 
 def registration_step(folder: Path, shape: tuple[int, ...], steps: int) -> float:
@@ -158,13 +159,7 @@ def registration_step(folder: Path, shape: tuple[int, ...], steps: int) -> float
     return (time.perf_counter() - start) / steps
 
 
-def _memory(field: str) -> int:
-    """MiB of this process. VmHWM: the most it has had."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) // 1024
-
-
-def _apart(function, *arguments):
+def apart(function, *arguments):
     """Call in a new process, so that its memory is its own."""
     pool = multiprocessing.get_context("spawn").Pool(1)
     result = pool.apply(function, arguments)
@@ -179,12 +174,12 @@ def measure_reading(args) -> dict:
     rows = []
     for n_subjects in args.subjects:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-            _apart(knees, Path(folder), shape, n_subjects)
+            apart(knees, Path(folder), shape, n_subjects)
             for memory_gib in args.memory_gib:
-                rows.append(_apart(reading, Path(folder), shape, n_subjects, memory_gib, args.batches))
+                rows.append(apart(reading, Path(folder), shape, n_subjects, memory_gib, args.batches))
                 print(rows[-1], flush=True)
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        seconds = _apart(registration_step, Path(folder), shape, args.steps)
+        seconds = apart(registration_step, Path(folder), shape, args.steps)
     slowest = min(min(row["pairs_per_s"], row["augmented_pairs_per_s"]) for row in rows)
     return {
         "shape": shape,

@@ -6,9 +6,9 @@
 ``prepare``: seconds, memory and cores of ``deepatlas data prepare nifti`` on 125 to 1,000 synthetic scans, in one
 process and with Apache Beam's DirectRunner and a worker for each core, from the start of the command to its end, and
 the straight line ``a + b n`` of least squares. It needs the extra [beam]. OpenBLAS has one thread there: more change no
-seconds, but count as used cores while they wait. ``train``: seconds of one registration and
-one segmentation turn, and peak memory, of training with 20 to 500 synthetic subjects: once all of them are held in
-memory, and once ``data.memory_gib`` has room for 17. Each measurement is a process of its own. Written to
+seconds, but count as used cores while they wait. ``train``: seconds of one registration and one segmentation turn, and
+peak memory, of training with 20 to 500 synthetic subjects: once all of them are held in memory, and once
+``data.memory_gib`` has room for 17. Each measurement is a process of its own. Written to
 ``benchmarks/results/subjects/``. Measure on idle cores; it takes about five minutes each.
 """
 
@@ -17,7 +17,6 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import itertools
-import multiprocessing
 import os
 import statistics
 import subprocess
@@ -29,8 +28,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import psutil
+from data import apart
 from efficiency import line
 from machine import machine
+from side_by_side.worker import status_bytes
 from turns import commit
 
 from deepatlas_tf.datasets import beam
@@ -176,15 +177,13 @@ def train(chosen, data_dir: Path) -> dict:
     subjects, memory_gib = data.subjects["train"], chosen.data.memory_gib
     with tempfile.TemporaryDirectory() as workdir:
         loop.train_experiment(chosen, data, Path(workdir))
-    status = Path("/proc/self/status").read_text().splitlines()
-    peak_kib = next(int(row.split()[1]) for row in status if row.startswith("VmHWM"))
     return {
         "subjects": chosen.data.n_subjects,
         "train": len(subjects),
         "memory_gib": memory_gib,
         "held": resident_subjects(with_labels_of_a_byte(data.samples("train")), len(subjects), memory_gib),
         **seconds_of(Clock.epochs[1:]),
-        "peak_mib": round(peak_kib / 1024),
+        "peak_mib": round(status_bytes("VmHWM") / MIB),
     }
 
 
@@ -196,15 +195,12 @@ def seconds_of(epochs) -> dict[str, float]:
 
 def trainings(numbers, budgets, steps: int, tiny: bool) -> list[dict]:
     """A row for each number of subjects and memory budget."""
-    rows, spawn = [], multiprocessing.get_context("spawn")
+    rows = []
     with tempfile.TemporaryDirectory() as data_dir:
         for n in numbers:
             load_data(experiment(n, budgets[0], steps, tiny).data, data_dir=Path(data_dir))
         for memory_gib, n in itertools.product(budgets, numbers):
-            with spawn.Pool(1) as pool:
-                rows.append(pool.apply(train, (experiment(n, memory_gib, steps, tiny), Path(data_dir))))
-                pool.close()
-                pool.join()
+            rows.append(apart(train, experiment(n, memory_gib, steps, tiny), Path(data_dir)))
             print(rows[-1], flush=True)
     return rows
 

@@ -26,7 +26,7 @@ MILD = Augmentation(rotation_degrees=8.0, scale=0.08, translation_voxels=2.0, el
 TEACHERS = {"registration": "semi_deepatlas", "segmentation": "segmentation_baseline"}
 WINDOW = {"window": 7}  # of the local NCC, in voxels
 SMOOTHNESS = 0.05  # of the bending energy; learned demons diverge under six times as much at a rate of 1e-3
-SEGMENTATION_NET = Light((16, 32, 64, 128, 256), dropout=0.1)
+SEGMENTATION_NET = Light((16, 32, 64, 128, 256), dropout=0.1)  # what smaller ones lose: docs/experiments.md
 
 SEGMENTATION_BASELINE = Stage(
     name="segmentation_baseline",

@@ -129,6 +129,13 @@ def test_what_no_network_has_is_refused(assignment, message):
         set_value(get_experiment("phantom_knee"), assignment)
 
 
+@pytest.mark.parametrize("setting", ["widths=(0,8)", "widths=()", "dropout=1", "dropout=-0.1"])
+def test_a_segmentation_network_that_cannot_learn_is_refused(setting):
+    networks = set_value(get_experiment("phantom_knee"), f"networks.segmentation.{setting}").networks
+    with pytest.raises(SettingError, match=f"networks.segmentation.{setting.partition('=')[0]}=.*: a (level|rate)"):
+        networks.check()
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [

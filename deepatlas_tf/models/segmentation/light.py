@@ -10,7 +10,7 @@ from deepatlas_tf.models.network import Interface, Network
 from deepatlas_tf.models.recompute import apply_part
 from deepatlas_tf.models.unet import class_probabilities
 from deepatlas_tf.models.upsampling import convolution
-from deepatlas_tf.types import Tensor
+from deepatlas_tf.types import SettingError, Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +26,12 @@ class Light(Network):
 
     def tiny(self) -> "Light":
         return dataclasses.replace(self, widths=(8, 8, 8))
+
+    def check(self, kind: str) -> None:
+        if not self.widths or min(self.widths) < 1:
+            raise SettingError(f"networks.{kind}.widths={self.widths}: a level has at least one channel")
+        if not 0 <= self.dropout < 1:
+            raise SettingError(f"networks.{kind}.dropout={self.dropout}: a rate is at least 0 and below 1")
 
 
 @as_written
